@@ -1,0 +1,157 @@
+//! What is done with an open file's content: cloning, copying, holes, the page cache.
+
+use std::{
+    fs::File,
+    io,
+    num::NonZeroU64,
+    os::{fd::AsFd, unix::fs::FileExt},
+};
+
+use rustix::{
+    fs::{Advice, FallocateFlags, SeekFrom},
+    io::Errno,
+};
+
+use crate::{Stat, stat::stat_at};
+
+/// Bytes that the fallback of [`copy_range`] holds in memory.
+const COPY_BUFFER_BYTES: usize = 256 * 1024;
+
+/// `statx(2)` of the open file.
+pub fn stat(file: &File) -> io::Result<Stat> {
+    stat_at(file.as_fd(), b"")
+}
+
+/// Makes `dst` share all blocks of `src` (`FICLONE`, `ioctl_ficlone(2)`). `false` where the file system can't.
+pub fn reflink(src: &File, dst: &File) -> io::Result<bool> {
+    match rustix::fs::ioctl_ficlone(dst, src) {
+        Ok(()) => Ok(true),
+        Err(Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copies `len` bytes at `offset` of `src` to the same place in `dst` and returns how many there were before the end
+/// of `src`. Inside the kernel (`copy_file_range(2)`) where it can; holes may become zeros.
+pub fn copy_range(src: &File, dst: &File, offset: u64, len: u64) -> io::Result<u64> {
+    let mut copied = 0;
+    while copied < len {
+        let (mut from, mut to) = (offset + copied, offset + copied);
+        let ask = usize::try_from(len - copied).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(src, Some(&mut from), dst, Some(&mut to), ask) {
+            Ok(0) => break,
+            Ok(n) => copied += n as u64,
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                return Ok(copied + copy_through_memory(src, dst, offset + copied, len - copied)?);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(copied)
+}
+
+fn copy_through_memory(src: &File, dst: &File, offset: u64, len: u64) -> io::Result<u64> {
+    let mut buffer = vec![0; COPY_BUFFER_BYTES.min(usize::try_from(len).unwrap_or(usize::MAX))];
+    let mut copied = 0;
+    while copied < len {
+        let want = buffer
+            .len()
+            .min(usize::try_from(len - copied).unwrap_or(usize::MAX));
+        let n = match src.read_at(&mut buffer[..want], offset + copied) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        dst.write_all_at(&buffer[..n], offset + copied)?;
+        copied += n as u64;
+    }
+    Ok(copied)
+}
+
+/// Gives the range's blocks back; it reads as zeros afterwards and the size stays (`fallocate(2)`).
+pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(
+        file,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        offset,
+        len,
+    )?)
+}
+
+/// The ranges (offset, length) of the first `size` bytes that are not holes, in order, as `SEEK_DATA` and `SEEK_HOLE`
+/// (`lseek(2)`) tell them; one full range where the file system knows no holes. Moves the file's position.
+pub fn data_ranges(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
+    let mut ranges = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break,
+            Err(Errno::INVAL | Errno::OPNOTSUPP) if at == 0 => return Ok(vec![(0, size)]),
+            Err(error) => return Err(error.into()),
+        };
+        if start >= size {
+            break;
+        }
+        // A file that shrinks meanwhile has no data left at `start`.
+        let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
+            Ok(end) => end.min(size),
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        ranges.push((start, end - start));
+        at = end;
+    }
+    Ok(ranges)
+}
+
+/// Lets the kernel forget the clean cached pages of the file (`posix_fadvise(2)`, `POSIX_FADV_DONTNEED`).
+pub fn drop_cache(file: &File) -> io::Result<()> {
+    let to_the_end: Option<NonZeroU64> = None;
+    Ok(rustix::fs::fadvise(file, 0, to_the_end, Advice::DontNeed)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn holes_are_told_and_made() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 * MIB).unwrap();
+        assert_eq!(data_ranges(&file, 4 * MIB).unwrap(), []);
+        file.write_all_at(&[1; 4096], MIB).unwrap();
+        file.write_all_at(&vec![2; MIB as usize], 3 * MIB).unwrap();
+        assert_eq!(
+            data_ranges(&file, 4 * MIB).unwrap(),
+            [(MIB, 4096), (3 * MIB, MIB)]
+        );
+        assert_eq!(data_ranges(&file, MIB + 100).unwrap(), [(MIB, 100)]);
+        punch_hole(&file, MIB, 4096).unwrap();
+        assert_eq!(data_ranges(&file, 4 * MIB).unwrap(), [(3 * MIB, MIB)]);
+        assert_eq!(stat(&file).unwrap().size, 4 * MIB);
+    }
+
+    #[test]
+    fn ranges_are_copied_both_ways_and_end_with_the_source() {
+        let (src, dst) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        src.write_all_at(b"0123456789", 0).unwrap();
+        assert_eq!(copy_range(&src, &dst, 2, 3).unwrap(), 3);
+        assert_eq!(copy_through_memory(&src, &dst, 7, 100).unwrap(), 3);
+        let mut read = [0; 10];
+        dst.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(&read, b"\0\x00234\0\x00789");
+    }
+
+    #[test]
+    fn a_clone_is_whole_or_refused() {
+        let (src, dst) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        src.write_all_at(b"x", 0).unwrap();
+        let cloned = reflink(&src, &dst).unwrap();
+        assert_eq!(stat(&dst).unwrap().size, u64::from(cloned));
+    }
+}
