@@ -1,0 +1,305 @@
+//! What lies beside the volumes of one root: `<root>/.drover/` (mode 0700), or a configured directory of the same file
+//! system.
+//!
+//! ```text
+//! lock                      held by the one process that works on this root
+//! clock                     touched to read the file system's own clock
+//! volumes/<volume id>/
+//!   mark                    names the volume, and the inodes of its root and of this file
+//!   state                   role, epoch, lineage, points
+//!   index                   what the last scan knew; a cache
+//!   points/<point>          manifests of restore points
+//!   pool/<xx>/<digest>      contents that older points need and the tree no longer has
+//!   staging/tree, /out      what is received and not committed; what a commit took out
+//!   commit                  the commit record, while it is being applied
+//! trash/<volume id>-<time>  deleted replicas
+//! ```
+//! An unmounted mount point has no such directory, so it can't be taken for an empty source.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use drover_linux::{Dir, FileId, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Kind,
+    id::VolumeId,
+    path::RelPath,
+    record::{self, RecordError, RecordKind},
+};
+
+pub const BESIDE_NAME: &str = ".drover";
+const MARK: RecordKind = RecordKind {
+    magic: *b"DRVM",
+    version: 1,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum BesideError {
+    #[error("root {path} can't be opened")]
+    Root {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("root {path} has no {BESIDE_NAME} directory: is its file system mounted?")]
+    NoBeside { path: PathBuf },
+    #[error("{path} can't be used")]
+    Beside {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{beside} is on another file system than root {root}; choose a directory on the same one"
+    )]
+    OtherFilesystem { root: PathBuf, beside: PathBuf },
+    #[error("root {path} is in use by another drover process")]
+    Locked { path: PathBuf },
+    #[error("mark of volume {volume}")]
+    Mark {
+        volume: VolumeId,
+        #[source]
+        source: RecordError,
+    },
+    #[error("mark of volume {volume} can't be understood")]
+    MarkFormat {
+        volume: VolumeId,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl BesideError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Root { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
+            Self::Root { .. } | Self::Beside { .. } => Kind::Storage,
+            Self::NoBeside { .. } | Self::OtherFilesystem { .. } => Kind::Precondition,
+            Self::Locked { .. } => Kind::Unavailable,
+            Self::Mark { .. } | Self::MarkFormat { .. } => Kind::DataLoss,
+        }
+    }
+
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Root { .. } => "root-unusable",
+            Self::NoBeside { .. } => "root-not-marked",
+            Self::Beside { .. } => "beside-unusable",
+            Self::OtherFilesystem { .. } => "beside-on-other-filesystem",
+            Self::Locked { .. } => "root-locked",
+            Self::Mark { .. } | Self::MarkFormat { .. } => "mark-damaged",
+        }
+    }
+}
+
+/// May the directory beside the volumes be made?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    Existing,
+    Create,
+}
+
+/// One root, locked for this process.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+    root: Dir,
+    beside: Dir,
+    beside_path: PathBuf,
+    _lock: File,
+}
+
+/// The file beside a volume that names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) volume: VolumeId,
+    pub(crate) path: RelPath,
+    /// Inode of the volume's root: number, birth seconds, birth nanoseconds.
+    pub(crate) root: (u64, i64, u32),
+}
+
+impl Mark {
+    pub(crate) fn new(volume: VolumeId, path: RelPath, root: FileId) -> Self {
+        Self {
+            volume,
+            path,
+            root: (root.ino, root.born.secs, root.born.nanos),
+        }
+    }
+
+    pub(crate) fn is_of(&self, root: FileId) -> bool {
+        self.root == (root.ino, root.born.secs, root.born.nanos)
+    }
+
+    pub(crate) fn store(&self, dir: &Dir) -> io::Result<()> {
+        record::replace(dir, b"mark", MARK, &serde_json::to_vec(self)?)
+    }
+
+    pub(crate) fn load(dir: &Dir, volume: VolumeId) -> Result<Option<Self>, BesideError> {
+        let payload = record::load(dir, b"mark", MARK)
+            .map_err(|source| BesideError::Mark { volume, source })?;
+        let Some((_, payload)) = payload else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&payload)
+            .map(Some)
+            .map_err(|source| BesideError::MarkFormat { volume, source })
+    }
+}
+
+/// Makes a directory that may be there already, and opens it.
+pub(crate) fn subdirectory(dir: &Dir, name: &[u8]) -> io::Result<Dir> {
+    match dir.mkdir(name, 0o700) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    dir.open_beneath(name)
+}
+
+impl Root {
+    pub fn open(path: &Path, beside: Option<&Path>, how: Open) -> Result<Self, BesideError> {
+        let root = Dir::open(path).map_err(|source| BesideError::Root {
+            path: path.into(),
+            source,
+        })?;
+        let beside_path = beside.map_or_else(|| path.join(BESIDE_NAME), Path::to_path_buf);
+        let io = |source| BesideError::Beside {
+            path: beside_path.clone(),
+            source,
+        };
+        if how == Open::Create && !std::fs::exists(&beside_path).map_err(io)? {
+            std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+                .create(&beside_path)
+                .map_err(io)?;
+            record::sync_dir(&root).map_err(io)?;
+        }
+        let beside = Dir::open(&beside_path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => BesideError::NoBeside { path: path.into() },
+            _ => io(source),
+        })?;
+        if root.stat_self().map_err(io)?.dev != beside.stat_self().map_err(io)?.dev {
+            return Err(BesideError::OtherFilesystem {
+                root: path.into(),
+                beside: beside_path,
+            });
+        }
+        beside.chmod(b"", 0o700).map_err(io)?;
+        let lock = open_or_create(&beside, b"lock").map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(BesideError::Locked { path: path.into() });
+            }
+            Err(std::fs::TryLockError::Error(source)) => return Err(io(source)),
+        }
+        for name in ["volumes", "trash"] {
+            subdirectory(&beside, name.as_bytes()).map_err(io)?;
+        }
+        Ok(Self {
+            path: path.into(),
+            root,
+            beside,
+            beside_path,
+            _lock: lock,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn beside_path(&self) -> &Path {
+        &self.beside_path
+    }
+
+    pub fn dir(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Volumes that have a mark here.
+    pub fn volumes(&self) -> Result<Vec<VolumeId>, BesideError> {
+        let io = |source| BesideError::Beside {
+            path: self.beside_path.clone(),
+            source,
+        };
+        let names = self.volumes_dir().and_then(|dir| dir.list()).map_err(io)?;
+        let ids = names
+            .iter()
+            .filter_map(|(name, _)| std::str::from_utf8(name).ok()?.parse().ok());
+        let mut ids: Vec<VolumeId> = ids.collect();
+        ids.retain(|id| {
+            self.volume_dir(*id)
+                .and_then(|dir| dir.stat(b"mark"))
+                .is_ok()
+        });
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    fn volumes_dir(&self) -> io::Result<Dir> {
+        self.beside.open_beneath(b"volumes")
+    }
+
+    pub(crate) fn volume_dir(&self, id: VolumeId) -> io::Result<Dir> {
+        self.volumes_dir()?.open_beneath(id.to_string().as_bytes())
+    }
+
+    pub(crate) fn create_volume_dir(&self, id: VolumeId) -> io::Result<Dir> {
+        let volumes = self.volumes_dir()?;
+        let dir = subdirectory(&volumes, id.to_string().as_bytes())?;
+        record::sync_dir(&volumes)?;
+        Ok(dir)
+    }
+
+    pub(crate) fn forget_volume_dir(&self, id: VolumeId) -> io::Result<()> {
+        let volumes = self.volumes_dir()?;
+        crate::stage::remove_tree(&volumes, id.to_string().as_bytes())?;
+        record::sync_dir(&volumes)
+    }
+
+    pub(crate) fn trash(&self) -> io::Result<Dir> {
+        self.beside.open_beneath(b"trash")
+    }
+
+    /// Deletes what has been in the trash for longer than `keep_secs`; returns the names that went.
+    pub fn purge_trash(&self, keep_secs: i64) -> Result<Vec<String>, BesideError> {
+        let io = |source| BesideError::Beside {
+            path: self.beside_path.join("trash"),
+            source,
+        };
+        let trash = self.trash().map_err(io)?;
+        let before = crate::volume::unix_now() - keep_secs;
+        let mut purged = Vec::new();
+        for (name, _) in trash.list().map_err(io)? {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let since = name
+                .rsplit_once('-')
+                .and_then(|(_, secs)| secs.parse::<i64>().ok());
+            if since.is_some_and(|since| since < before) {
+                crate::stage::remove_tree(&trash, name.as_bytes()).map_err(io)?;
+                purged.push(name);
+            }
+        }
+        Ok(purged)
+    }
+
+    /// The file system's own clock: what it stamps a file with that is written now.
+    pub(crate) fn clock(&self) -> io::Result<Time> {
+        let file = open_or_create(&self.beside, b"clock")?;
+        // A write stamps the time by the kernel's clock, as any other write does.
+        std::os::unix::fs::FileExt::write_all_at(&file, b".", 0)?;
+        Ok(drover_linux::file::stat(&file)?.mtime)
+    }
+}
+
+fn open_or_create(dir: &Dir, name: &[u8]) -> io::Result<File> {
+    match dir.open_write(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => dir.create_file(name, 0o600),
+        result => result,
+    }
+}

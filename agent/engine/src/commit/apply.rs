@@ -1,0 +1,241 @@
+//! Steps forward. Each one first looks which inodes are where, so that a step that was done before a crash is seen and
+//! not done twice: replay recognises files by inode, not by name.
+
+use std::io;
+
+use drover_linux::{Dir, FileId};
+
+use super::Site;
+use crate::{
+    error::Kind,
+    fault, meta,
+    path::RelPath,
+    plan::{Place, Step},
+    stage::{Dirs, storage_kind, storage_reason},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("apply to {path}")]
+    Step {
+        path: RelPath,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is not what the plan was made for: another process changed it")]
+    Unexpected { path: RelPath },
+    #[error("an undo that was interrupted was finished")]
+    Resumed,
+    #[error("role or epoch changed while the point was on its way")]
+    Superseded,
+}
+
+impl ApplyError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Step { source, .. } => storage_kind(source),
+            Self::Unexpected { .. } | Self::Resumed => Kind::Conflict,
+            Self::Superseded => Kind::Precondition,
+        }
+    }
+
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Step { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "apply-not-permitted"
+            }
+            Self::Step { source, .. } => storage_reason(source),
+            Self::Unexpected { .. } => "replica-changed",
+            Self::Resumed => "apply-undone",
+            Self::Superseded => "role-changed",
+        }
+    }
+}
+
+/// What one step found when it looked.
+pub(super) enum Found {
+    Done,
+    NotYet,
+    Neither,
+}
+
+pub(super) fn id_at(dir: &Dir, name: &[u8]) -> io::Result<Option<FileId>> {
+    match dir.stat(name) {
+        Ok(stat) => Ok(Some(stat.id)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn forward(site: &Site<'_>, steps: &[Step]) -> Result<(), ApplyError> {
+    let mut hands = Hands::new(site);
+    let mut phase = "";
+    for step in steps {
+        let (entering, each) = failpoints(step);
+        let hit = |name| {
+            fault::hit(name).map_err(|source| ApplyError::Step {
+                path: step.path().clone(),
+                source,
+            })
+        };
+        if phase != entering {
+            hit(entering)?;
+            phase = entering;
+        }
+        let at = |source| ApplyError::Step {
+            path: step.path().clone(),
+            source,
+        };
+        match hands.forward(step).map_err(at)? {
+            true => hit(each)?,
+            false => {
+                return Err(ApplyError::Unexpected {
+                    path: step.path().clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a test may stop: at the begin of each kind of step, and after each step.
+fn failpoints(step: &Step) -> (&'static str, &'static str) {
+    match step {
+        Step::Unlock { .. } => ("apply.unlock", "apply.unlocked"),
+        Step::Out { .. } => ("apply.out", "apply.outed"),
+        Step::In { .. } => ("apply.enter", "apply.entered"),
+        Step::Exchange { .. } => ("apply.exchange", "apply.exchanged"),
+        Step::Link { .. } => ("apply.link", "apply.linked"),
+        Step::Meta { .. } => ("apply.meta", "apply.meta-set"),
+        Step::Times { .. } => ("apply.times", "apply.times-set"),
+        Step::Lock { .. } => ("apply.lock", "apply.locked"),
+    }
+}
+
+/// Opens what steps work on.
+pub(super) struct Hands<'a> {
+    pub(super) site: &'a Site<'a>,
+    pub(super) live: Dirs<'a>,
+    staged: Dirs<'a>,
+}
+
+impl<'a> Hands<'a> {
+    pub(super) fn new(site: &'a Site<'a>) -> Self {
+        Self {
+            site,
+            live: Dirs::new(site.live),
+            staged: Dirs::new(site.staging.tree()),
+        }
+    }
+
+    pub(super) fn place(&mut self, place: &Place) -> io::Result<(std::sync::Arc<Dir>, Vec<u8>)> {
+        match place {
+            Place::Tree(path) => self.staged.locate(path),
+            Place::Out(_) => self
+                .site
+                .staging
+                .locate(place)
+                .map(|(dir, name)| (std::sync::Arc::new(dir), name)),
+        }
+    }
+
+    /// True when the step is done now; false when it found what it can't explain.
+    fn forward(&mut self, step: &Step) -> io::Result<bool> {
+        let (dir, name) = self.live.locate(step.path())?;
+        let here = id_at(&dir, &name)?;
+        match step {
+            Step::Unlock { id, .. } => {
+                if here == Some(*id) {
+                    meta::clear_locking_flags(&dir, &name)?;
+                }
+                // Replayed after the inode went on: unlocked it is.
+                Ok(true)
+            }
+            Step::Out {
+                id, place, onward, ..
+            } => {
+                let (to, to_name) = self.place(place)?;
+                if here == Some(*id) {
+                    dir.rename_noreplace(&name, &to, &to_name)?;
+                    self.live.forget();
+                    return Ok(true);
+                }
+                // Not here: it is where it was put, or has entered the tree again since.
+                Ok(*onward || id_at(&to, &to_name)? == Some(*id))
+            }
+            Step::In { place, id, .. } => {
+                if here.is_some() {
+                    return Ok(here == *id);
+                }
+                let (from, from_name) = self.place(place)?;
+                if id_at(&from, &from_name)? != *id {
+                    return Ok(false);
+                }
+                from.rename_noreplace(&from_name, &dir, &name)?;
+                self.staged.forget();
+                Ok(true)
+            }
+            Step::Exchange { place, id, old, .. } => {
+                let (from, from_name) = self.place(place)?;
+                match exchanged(here, id_at(&from, &from_name)?, *id, *old) {
+                    Found::Done => Ok(true),
+                    Found::NotYet => from.exchange(&from_name, &dir, &name).map(|()| true),
+                    Found::Neither => Ok(false),
+                }
+            }
+            Step::Link {
+                from,
+                place,
+                id,
+                replaced,
+                ..
+            } => {
+                if here.is_some() && here == *id {
+                    return Ok(true);
+                }
+                let (source, source_name) = self.live.locate(from)?;
+                if id_at(&source, &source_name)? != *id || here != *replaced {
+                    return Ok(false);
+                }
+                let (via, via_name) = self.place(place)?;
+                if id_at(&via, &via_name)?.is_none() {
+                    source.link(&source_name, &via, &via_name)?;
+                }
+                match replaced {
+                    Some(_) => via.exchange(&via_name, &dir, &name)?,
+                    None => via.rename_noreplace(&via_name, &dir, &name)?,
+                }
+                Ok(true)
+            }
+            Step::Meta { id, old, new, .. } => {
+                if here != Some(*id) {
+                    return Ok(false);
+                }
+                meta::apply(&dir, &name, &old.node, new).map(|()| true)
+            }
+            Step::Times { new, .. } => dir.set_mtime(&name, *new).map(|()| true),
+            Step::Lock { flags, .. } => {
+                let meta = crate::tree::Meta {
+                    flags: *flags,
+                    ..Default::default()
+                };
+                meta::apply_locking_flags(&dir, &name, &meta).map(|()| true)
+            }
+        }
+    }
+}
+
+pub(super) fn exchanged(
+    here: Option<FileId>,
+    there: Option<FileId>,
+    new: Option<FileId>,
+    old: FileId,
+) -> Found {
+    if here == new && there == Some(old) {
+        Found::Done
+    } else if here == Some(old) && there == new {
+        Found::NotYet
+    } else {
+        Found::Neither
+    }
+}

@@ -1,0 +1,33 @@
+//! What a caller may do about an error. Every error of the engine has a kind and a stable, documented reason; the
+//! agent turns the kind into a gRPC status in one place.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Fix the call.
+    Invalid,
+    /// No such volume, point or job.
+    NotFound,
+    /// Done already under another identity.
+    Exists,
+    /// The state of a volume forbids it: look, then decide.
+    Precondition,
+    /// Lost a race; try again with fresh state.
+    Conflict,
+    /// Out of space, jobs or another bounded thing.
+    Exhausted,
+    /// The other side or the storage does not answer; try again later.
+    Unavailable,
+    /// Content is not what its digest says.
+    DataLoss,
+    /// The caller may not do this.
+    Denied,
+    /// Someone cancelled it.
+    Cancelled,
+    /// An I/O error of the storage.
+    Storage,
+    /// A bug.
+    Internal,
+}

@@ -1,0 +1,139 @@
+//! Failpoints: named places where a test kills, pauses or fails the process. Without the feature `faults` they are
+//! nothing at all.
+//!
+//! `DROVER_FAULT` holds `name[#n]=action` joined by `;`: at the n-th hit (1 by default) of `name` the action runs:
+//! `kill` (SIGKILL to this process), `error` (an I/O error is returned), `pause:PATH` (PATH is created, then the
+//! thread waits until it is gone). `name` may end in `*`. `DROVER_FAULT_LOG` names a file to which each hit appends
+//! a line. `DROVER_FAULT_OFF` switches mechanisms off, to show that a test notices: `fsync`, `recovery`.
+
+use std::io;
+
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn hit(_name: &'static str) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn is_off(_mechanism: &'static str) -> bool {
+    false
+}
+
+#[cfg(feature = "faults")]
+pub use on::{hit, is_off};
+
+#[cfg(feature = "faults")]
+mod on {
+    use std::{
+        collections::HashMap,
+        env,
+        fs::{File, OpenOptions},
+        io::{self, Write},
+        sync::{LazyLock, Mutex},
+        time::Duration,
+    };
+
+    #[derive(Clone)]
+    enum Action {
+        Kill,
+        Error,
+        Pause(String),
+    }
+
+    struct Rule {
+        name: String,
+        at: u64,
+        action: Action,
+    }
+
+    struct Plan {
+        rules: Vec<Rule>,
+        log: Option<File>,
+        hits: HashMap<String, u64>,
+    }
+
+    static PLAN: LazyLock<Mutex<Plan>> = LazyLock::new(|| {
+        let spec = env::var("DROVER_FAULT").unwrap_or_default();
+        let rules = spec
+            .split(';')
+            .filter(|s| !s.is_empty())
+            .map(parse)
+            .collect();
+        let log = env::var_os("DROVER_FAULT_LOG").map(|path| {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .expect("DROVER_FAULT_LOG can be written")
+        });
+        Mutex::new(Plan {
+            rules,
+            log,
+            hits: HashMap::new(),
+        })
+    });
+
+    fn parse(rule: &str) -> Rule {
+        let (place, action) = rule
+            .split_once('=')
+            .unwrap_or_else(|| panic!("DROVER_FAULT: {rule} has no action"));
+        let (name, at) = place.split_once('#').unwrap_or((place, "1"));
+        let action = match action.split_once(':') {
+            None if action == "kill" => Action::Kill,
+            None if action == "error" => Action::Error,
+            Some(("pause", path)) => Action::Pause(path.to_owned()),
+            _ => panic!("DROVER_FAULT: unknown action {action}"),
+        };
+        Rule {
+            name: name.to_owned(),
+            at: at.parse().expect("DROVER_FAULT: a number after #"),
+            action,
+        }
+    }
+
+    impl Rule {
+        fn matches(&self, name: &str) -> bool {
+            self.name
+                .strip_suffix('*')
+                .map_or(self.name == name, |prefix| name.starts_with(prefix))
+        }
+    }
+
+    pub fn hit(name: &'static str) -> io::Result<()> {
+        let action = {
+            let mut plan = PLAN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let plan = &mut *plan;
+            if let Some(log) = &mut plan.log {
+                // One write, so that lines of several threads do not mix.
+                let _ = log.write_all(format!("{name}\n").as_bytes());
+            }
+            plan.rules
+                .iter()
+                .filter(|rule| rule.matches(name))
+                .find_map(|rule| {
+                    let hits = plan.hits.entry(rule.name.clone()).or_default();
+                    *hits += 1;
+                    (*hits == rule.at).then(|| rule.action.clone())
+                })
+        };
+        match action {
+            None => Ok(()),
+            Some(Action::Kill) => drover_linux::kill_self(),
+            Some(Action::Error) => Err(io::Error::other(format!("failpoint {name}"))),
+            Some(Action::Pause(path)) => {
+                File::create(&path)?;
+                while std::fs::exists(&path)? {
+                    std::thread::park_timeout(Duration::from_millis(2));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub fn is_off(mechanism: &'static str) -> bool {
+        static OFF: LazyLock<String> =
+            LazyLock::new(|| env::var("DROVER_FAULT_OFF").unwrap_or_default());
+        OFF.split(',').any(|off| off == mechanism)
+    }
+}

@@ -1,0 +1,31 @@
+//! Drover's engine: what a sync is, without a runtime, a wire or a clock of its own.
+//!
+//! Pure rooms (`tree`, `plan`, `point`) decide; `scan`, `stage`, `commit`, `retain` and `beside` touch one volume's
+//! file system through `drover-linux`; `session` lets two of them meet over any `Link`.
+
+pub mod beside;
+pub mod codec;
+pub mod commit;
+pub mod content;
+pub mod control;
+pub mod digest;
+pub mod error;
+pub mod fault;
+pub mod hash;
+pub mod id;
+pub mod index;
+pub mod meta;
+pub mod path;
+pub mod plan;
+pub mod point;
+pub mod pool;
+pub mod record;
+pub mod recover;
+mod reindex;
+pub mod report;
+pub mod scan;
+pub mod session;
+pub mod stage;
+pub mod transaction;
+pub mod tree;
+pub mod volume;

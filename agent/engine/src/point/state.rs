@@ -1,0 +1,201 @@
+//! What a copy of a volume knows of itself: role, epoch, lineage and points. It lies beside the volume, so that a lost
+//! state directory loses nothing (R6).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Origin, Point, PointId};
+use crate::{
+    id::{LineageId, VolumeId},
+    path::RelPath,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// May be written by its users; the source of syncs.
+    Primary,
+    /// Written only by sync.
+    Secondary,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("volume has no restore point {0}")]
+    NoSuchPoint(PointId),
+    #[error(
+        "copy has never been synced; promoting it would make an empty volume primary (force says that it shall be)"
+    )]
+    NeverSynced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeState {
+    pub volume: VolumeId,
+    /// Beneath the root.
+    pub path: RelPath,
+    pub role: Role,
+    /// Raised by every promotion.
+    pub epoch: u64,
+    /// Made anew by every promotion.
+    pub lineage: LineageId,
+    /// The sync points that led to this copy's newest one, oldest first, at most `HISTORY_MAX`.
+    pub history: Vec<Point>,
+    /// A point that was proposed to the replica and not yet confirmed: it may have been committed there.
+    #[serde(default)]
+    pub offered: Option<Point>,
+    /// The point that the tree is at, older than the newest after a rollback; of a primary, the last that its replica
+    /// confirmed.
+    #[serde(default)]
+    pub current: Option<PointId>,
+    /// Points that can be rolled back to, with their manifests; the current one is among them.
+    #[serde(default)]
+    pub restorable: Vec<Point>,
+    /// Raised by every commit to the tree: tells whether a commit record was carried out.
+    #[serde(default)]
+    pub transaction: u64,
+    /// How many restore points of syncs are kept besides the current one.
+    pub retain: u32,
+    /// Rolled back: no sync until released.
+    #[serde(default)]
+    pub paused: bool,
+    /// Someone chose to give this copy's line up at the next sync.
+    #[serde(default)]
+    pub resync: bool,
+    /// When both sides were last seen equal, seconds since 1970 by the source's clock.
+    #[serde(default)]
+    pub confirmed_at: Option<i64>,
+    /// Name of the peer agent in the configuration.
+    #[serde(default)]
+    pub peer: Option<String>,
+}
+
+impl VolumeState {
+    /// Sync points that are remembered by number and root; a replica further behind counts as diverged.
+    pub const HISTORY_MAX: usize = 4096;
+    /// Restore points of kept (diverged) data are dropped oldest first beyond this.
+    pub const KEPT_MAX: usize = 8;
+
+    pub fn new(volume: VolumeId, path: RelPath, role: Role, retain: u32) -> Self {
+        Self {
+            volume,
+            path,
+            role,
+            epoch: if role == Role::Primary { 1 } else { 0 },
+            lineage: LineageId::random(),
+            history: Vec::new(),
+            offered: None,
+            current: None,
+            restorable: Vec::new(),
+            transaction: 0,
+            retain,
+            paused: false,
+            resync: false,
+            confirmed_at: None,
+            peer: None,
+        }
+    }
+
+    pub fn current_point(&self) -> Option<&Point> {
+        let current = self.current?;
+        self.restorable
+            .iter()
+            .chain(&self.history)
+            .find(|point| point.id == current)
+    }
+
+    pub fn newest(&self) -> Option<&Point> {
+        self.history.last()
+    }
+
+    /// Highest number ever used here, so that no number means two things.
+    pub fn highest_number(&self) -> u64 {
+        let points = self
+            .history
+            .iter()
+            .chain(&self.offered)
+            .chain(&self.restorable);
+        points.map(|point| point.id.number).max().unwrap_or(0)
+    }
+
+    pub fn restorable(&self, id: PointId) -> Result<&Point, StateError> {
+        self.restorable
+            .iter()
+            .find(|point| point.id == id)
+            .ok_or(StateError::NoSuchPoint(id))
+    }
+
+    /// A new line of sync points begins here. The history stays: it is the ancestry of the new line.
+    pub fn promote(&mut self, force: Force) -> Result<(), StateError> {
+        if self.role == Role::Primary {
+            return Ok(());
+        }
+        if self.current.is_none() && force == Force::No {
+            return Err(StateError::NeverSynced);
+        }
+        // What came after the point that the tree is at does not lead to it.
+        if let Some(at) = self
+            .current
+            .and_then(|id| self.history.iter().position(|point| point.id == id))
+        {
+            self.history.truncate(at + 1);
+        }
+        self.role = Role::Primary;
+        self.epoch += 1;
+        self.lineage = LineageId::random();
+        self.paused = false;
+        self.resync = false;
+        self.offered = None;
+        Ok(())
+    }
+
+    pub fn demote(&mut self) {
+        self.role = Role::Secondary;
+    }
+
+    /// Confirmed on both sides: appended to the history that leads here.
+    pub fn append(&mut self, point: Point) {
+        self.history.push(point);
+        let surplus = self.history.len().saturating_sub(Self::HISTORY_MAX);
+        self.history.drain(..surplus);
+    }
+
+    /// Takes the restore points out of the list that retention no longer covers, and returns them.
+    pub fn expire(&mut self) -> Vec<Point> {
+        let mut expired = Vec::new();
+        for (origin, keep) in [
+            (Origin::Sync, self.retain as usize),
+            (Origin::Kept, Self::KEPT_MAX),
+        ] {
+            let is_old = |point: &&Point| point.origin == origin && Some(point.id) != self.current;
+            let mut old: Vec<PointId> = self
+                .restorable
+                .iter()
+                .filter(is_old)
+                .map(|point| point.id)
+                .collect();
+            old.sort_unstable();
+            old.truncate(old.len().saturating_sub(keep));
+            expired.extend(
+                self.restorable
+                    .extract_if(.., |point| old.contains(&point.id)),
+            );
+        }
+        expired
+    }
+}
+
+/// Whether the caller insists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    No,
+    Yes,
+}

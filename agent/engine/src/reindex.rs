@@ -1,0 +1,104 @@
+//! The index after a commit: what the plan did not touch is known already, the rest is statted once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
+
+use drover_linux::{Dir, Time};
+use rayon::prelude::*;
+
+use crate::{
+    index::{Index, Local},
+    path::RelPath,
+    plan::{Plan, Step},
+    tree::{DirBlock, Manifest},
+};
+
+/// Identities of what is at each path now. Everything just written counts as racy (R9), so the next scan reads it again.
+pub(crate) fn reindex(
+    live: &Dir,
+    before: &Index,
+    target: &Manifest,
+    plan: &Plan,
+    clock: Time,
+) -> io::Result<Index> {
+    let touched = Touched::of(plan);
+    let blocks: Vec<_> = target.blocks().collect();
+    let locals = blocks.par_iter().map(|(path, block)| {
+        let locals = match touched.known(path, before) {
+            Some(locals) => locals,
+            None => touched.look(live, path, block, before, clock)?,
+        };
+        Ok(((*path).clone(), locals))
+    });
+    let locals = locals.collect::<io::Result<BTreeMap<_, _>>>()?;
+    let root = Local::new(&live.stat_self()?, clock);
+    Ok(Index {
+        manifest: target.clone(),
+        locals,
+        root,
+        mark: before.mark,
+        complete: true,
+    })
+}
+
+struct Touched {
+    /// Inodes at these paths moved, came or changed; of a new directory, all beneath it.
+    paths: BTreeSet<RelPath>,
+    directories: BTreeSet<RelPath>,
+}
+
+impl Touched {
+    fn of(plan: &Plan) -> Self {
+        let stepped = plan.steps.iter().flat_map(|step| match step {
+            // The link count and the change time of the other name move as well.
+            Step::Link { path, from, .. } => vec![path.clone(), from.clone()],
+            step => vec![step.path().clone()],
+        });
+        let paths: BTreeSet<RelPath> = stepped
+            .chain(plan.staged.iter().map(|staged| staged.path.clone()))
+            .collect();
+        let directories = paths.iter().filter_map(RelPath::parent).collect();
+        Self { paths, directories }
+    }
+
+    fn known(&self, path: &RelPath, before: &Index) -> Option<Arc<[Local]>> {
+        if self.directories.contains(path) {
+            None
+        } else {
+            before.locals.get(path).cloned()
+        }
+    }
+
+    fn look(
+        &self,
+        live: &Dir,
+        path: &RelPath,
+        block: &DirBlock,
+        before: &Index,
+        clock: Time,
+    ) -> io::Result<Arc<[Local]>> {
+        let dir = live.open_beneath(path.as_bytes())?;
+        let old = before.manifest.block(path).zip(before.locals.get(path));
+        let old: BTreeMap<_, _> = old.map_or_else(BTreeMap::new, |(block, locals)| {
+            block
+                .entries()
+                .map(|entry| entry.name)
+                .zip(locals.iter().copied())
+                .collect()
+        });
+        let look = |entry: crate::tree::Entry| {
+            // A name of an inode that lost another name has a new link count: only single names are known for sure.
+            let known = old
+                .get(&entry.name)
+                .filter(|local| local.nlink == 1 && !self.paths.contains(&path.join(&entry.name)));
+            match known {
+                Some(local) => Ok(*local),
+                None => Ok(Local::new(&dir.stat(entry.name.as_bytes())?, clock)),
+            }
+        };
+        block.entries().map(look).collect()
+    }
+}

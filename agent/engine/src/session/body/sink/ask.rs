@@ -1,0 +1,251 @@
+//! What to ask for a segment, and how to ask again when leaves differ.
+
+use std::{cmp::Ordering, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+use super::{
+    Sink,
+    large::{Ask, Large, Origin, Pass, Stage, Trust},
+    schedule::{Asked, Key, Task},
+};
+use crate::{
+    content::{
+        block::{self, Leaves},
+        shift,
+    },
+    session::body::{Basis, Blocks, BodyError, BodyMessage, WantRange},
+};
+
+/// After so many signatures that found nothing a file counts as rewritten.
+const USELESS_MAX: u32 = 2;
+
+/// How a segment whose leaves differ is asked for again.
+enum Closer {
+    Leaves {
+        shift: i64,
+    },
+    Signature,
+    Pages {
+        leaves: Leaves,
+    },
+    /// Someone else's signature is on its way.
+    Wait,
+}
+
+impl Sink<'_> {
+    pub(super) fn ask_range(&self, large: Arc<Large>, mut ask: Ask) -> Result<(), BodyError> {
+        let trust = {
+            let pass = large.pass();
+            ask.origin = origin(&large, &pass, &ask);
+            ask.shift = if ask.origin == Origin::Live {
+                pass.shifts.current
+            } else {
+                0
+            };
+            pass.trust
+        };
+        let basis = match trust {
+            Trust::Nothing => None,
+            Trust::Pages | Trust::Leaves => self.leaves(&large, &mut ask)?,
+        };
+        self.send_want(large, ask, basis)
+    }
+
+    /// Leaves of the base where the segment is expected; `None` when the base has nothing there.
+    fn leaves(&self, large: &Large, ask: &mut Ask) -> Result<Option<Basis>, BodyError> {
+        let expected = ask.offset.checked_add_signed(ask.shift);
+        let offset = expected.unwrap_or_else(|| {
+            ask.shift = 0;
+            ask.offset
+        });
+        let content = self.read_base(large, ask, offset, ask.length)?;
+        let digests = block::leaves(&content);
+        ask.offered = digests.len();
+        Ok((!digests.is_empty()).then_some(Basis {
+            offset,
+            blocks: Blocks::Leaves(digests),
+        }))
+    }
+
+    pub(super) fn refine(
+        &self,
+        large: Arc<Large>,
+        mut ask: Ask,
+        leaves: Leaves,
+    ) -> Result<(), BodyError> {
+        if ask.stage != Stage::Leaves || ask.offered == 0 {
+            return Err(BodyError::WrongAnswer {
+                path: self.fetch(large.id).path.clone(),
+            });
+        }
+        let basis = match closer(&large, &mut ask, leaves) {
+            Closer::Leaves { shift } => {
+                ask.shift = shift;
+                self.leaves(&large, &mut ask)?
+            }
+            Closer::Signature => {
+                let base_len = large.base.as_ref().map_or(0, |base| base.len);
+                let window = shift::window(ask.offset, ask.length, ask.shift, base_len);
+                let content = self.read_base(
+                    &large,
+                    &ask,
+                    window.start,
+                    (window.end - window.start) as usize,
+                )?;
+                ask.stage = Stage::Signature;
+                Some(Basis {
+                    offset: window.start,
+                    blocks: Blocks::Signature(shift::signature(&content).into()),
+                })
+            }
+            Closer::Pages { leaves } => {
+                ask.stage = Stage::Pages;
+                let offset = ask.offset.saturating_add_signed(ask.shift);
+                let content = self.read_base(&large, &ask, offset, ask.length)?;
+                let trust = large.pass().trust;
+                let digests = if trust == Trust::Pages {
+                    block::pages(&content, leaves)
+                } else {
+                    Vec::new()
+                };
+                Some(Basis {
+                    offset,
+                    blocks: Blocks::Pages { leaves, digests },
+                })
+            }
+            Closer::Wait => {
+                park(&large, ask, leaves, &self.schedule);
+                return Ok(());
+            }
+        };
+        self.send_want(large, ask, basis)
+    }
+
+    fn send_want(
+        &self,
+        large: Arc<Large>,
+        ask: Ask,
+        basis: Option<Basis>,
+    ) -> Result<(), BodyError> {
+        let want = self.want(large.id, large.pass().target.body);
+        let range = WantRange {
+            want,
+            offset: ask.offset,
+            length: ask.length,
+            basis,
+        };
+        self.request(
+            Key::Range(large.id, ask.offset),
+            Asked::Range(large, ask),
+            BodyMessage::WantRange(range),
+        )
+    }
+
+    /// What the base holds there, less when it ends.
+    fn read_base(
+        &self,
+        large: &Large,
+        ask: &Ask,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, BodyError> {
+        let file = match (ask.origin, &large.base) {
+            (Origin::Staged, _) => &large.dest,
+            (Origin::Live, Some(base)) => &base.file,
+            (Origin::None, _) | (Origin::Live, None) => return Ok(Vec::new()),
+        };
+        read_up_to(file, offset, len).map_err(self.stage_error(large.id))
+    }
+}
+
+/// Staged content wins: it is what an interrupted run, or the pass before, got. Where that has nothing the live file
+/// may have something.
+fn origin(large: &Large, pass: &Pass, ask: &Ask) -> Origin {
+    let live = if large.base.is_some() {
+        Origin::Live
+    } else {
+        Origin::None
+    };
+    match &pass.staged {
+        Some(staged) if !staged.is_hole(ask.offset, ask.length) => Origin::Staged,
+        Some(_) if pass.number > 1 => Origin::None,
+        Some(_) | None => live,
+    }
+}
+
+fn closer(large: &Large, ask: &mut Ask, leaves: Leaves) -> Closer {
+    let mut pass = large.pass();
+    let (trust, size) = (pass.trust, pass.target.body.size);
+    let Some(base) = large.base.as_ref().filter(|_| ask.origin == Origin::Live) else {
+        return Closer::Pages { leaves };
+    };
+    let missing = (0..ask.offered).filter(|n| block::has(leaves, *n)).count();
+    if missing * 2 <= ask.offered {
+        pass.shifts.current = ask.shift;
+        return Closer::Pages { leaves };
+    }
+    // Having been asked for with all of them, a segment is not asked for with leaves again.
+    if ask.has_guessed || trust > Trust::Pages || pass.shifts.useless >= USELESS_MAX {
+        return search(&mut pass, ask, leaves);
+    }
+    if ask.shift != pass.shifts.current {
+        return Closer::Leaves {
+            shift: pass.shifts.current,
+        };
+    }
+    ask.has_guessed = true;
+    let suggested = base.len as i64 - size as i64;
+    match suggested.cmp(&ask.shift) {
+        Ordering::Equal => search(&mut pass, ask, leaves),
+        Ordering::Less | Ordering::Greater => Closer::Leaves { shift: suggested },
+    }
+}
+
+fn search(pass: &mut Pass, ask: &mut Ask, leaves: Leaves) -> Closer {
+    let shifts = &mut pass.shifts;
+    if pass.trust == Trust::Pages && shifts.useless < USELESS_MAX {
+        if shifts.is_searching {
+            return Closer::Wait;
+        }
+        shifts.is_searching = true;
+        // The window lies around the last match, not around a guess that failed.
+        ask.shift = shifts.current;
+        return Closer::Signature;
+    }
+    if ask.shift == shifts.current {
+        return Closer::Pages { leaves };
+    }
+    ask.shift = shifts.current;
+    Closer::Pages {
+        leaves: Leaves::MAX,
+    }
+}
+
+fn park(large: &Arc<Large>, mut ask: Ask, leaves: Leaves, schedule: &super::Schedule<'_>) {
+    let mut pass = large.pass();
+    if pass.shifts.is_searching {
+        ask.has_guessed = false;
+        pass.shifts.parked.push((ask, leaves));
+        return;
+    }
+    drop(pass);
+    schedule.push(Task::Refine {
+        large: Arc::clone(large),
+        ask,
+        leaves,
+    });
+}
+
+pub(super) fn read_up_to(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut content = vec![0; len];
+    let mut done = 0;
+    while done < len {
+        match file.read_at(&mut content[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    content.truncate(done);
+    Ok(content)
+}

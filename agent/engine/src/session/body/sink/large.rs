@@ -1,0 +1,284 @@
+//! A big file while it is built: in place under its staging name, segment by segment, in any order.
+
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use drover_linux::{Dir, file};
+
+use super::{Fetch, Fetched, Leftovers, Sink, schedule::Slot, whole::create_anew};
+use crate::{
+    content::{Allocation, SEGMENT_BYTES, block::Leaves},
+    session::body::{BodyError, Settled, error::is_no_file},
+    tree::{Body, Meta},
+};
+
+/// What is to be built: as the source's scan saw it, or as it was found since.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) body: Body,
+    /// With `None` nothing has changed since the scan.
+    pub(super) found: Option<(Meta, Settled)>,
+}
+
+impl Target {
+    pub(super) fn wanted(fetch: &Fetch) -> Self {
+        Self {
+            body: fetch.body,
+            found: None,
+        }
+    }
+
+    pub(super) fn fetched(&self, wanted: &Body) -> Fetched {
+        match &self.found {
+            Some((meta, settled)) if self.body != *wanted || *settled == Settled::Moving => {
+                Fetched::Changed {
+                    meta: meta.clone(),
+                    body: self.body,
+                    settled: *settled,
+                }
+            }
+            _ => Fetched::AsWanted,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Large {
+    pub(super) id: u32,
+    pub(super) dest: File,
+    pub(super) base: Option<Base>,
+    pass: Mutex<Pass>,
+}
+
+#[derive(Debug)]
+pub(super) struct Base {
+    pub(super) file: File,
+    pub(super) len: u64,
+    pub(super) allocation: Allocation,
+    /// The staged file began as a clone of it.
+    pub(super) is_cloned: bool,
+}
+
+/// How much the short digests are trusted; less each time that a body came out wrong though the source held still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trust {
+    Pages,
+    Leaves,
+    Nothing,
+}
+
+/// One walk over the file. Further ones, after a recheck, take what is staged as their base.
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) number: u32,
+    pub(super) target: Target,
+    pub(super) trust: Trust,
+    /// What the staged file held when the pass began; `None` when it was made for this pass.
+    pub(super) staged: Option<Arc<Allocation>>,
+    pub(super) shifts: Shifts,
+    pub(super) is_gone: bool,
+    next: u64,
+    open: usize,
+}
+
+/// What is known of content that moved inside the file.
+#[derive(Debug, Default)]
+pub(super) struct Shifts {
+    /// Where the last match was: base offset less file offset.
+    pub(super) current: i64,
+    /// A signature is on its way: others wait for what it tells.
+    pub(super) is_searching: bool,
+    pub(super) useless: u32,
+    pub(super) parked: Vec<(Ask, Leaves)>,
+}
+
+/// A segment on its way from the first question to the disk.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) offset: u64,
+    pub(super) length: usize,
+    pub(super) slot: Slot,
+    pub(super) origin: Origin,
+    pub(super) shift: i64,
+    /// Leaves that the base had to offer.
+    pub(super) offered: usize,
+    /// The shift that the sizes suggest has been tried.
+    pub(super) has_guessed: bool,
+    pub(super) stage: Stage,
+}
+
+/// How closely a segment has been asked for. Only leaves may be answered by another question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Leaves,
+    Signature,
+    Pages,
+}
+
+/// Which file is the base of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    None,
+    Staged,
+    Live,
+}
+
+impl Ask {
+    pub(super) fn new(offset: u64, length: usize, slot: Slot) -> Self {
+        let (origin, shift, offered) = (Origin::None, 0, 0);
+        Self {
+            offset,
+            length,
+            slot,
+            origin,
+            shift,
+            offered,
+            has_guessed: false,
+            stage: Stage::Leaves,
+        }
+    }
+}
+
+impl Large {
+    pub(super) fn pass(&self) -> MutexGuard<'_, Pass> {
+        self.pass.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offset and length of the next segment to ask for.
+    pub(super) fn next_segment(&self) -> Option<(u64, usize)> {
+        let mut pass = self.pass();
+        let (offset, left) = (pass.next, pass.target.body.size.saturating_sub(pass.next));
+        if left == 0 || pass.is_gone {
+            return None;
+        }
+        let length = left.min(SEGMENT_BYTES as u64);
+        pass.next += length;
+        pass.open += 1;
+        Some((offset, length as usize))
+    }
+
+    /// Whether the segment was the last one of the pass.
+    pub(super) fn segment_done(&self) -> bool {
+        let mut pass = self.pass();
+        pass.open -= 1;
+        pass.open == 0 && (pass.is_gone || pass.next >= pass.target.body.size)
+    }
+
+    /// Begins another pass over what is staged now.
+    pub(super) fn again(&self, target: Target, trust: Trust) -> io::Result<()> {
+        self.dest.set_len(target.body.size)?;
+        let staged = Some(Arc::new(Allocation::of(&self.dest)?));
+        let mut pass = self.pass();
+        let number = pass.number + 1;
+        *pass = Pass {
+            number,
+            target,
+            trust,
+            staged,
+            shifts: Shifts::default(),
+            is_gone: false,
+            next: 0,
+            open: 0,
+        };
+        Ok(())
+    }
+}
+
+impl Sink<'_> {
+    pub(super) fn open_large(&self, id: u32, target: Target) -> Result<(), BodyError> {
+        match self.build(id, target).map_err(self.stage_error(id))? {
+            Some(large) => self.schedule.ready(Arc::new(large)),
+            None => {
+                self.schedule.large_closed();
+                self.finish(vec![(id, Fetched::AsWanted)], self.fetch(id).body.size);
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` when all of it is there already.
+    fn build(&self, id: u32, target: Target) -> io::Result<Option<Large>> {
+        let fetch = self.fetch(id);
+        let dir = self.staging.get(&fetch.dest.dir)?;
+        let leftover = self.leftover(&dir, fetch.dest.name.as_bytes())?;
+        if target.found.is_none()
+            && let Some(file) = &leftover
+            && self.holds(file, &target.body)?
+        {
+            return Ok(None);
+        }
+        let mut base = self.open_base(fetch)?;
+        let (dest, is_leftover) = match leftover {
+            Some(file) => (file, true),
+            None => {
+                let file = create_anew(&dir, fetch.dest.name.as_bytes())?;
+                if let Some(base) = &mut base {
+                    base.is_cloned = file::reflink(&base.file, &file)?;
+                }
+                (file, false)
+            }
+        };
+        dest.set_len(target.body.size)?;
+        // Only now: what the leftover did not reach is a hole, too.
+        let staged = if is_leftover {
+            Some(Arc::new(Allocation::of(&dest)?))
+        } else {
+            None
+        };
+        let (shifts, trust) = (Shifts::default(), Trust::Pages);
+        let pass = Pass {
+            number: 1,
+            target,
+            trust,
+            staged,
+            shifts,
+            is_gone: false,
+            next: 0,
+            open: 0,
+        };
+        Ok(Some(Large {
+            id,
+            dest,
+            base,
+            pass: Mutex::new(pass),
+        }))
+    }
+
+    /// What an interrupted run left, unless something else shares its inode.
+    fn leftover(&self, dir: &Dir, name: &[u8]) -> io::Result<Option<File>> {
+        if self.leftovers == Leftovers::None {
+            return Ok(None);
+        }
+        match dir.open_write(name) {
+            Ok(file) => Ok((file::stat(&file)?.nlink == 1).then_some(file)),
+            // Nothing, or no regular file: it is replaced.
+            Err(error) if is_no_file(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_base(&self, fetch: &Fetch) -> io::Result<Option<Base>> {
+        let Some((parent, name)) = fetch.base.as_ref().and_then(crate::path::RelPath::split) else {
+            return Ok(None);
+        };
+        // The base only saves work: without it all is fetched.
+        let Ok(file) = self
+            .live
+            .get(&parent)
+            .and_then(|dir| dir.open_file(name.as_bytes()))
+        else {
+            return Ok(None);
+        };
+        let len = file::stat(&file)?.size;
+        let allocation = Allocation::of(&file)?;
+        Ok((len > 0).then_some(Base {
+            file,
+            len,
+            allocation,
+            is_cloned: false,
+        }))
+    }
+}

@@ -1,0 +1,161 @@
+//! Proving what was staged, and what to do when it is not what was wanted.
+
+use std::sync::Arc;
+
+use super::{
+    Fetched, Sink,
+    large::{Large, Target, Trust},
+    schedule::{Asked, Key, Slot},
+};
+use crate::{
+    fault,
+    hash::hash_file,
+    session::body::{BodyError, BodyMessage, Changed, SMALL_BYTES_MAX, Settled},
+    tree::Body,
+};
+
+/// Walks over one big file: the first, and one after each recheck.
+const PASSES_MAX: u32 = 4;
+
+impl Sink<'_> {
+    /// All of the file is staged: hashes it, because what is recorded must be what is on the disk.
+    pub(super) fn prove(&self, large: &Arc<Large>) -> Result<(), BodyError> {
+        let (target, passes, trust) = {
+            let pass = large.pass();
+            (pass.target.clone(), pass.number, pass.trust)
+        };
+        let staged = fault::hit("stage.file")
+            .and_then(|()| hash_file(&large.dest, target.body.size, &self.quiet()));
+        let staged = staged.map_err(self.stage_error(large.id))?;
+        let wanted = &self.fetch(large.id).body;
+        if staged.digest == target.body.digest {
+            return self.close(large, target.fetched(wanted));
+        }
+        if passes < PASSES_MAX {
+            self.schedule.recheck(large.id, Some(Arc::clone(large)));
+            return Ok(());
+        }
+        match target.found {
+            // It was written to all the time: what is staged is what is recorded, and it is named.
+            Some((meta, _)) if trust != Trust::Nothing => self.close(
+                large,
+                Fetched::Changed {
+                    meta,
+                    body: staged,
+                    settled: Settled::Moving,
+                },
+            ),
+            Some(_) | None => {
+                let path = self.fetch(large.id).path.clone();
+                Err(BodyError::Mismatch {
+                    path,
+                    expected: target.body.digest,
+                    actual: staged.digest,
+                })
+            }
+        }
+    }
+
+    fn close(&self, large: &Large, fetched: Fetched) -> Result<(), BodyError> {
+        self.schedule.large_closed();
+        self.finish(vec![(large.id, fetched)], 0);
+        Ok(())
+    }
+
+    pub(super) fn ask_recheck(
+        &self,
+        id: u32,
+        large: Option<Arc<Large>>,
+        slot: Slot,
+    ) -> Result<(), BodyError> {
+        let body = large
+            .as_ref()
+            .map_or(self.fetch(id).body, |large| large.pass().target.body);
+        let want = self.want(id, body);
+        self.request(
+            Key::Recheck(id),
+            Asked::Recheck { large, slot },
+            BodyMessage::Recheck(want),
+        )
+    }
+
+    pub(super) fn changed(
+        &self,
+        large: Option<Arc<Large>>,
+        slot: Slot,
+        changed: Changed,
+    ) -> Result<(), BodyError> {
+        let Changed {
+            id,
+            meta,
+            body,
+            settled,
+            content,
+        } = changed;
+        let mut target = Target {
+            body,
+            found: Some((meta, settled)),
+        };
+        match (content, large) {
+            (Some(parts), large) => {
+                let path = &self.fetch(id).path;
+                let length: u64 = parts.iter().map(crate::content::Part::len).sum();
+                if length != body.size || !self.store_whole(id, &body, &parts)? {
+                    return Err(BodyError::WrongAnswer { path: path.clone() });
+                }
+                let is_counted = large.is_some();
+                if is_counted {
+                    self.schedule.large_closed();
+                }
+                let bytes = if is_counted {
+                    0
+                } else {
+                    self.fetch(id).body.size
+                };
+                self.finish(vec![(id, target.fetched(&self.fetch(id).body))], bytes);
+            }
+            (None, None) if body.size > SMALL_BYTES_MAX => self.schedule.grown(id, target),
+            (None, None) => {
+                return Err(BodyError::WrongAnswer {
+                    path: self.fetch(id).path.clone(),
+                });
+            }
+            (None, Some(large)) => {
+                let (trust, last) = {
+                    let pass = large.pass();
+                    (pass.trust, pass.target.clone())
+                };
+                let is_same = is_same(&last.body, &body) && settled == Settled::Still;
+                if is_same && last.found.is_none() {
+                    target = last;
+                }
+                let trust = if is_same { less(trust) } else { trust };
+                large.again(target, trust).map_err(self.stage_error(id))?;
+                self.schedule.ready(large);
+            }
+        }
+        self.schedule.release(slot);
+        Ok(())
+    }
+
+    pub(super) fn gone(&self, id: u32, large: Option<&Large>, slot: Slot) -> Result<(), BodyError> {
+        match large {
+            Some(large) => self.discard(large)?,
+            None => self.finish_whole(vec![(id, Fetched::Gone)]),
+        }
+        self.schedule.release(slot);
+        Ok(())
+    }
+}
+
+fn is_same(one: &Body, other: &Body) -> bool {
+    (one.size, one.digest) == (other.size, other.digest)
+}
+
+/// The source held still and yet the content came out wrong: two short digests may have met, or the base has changed.
+fn less(trust: Trust) -> Trust {
+    match trust {
+        Trust::Pages => Trust::Leaves,
+        Trust::Leaves | Trust::Nothing => Trust::Nothing,
+    }
+}

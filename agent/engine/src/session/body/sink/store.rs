@@ -1,0 +1,228 @@
+//! Writing a segment, and what its answer tells about content that moved.
+
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+use drover_linux::file::{copy_range, punch_hole};
+
+use super::{
+    Fetched, Sink,
+    ask::read_up_to,
+    large::{Ask, Large, Origin, Stage},
+    schedule::Task,
+};
+use crate::{
+    content::{Allocation, Part, SEGMENT_BYTES},
+    fault,
+    session::body::BodyError,
+};
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+pub(super) fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let now = (len - done).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..now as usize], offset + done)?;
+        done += now;
+    }
+    Ok(())
+}
+
+impl Sink<'_> {
+    pub(super) fn store_range(
+        &self,
+        large: &Arc<Large>,
+        ask: Ask,
+        parts: &[Part],
+    ) -> Result<(), BodyError> {
+        if parts.iter().map(Part::len).sum::<u64>() != ask.length as u64 {
+            return Err(BodyError::WrongAnswer {
+                path: self.fetch(large.id).path.clone(),
+            });
+        }
+        let is_first_pass = large.pass().number == 1;
+        if !large.pass().is_gone {
+            self.write(large, &ask, parts)
+                .map_err(self.stage_error(large.id))?;
+        }
+        if is_first_pass {
+            self.control().progress.bytes_done.add(ask.length as u64);
+        }
+        self.learn(large, &ask, parts);
+        self.segment_done(large, ask)
+    }
+
+    fn write(&self, large: &Large, ask: &Ask, parts: &[Part]) -> io::Result<()> {
+        let target = Place::of(large, ask);
+        let mut at = ask.offset;
+        for part in parts {
+            match part {
+                Part::Data(data) => large.dest.write_all_at(data, at)?,
+                Part::Zeros(len) => write_zeros(&large.dest, at, *len)?,
+                Part::Hole(_) if target.is_empty => {}
+                Part::Hole(len) => make_hole(&large.dest, at, *len)?,
+                Part::Copy { from, len } => target.copy(*from, at, *len)?,
+            }
+            at += part.len();
+        }
+        fault::hit("stage.range")
+    }
+
+    /// Remembers where content was found, and lets those go on who waited for it.
+    fn learn(&self, large: &Arc<Large>, ask: &Ask, parts: &[Part]) {
+        if ask.origin != Origin::Live {
+            return;
+        }
+        let mut at = ask.offset;
+        let (mut longest, mut shift) = (0, ask.shift);
+        for part in parts {
+            if let Part::Copy { from, len } = part
+                && *len > longest
+            {
+                (longest, shift) = (*len, (*from).cast_signed().wrapping_sub(at.cast_signed()));
+            }
+            at += part.len();
+        }
+        let mut pass = large.pass();
+        match ask.stage {
+            Stage::Leaves if longest > 0 => pass.shifts.current = ask.shift,
+            Stage::Signature => {
+                pass.shifts.is_searching = false;
+                if longest > 0 {
+                    (pass.shifts.current, pass.shifts.useless) = (shift, 0);
+                } else {
+                    pass.shifts.useless += 1;
+                }
+            }
+            Stage::Leaves | Stage::Pages => {}
+        }
+        if !pass.shifts.is_searching {
+            let parked = std::mem::take(&mut pass.shifts.parked);
+            drop(pass);
+            parked.into_iter().for_each(|(ask, leaves)| {
+                self.schedule.push(Task::Refine {
+                    large: Arc::clone(large),
+                    ask,
+                    leaves,
+                });
+            });
+        }
+    }
+
+    pub(super) fn gone_range(&self, large: &Arc<Large>, ask: Ask) -> Result<(), BodyError> {
+        let parked = {
+            let mut pass = large.pass();
+            pass.is_gone = true;
+            pass.shifts.is_searching = false;
+            std::mem::take(&mut pass.shifts.parked)
+        };
+        for ask in parked.into_iter().map(|(ask, _)| ask).chain([ask]) {
+            self.segment_done(large, ask)?;
+        }
+        Ok(())
+    }
+
+    fn segment_done(&self, large: &Arc<Large>, ask: Ask) -> Result<(), BodyError> {
+        self.schedule.release(ask.slot);
+        if !large.segment_done() {
+            return Ok(());
+        }
+        if large.pass().is_gone {
+            self.discard(large)
+        } else {
+            self.prove(large)
+        }
+    }
+
+    /// Nothing stays of a file that the source has no more.
+    pub(super) fn discard(&self, large: &Large) -> Result<(), BodyError> {
+        let dest = &self.fetch(large.id).dest;
+        let unlinked = self
+            .staging
+            .get(&dest.dir)
+            .and_then(|dir| dir.unlink(dest.name.as_bytes()));
+        unlinked.map_err(self.stage_error(large.id))?;
+        self.schedule.large_closed();
+        self.finish(vec![(large.id, Fetched::Gone)], 0);
+        Ok(())
+    }
+}
+
+/// What the staged file holds already where a segment goes.
+struct Place<'a> {
+    dest: &'a File,
+    /// What copies are taken from, and how it is allocated.
+    base: Option<(&'a File, &'a Allocation)>,
+    /// The staged file has all of the base already.
+    is_base: bool,
+    /// Nothing has been written there.
+    is_empty: bool,
+    staged: Option<Arc<Allocation>>,
+}
+
+static FULL: Allocation = Allocation::Full;
+
+impl<'a> Place<'a> {
+    fn of(large: &'a Large, ask: &Ask) -> Self {
+        let staged = large.pass().staged.clone();
+        let is_cloned = staged.is_none() && large.base.as_ref().is_some_and(|base| base.is_cloned);
+        let base = match (ask.origin, &large.base) {
+            (Origin::Staged, _) => Some((&large.dest, &FULL)),
+            (Origin::Live, Some(base)) => Some((&base.file, &base.allocation)),
+            (Origin::None, _) | (Origin::Live, None) => None,
+        };
+        let is_base = ask.origin == Origin::Staged || is_cloned;
+        Self {
+            dest: &large.dest,
+            base,
+            is_base,
+            is_empty: staged.is_none() && !is_cloned,
+            staged,
+        }
+    }
+
+    fn copy(&self, from: u64, at: u64, len: u64) -> io::Result<()> {
+        let (base, allocation) = self.base.ok_or(io::ErrorKind::InvalidData)?;
+        if from != at {
+            return copy_shifted(base, self.dest, from, at, len);
+        }
+        if !self.is_base {
+            copy_range(base, self.dest, at, len)?;
+        }
+        // The source has data here: zeros where the base, or a clone of it, has a hole.
+        let allocation = self
+            .staged
+            .as_deref()
+            .filter(|_| self.is_base)
+            .unwrap_or(allocation);
+        for hole in allocation.holes_within(at, len as usize) {
+            write_zeros(self.dest, at + hole.start as u64, hole.len() as u64)?;
+        }
+        Ok(())
+    }
+}
+
+fn copy_shifted(base: &File, dest: &File, from: u64, at: u64, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let content = read_up_to(
+            base,
+            from + done,
+            (len - done).min(SEGMENT_BYTES as u64) as usize,
+        )?;
+        if content.is_empty() {
+            // The base became shorter: the body's digest will tell.
+            break;
+        }
+        dest.write_all_at(&content, at + done)?;
+        done += content.len() as u64;
+    }
+    Ok(())
+}
+
+fn make_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    match punch_hole(file, offset, len) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => write_zeros(file, offset, len),
+        punched => punched,
+    }
+}

@@ -1,0 +1,171 @@
+//! Finding a file again: by its path, or by its handle when it was renamed since the scan.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::{ffi::OsStrExt, fs::FileExt},
+    },
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use drover_linux::{Dir, file};
+
+use super::Source;
+use crate::{
+    content::Allocation,
+    path::{Name, RelPath},
+    session::body::{Want, error::is_no_file},
+};
+
+/// Files that requests come for at the same time; each holds a descriptor and, when sparse, its list of data ranges.
+const OPEN_MAX: usize = 64;
+
+/// A file whose content travels in ranges.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) allocation: Allocation,
+}
+
+/// Kept by path until others push it out, so that a big file is opened once and is one inode from start to end.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles(Mutex<VecDeque<(RelPath, Arc<OpenFile>)>>);
+
+impl OpenFiles {
+    fn get(&self, path: &RelPath) -> Option<Arc<OpenFile>> {
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files
+            .iter()
+            .find(|(known, _)| known == path)
+            .map(|(_, file)| Arc::clone(file))
+    }
+
+    pub(super) fn put(&self, path: &RelPath, file: Arc<OpenFile>) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|(known, _)| known != path);
+        if files.len() >= OPEN_MAX {
+            files.pop_front();
+        }
+        files.push_back((path.clone(), file));
+    }
+}
+
+impl OpenFile {
+    pub(super) fn new(file: File, holes: u64) -> io::Result<Self> {
+        let allocation = match holes {
+            0 => Allocation::Full,
+            _ => Allocation::of(&file)?,
+        };
+        Ok(Self { file, allocation })
+    }
+}
+
+impl Source<'_> {
+    /// `None` when it is gone, or is no regular file any more.
+    pub(super) fn open(&self, path: &RelPath) -> io::Result<Option<File>> {
+        match self.open_by_path(path)? {
+            Some(file) => Ok(Some(file)),
+            None => self.open_by_handle(path),
+        }
+    }
+
+    pub(super) fn open_large(&self, want: &Want) -> io::Result<Option<Arc<OpenFile>>> {
+        if let Some(open) = self.files.get(&want.path) {
+            return Ok(Some(open));
+        }
+        let Some(file) = self.open(&want.path)? else {
+            return Ok(None);
+        };
+        let open = Arc::new(OpenFile::new(file, want.body.holes)?);
+        self.files.put(&want.path, Arc::clone(&open));
+        Ok(Some(open))
+    }
+
+    /// As the scan saw it: the same inode when its handle is known, wherever it is now.
+    pub(super) fn open_again(&self, path: &RelPath) -> io::Result<Option<File>> {
+        match self.open_by_handle(path)? {
+            Some(file) => Ok(Some(file)),
+            None => self.open_by_path(path),
+        }
+    }
+
+    fn open_by_path(&self, path: &RelPath) -> io::Result<Option<File>> {
+        let Some((parent, name)) = path.split() else {
+            return Ok(None);
+        };
+        let open = || self.dirs.get(&parent)?.open_file(name.as_bytes());
+        let opened = match open() {
+            // The directory may be a new one since it was opened.
+            Err(error) if is_no_file(&error) => {
+                self.dirs.forget(&parent);
+                open()
+            }
+            opened => opened,
+        };
+        match opened {
+            Err(error) if is_no_file(&error) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn open_by_handle(&self, path: &RelPath) -> io::Result<Option<File>> {
+        let Some(handle) = self.handles.get(path) else {
+            return Ok(None);
+        };
+        match self.dirs.root().open_by_handle(handle) {
+            // Without the capability for it a renamed file counts as gone.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            opened => opened,
+        }
+    }
+
+    /// The directory and name where an open file is now, inside the volume; `None` when it has none.
+    pub(super) fn locate(&self, file: &File) -> io::Result<Option<(Arc<Dir>, Name)>> {
+        let (root, now) = (path_of(self.dirs.root().as_fd())?, path_of(file.as_fd())?);
+        let Ok(rel) = now.strip_prefix(&root) else {
+            return Ok(None);
+        };
+        let Some((parent, name)) = RelPath::new(rel.as_os_str().as_bytes())
+            .ok()
+            .and_then(|rel| rel.split())
+        else {
+            return Ok(None);
+        };
+        let there = self
+            .dirs
+            .get(&parent)
+            .and_then(|dir| Ok((dir.stat(name.as_bytes())?, dir)));
+        let (found, dir) = match there {
+            Ok(found) => found,
+            Err(error) if is_no_file(&error) => {
+                self.dirs.forget(&parent);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((found.id == file::stat(file)?.id).then_some((dir, name)))
+    }
+}
+
+fn path_of(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// What the file no longer has reads as zeros: the sink notices by the digest.
+pub(super) fn read_padded(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer[done..].fill(0);
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Both sides over a local link, with real files.
+
+mod broken;
+mod codec;
+mod large;
+mod moving;
+mod small;
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    path::PathBuf,
+    thread,
+};
+
+use bytes::Bytes;
+use drover_linux::{Dir, FileHandle, file::data_ranges};
+
+use super::{BodyError, Dest, Fetch, Fetched, Leftovers, Limits, Server, fetch};
+use crate::{
+    control::Control,
+    hash::hash_file,
+    path::RelPath,
+    session::{Link, LinkClosed, LocalLink, Message, Wire},
+    tree::Body,
+};
+
+const MIB: usize = 1 << 20;
+
+fn rel(path: &str) -> RelPath {
+    RelPath::new(path.as_bytes()).unwrap()
+}
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut content = vec![0; len];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut content);
+    content
+}
+
+/// A source, a live replica and a staging directory.
+struct Rig {
+    temp: tempfile::TempDir,
+    source: Dir,
+    live: Dir,
+    staging: Dir,
+    handles: HashMap<RelPath, FileHandle>,
+    leftovers: Leftovers,
+    control: Control,
+    limits: Limits,
+    /// Bytes of both directions of the last run.
+    moved: u64,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            fs::create_dir(temp.path().join(name)).unwrap();
+            Dir::open(&temp.path().join(name)).unwrap()
+        };
+        let (source, live, staging) = (open("source"), open("live"), open("staging"));
+        let (handles, leftovers, control) = (HashMap::new(), Leftovers::None, Control::default());
+        let limits = Limits {
+            in_flight_bytes: 16 << 20,
+            threads: 3,
+        };
+        Self {
+            temp,
+            source,
+            live,
+            staging,
+            handles,
+            leftovers,
+            control,
+            limits,
+            moved: 0,
+        }
+    }
+
+    fn path(&self, side: &str, name: &str) -> PathBuf {
+        self.temp.path().join(side).join(name)
+    }
+
+    fn write(&self, side: &str, name: &str, content: &[u8]) {
+        let path = self.path(side, name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn body(&self, side: &str, name: &str) -> Body {
+        let file = File::open(self.path(side, name)).unwrap();
+        let size = file.metadata().unwrap().len();
+        hash_file(&file, size, &Control::default()).unwrap()
+    }
+
+    /// A fetch of the source's file as it is now, to the same place.
+    fn want(&self, name: &str) -> Fetch {
+        let path = rel(name);
+        let (dir, name_only) = path.split().unwrap();
+        let staged = self
+            .path("staging", "")
+            .join(std::str::from_utf8(dir.as_bytes()).unwrap());
+        fs::create_dir_all(staged).unwrap();
+        let base = self.path("live", name).exists().then(|| path.clone());
+        Fetch {
+            body: self.body("source", name),
+            path,
+            base,
+            dest: Dest {
+                dir,
+                name: name_only,
+            },
+        }
+    }
+
+    fn run(&mut self, fetches: &[Fetch]) -> Result<Vec<Fetched>, BodyError> {
+        self.run_over(fetches, |link| Box::new(link))
+    }
+
+    fn run_over(
+        &mut self,
+        fetches: &[Fetch],
+        wrap: impl FnOnce(LocalLink) -> Box<dyn Link> + Send,
+    ) -> Result<Vec<Fetched>, BodyError> {
+        let (near, far) = LocalLink::pair();
+        let far_control = Control::default();
+        let (result, _) = thread::scope(|scope| {
+            let serving =
+                scope.spawn(|| serve(far, &self.source, &self.handles, &far_control, &self.limits));
+            let link = wrap(near);
+            let wire = Wire::new(&*link, &self.control);
+            let result = fetch(
+                &wire,
+                fetches,
+                &self.live,
+                &self.staging,
+                self.leftovers,
+                &self.limits,
+            );
+            drop(link);
+            (result, serving.join().unwrap())
+        });
+        let progress = &far_control.progress;
+        self.moved = progress.wire_sent.get() + progress.wire_received.get();
+        result
+    }
+
+    fn is_staged(&self, name: &str) {
+        let (source, staged) = (self.path("source", name), self.path("staging", name));
+        assert!(
+            fs::read(&source).unwrap() == fs::read(&staged).unwrap(),
+            "{name} differs"
+        );
+        let ranges = |path| {
+            let file = File::open(path).unwrap();
+            data_ranges(&file, file.metadata().unwrap().len()).unwrap()
+        };
+        assert_eq!(ranges(source), ranges(staged), "{name}: data and holes");
+    }
+}
+
+/// What the source's loop does with bodies, until the link closes.
+fn serve(
+    link: LocalLink,
+    root: &Dir,
+    handles: &HashMap<RelPath, FileHandle>,
+    control: &Control,
+    limits: &Limits,
+) -> Result<(), BodyError> {
+    let wire = Wire::new(&link, control);
+    thread::scope(|scope| {
+        let server = Server::new(scope, root, handles, &wire, limits);
+        while let Ok(Message::Body(body)) = wire.receive() {
+            server.handle(body)?;
+        }
+        server.finish()
+    })
+}

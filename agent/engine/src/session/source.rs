@@ -1,0 +1,245 @@
+//! The source: scans, offers, and from then on answers what the sink asks.
+
+use std::{collections::HashMap, io, thread};
+
+use drover_linux::FileHandle;
+
+use super::{
+    FRAME_BYTES_MAX, Intent, Message, Offer, Piece, SessionError, Wire,
+    body::{Limits, Server},
+};
+use crate::{
+    control::Phase,
+    fault,
+    index::Index,
+    path::RelPath,
+    point::{Label, Point},
+    report::{PATHS_SHOWN, Report},
+    scan::Scan,
+    volume::{Volume, unix_now},
+};
+
+pub(super) fn run(
+    wire: &Wire<'_>,
+    volume: &Volume,
+    intent: &Intent,
+) -> Result<Report, SessionError> {
+    let deep = matches!(intent, Intent::Verify { deep: true });
+    wire.control().progress.enter(Phase::Scanning, 0, 0);
+    let scan = whole(volume.scan(deep, wire.control())?)?;
+    if scan.rotten.is_empty() {
+        volume.keep_index(&scan.index);
+    }
+    wire.send(&Message::Offer(offer(volume, &scan)))?;
+    wire.control().progress.enter(Phase::Comparing, 0, 0);
+    fault::hit("source.offered").map_err(storage(volume))?;
+    let handles = handles(volume, &scan);
+    thread::scope(|scope| {
+        let bodies = Server::new(scope, volume.live(), &handles, wire, &Limits::default());
+        let answered = Source {
+            wire,
+            volume,
+            index: &scan.index,
+        }
+        .answer(&bodies);
+        // A worker's own failure explains more than the closed link that followed from it.
+        let finished = bodies.finish().map_err(SessionError::from);
+        match (answered, finished) {
+            (Err(SessionError::Body(error)), _) | (_, Err(SessionError::Body(error))) => {
+                Err(error.into())
+            }
+            (answered, Ok(())) => answered,
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    })
+}
+
+fn storage(volume: &Volume) -> impl Fn(io::Error) -> SessionError {
+    let id = volume.id();
+    move |source| crate::volume::VolumeError::Storage { volume: id, source }.into()
+}
+
+/// R5: with an I/O error at the source nothing is deleted, and nothing else is decided either.
+fn whole(mut scan: Scan) -> Result<Scan, SessionError> {
+    let unreadable = scan.unreadable.len();
+    let first = scan.unreadable.drain(..).next();
+    match first {
+        Some((path, source)) => Err(SessionError::SourceUnreadable {
+            path,
+            unreadable,
+            source,
+        }),
+        None => Ok(scan),
+    }
+}
+
+fn offer(volume: &Volume, scan: &Scan) -> Offer {
+    let flux = &scan.flux;
+    let fuzzy = flux
+        .unstable
+        .iter()
+        .chain(&flux.unsettled_directories)
+        .chain(&flux.kept);
+    let root = scan
+        .index
+        .manifest
+        .encode_root()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Offer {
+        state: volume.state(),
+        root,
+        label: if flux.is_quiet() {
+            Label::PerFile
+        } else {
+            Label::Fuzzy
+        },
+        fuzzy: fuzzy.take(PATHS_SHOWN).cloned().collect(),
+        taken_at: unix_now(),
+        rotten: scan.rotten.clone(),
+    }
+}
+
+/// Files that may be renamed before the sink asks for them: those that were just seen to change. Only while directories
+/// are in motion, since it costs a system call each.
+fn handles(volume: &Volume, scan: &Scan) -> HashMap<RelPath, FileHandle> {
+    if scan.flux.is_quiet() {
+        return HashMap::new();
+    }
+    let racy = scan.index.locals.iter().flat_map(|(dir, locals)| {
+        let block = scan.index.manifest.block(dir);
+        let entries = block.into_iter().flat_map(|block| block.entries());
+        entries
+            .zip(locals.iter())
+            .filter(|(_, local)| local.racy)
+            .map(move |(entry, _)| dir.join(&entry.name))
+    });
+    let handle = |path: RelPath| {
+        let (dir, name) = crate::stage::locate(volume.live(), &path).ok()?;
+        Some((path, dir.handle(&name).ok()?))
+    };
+    racy.filter_map(handle).collect()
+}
+
+struct Source<'a> {
+    wire: &'a Wire<'a>,
+    volume: &'a Volume,
+    index: &'a Index,
+}
+
+impl Source<'_> {
+    fn answer(&self, bodies: &Server<'_>) -> Result<Report, SessionError> {
+        loop {
+            match self.wire.receive()? {
+                Message::List(paths) => self.list(&paths)?,
+                Message::LookAgain(paths) => {
+                    let there = paths
+                        .into_iter()
+                        .filter(|path| self.is_there(path))
+                        .collect();
+                    self.wire.send(&Message::StillThere(there))?;
+                }
+                Message::Body(request) => {
+                    if self.wire.control().progress.phase() != Phase::Transferring {
+                        self.wire
+                            .control()
+                            .progress
+                            .enter(Phase::Transferring, 0, 0);
+                    }
+                    bodies.handle(request)?;
+                }
+                Message::Propose(point) => self.proceed(*point)?,
+                Message::Finished(report) => return self.finished(&report),
+                Message::Failure(failure) => return Err(SessionError::Peer(failure)),
+                other => {
+                    return Err(SessionError::Unexpected {
+                        expected: "a question",
+                        got: other.name(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Blocks of directories, many small ones in a frame, a big one over several.
+    fn list(&self, paths: &[RelPath]) -> Result<(), SessionError> {
+        const PIECE_BYTES: usize = FRAME_BYTES_MAX / 4;
+        let (mut pieces, mut bytes) = (Vec::new(), 0);
+        for path in paths {
+            let block = self
+                .index
+                .manifest
+                .block(path)
+                .ok_or(SessionError::Protocol("asked for an unknown directory"))?;
+            let all = block.as_bytes();
+            let starts = (0..all.len().max(1)).step_by(PIECE_BYTES);
+            for start in starts {
+                let end = all.len().min(start + PIECE_BYTES);
+                let piece = bytes::Bytes::copy_from_slice(&all[start..end]);
+                bytes += piece.len() + path.as_bytes().len() + 16;
+                pieces.push(Piece {
+                    path: path.clone(),
+                    is_last: end == all.len(),
+                    bytes: piece,
+                });
+                if bytes >= PIECE_BYTES {
+                    self.wire
+                        .send(&Message::Listing(std::mem::take(&mut pieces)))?;
+                    bytes = 0;
+                }
+            }
+        }
+        if !pieces.is_empty() {
+            self.wire.send(&Message::Listing(pieces))?;
+        }
+        Ok(())
+    }
+
+    /// R5: the second look. Only what is certainly gone is gone.
+    fn is_there(&self, path: &RelPath) -> bool {
+        match crate::stage::locate(self.volume.live(), path).and_then(|(dir, name)| dir.stat(&name))
+        {
+            Ok(_) => true,
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ),
+        }
+    }
+
+    /// Journals the point before the sink commits it: if its answer is lost, the next session still knows it.
+    fn proceed(&self, point: Point) -> Result<(), SessionError> {
+        fault::hit("source.proposed").map_err(storage(self.volume))?;
+        self.volume.update_state(|state| {
+            if let Some(offered) = state.offered.take()
+                && Some(offered.id) == point.parent
+            {
+                state.current = Some(offered.id);
+                state.append(offered);
+            }
+            state.offered = Some(point);
+        })?;
+        self.wire.control().progress.enter(Phase::Committing, 0, 0);
+        Ok(self.wire.send(&Message::Proceed)?)
+    }
+
+    fn finished(&self, report: &str) -> Result<Report, SessionError> {
+        fault::hit("source.finished").map_err(storage(self.volume))?;
+        let report: Report = serde_json::from_str(report)
+            .map_err(|_| SessionError::Protocol("sent a report that is none"))?;
+        if let Report::Sync(report) = &report {
+            self.volume.update_state(|state| {
+                if let Some(offered) = state
+                    .offered
+                    .take_if(|offered| report.point.as_ref().is_some_and(|p| p.is(offered)))
+                {
+                    state.current = Some(offered.id);
+                    state.append(offered);
+                }
+                state.confirmed_at = Some(unix_now());
+            })?;
+        }
+        Ok(report)
+    }
+}

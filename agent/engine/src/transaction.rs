@@ -1,0 +1,316 @@
+//! One change of a replica's tree from point to point: what a sync and a rollback have in common once it is known what
+//! the tree shall be.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use drover_linux::FileId;
+
+use crate::{
+    commit::{Applied, ApplyError, CommitRecord, Direction},
+    control::{Cancelled, Control, Phase},
+    digest::Digest,
+    error::Kind,
+    fault,
+    index::{Index, manifest_file},
+    path::RelPath,
+    plan::{Place, Plan, Step},
+    point::{Point, PointId, VolumeState},
+    record::{self, RecordError, RecordKind},
+    reindex::reindex,
+    stage::{self, Builder, StageError, storage_kind, storage_reason},
+    tree::Manifest,
+    volume::Volume,
+};
+
+pub(crate) const MANIFEST: RecordKind = RecordKind {
+    magic: *b"DRVP",
+    version: 1,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error("write {what}")]
+    Write {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the new point could not be applied, the old one stands again")]
+    Undone(#[source] ApplyError),
+    #[error("the new point could not be applied, and {left} could not be put back; sync again to repair them", left = Paths(.left))]
+    PartlyUndone {
+        #[source]
+        why: ApplyError,
+        left: Vec<RelPath>,
+    },
+    #[error("role or epoch changed while the point was on its way; nothing was changed")]
+    Superseded,
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+struct Paths<'a>(&'a [RelPath]);
+
+impl std::fmt::Display for Paths<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0
+            .iter()
+            .take(3)
+            .try_for_each(|path| write!(f, "{path}, "))?;
+        write!(f, "{} in all,", self.0.len())
+    }
+}
+
+impl CommitError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Stage(error) => error.kind(),
+            Self::Write { source, .. } => storage_kind(source),
+            Self::Undone(why) => why.kind(),
+            Self::PartlyUndone { .. } => Kind::Storage,
+            Self::Superseded => Kind::Precondition,
+            Self::Cancelled(_) => Kind::Cancelled,
+        }
+    }
+
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Stage(error) => error.reason(),
+            Self::Write { source, .. } => storage_reason(source),
+            Self::Undone(why) => why.reason(),
+            Self::PartlyUndone { .. } => "partly-undone",
+            Self::Superseded => "role-changed",
+            Self::Cancelled(_) => "cancelled",
+        }
+    }
+}
+
+/// A tree that is to become another one.
+pub(crate) struct Transaction<'a> {
+    pub(crate) volume: &'a Volume,
+    /// The tree as the scan found it.
+    pub(crate) actual: &'a Index,
+    pub(crate) target: &'a Manifest,
+    pub(crate) plan: Plan,
+    pub(crate) control: &'a Control,
+}
+
+/// How long readers of the live path could see a mix (R2), and the rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Took {
+    pub(crate) commit: Duration,
+    pub(crate) apply: Duration,
+    pub(crate) retain: Duration,
+}
+
+impl Transaction<'_> {
+    /// Needs all contents staged. `points` are new restore points with what they consist of; `state` is the volume's
+    /// state as it will be, `expired` what it no longer lists.
+    pub(crate) fn commit(
+        mut self,
+        builder: &Builder<'_>,
+        from_pool: Vec<Digest>,
+        points: &[(&Point, &Manifest)],
+        state: VolumeState,
+        expired: &[Point],
+    ) -> Result<Took, CommitError> {
+        let write = |what| move |source| CommitError::Write { what, source };
+        let begin = Instant::now();
+        self.control.progress.enter(Phase::Committing, 0, 0);
+        for (point, manifest) in points {
+            store_manifest(self.volume, point.id, manifest).map_err(write("manifest"))?;
+        }
+        fault::hit("commit.manifests").map_err(write("manifest"))?;
+        builder.finish(&self.plan)?;
+        self.resolve().map_err(write("commit record"))?;
+        let record = CommitRecord {
+            direction: Direction::Forward,
+            state,
+            steps: self.plan.steps.clone(),
+            retired: self.plan.retired.clone(),
+            from_pool,
+        };
+        self.control.check()?;
+        fault::hit("commit.before-record").map_err(write("commit record"))?;
+        if !self.volume.may_commit(&record.state) {
+            return Err(CommitError::Superseded);
+        }
+        record
+            .store(self.volume.beside())
+            .map_err(write("commit record"))?;
+        let commit = begin.elapsed();
+        fault::hit("commit.recorded").map_err(write("commit record"))?;
+        self.carry_out(builder, &record, commit, expired)
+    }
+
+    /// From here on nothing cancels: forward, or back.
+    fn carry_out(
+        &self,
+        builder: &Builder<'_>,
+        record: &CommitRecord,
+        commit: Duration,
+        expired: &[Point],
+    ) -> Result<Took, CommitError> {
+        let write = |what| move |source| CommitError::Write { what, source };
+        self.control
+            .progress
+            .enter(Phase::Applying, record.steps.len() as u64, 0);
+        let begin = Instant::now();
+        let site = self.volume.site(builder.staging);
+        match site.carry_out(record).map_err(write("commit"))? {
+            Applied::Forward => {}
+            Applied::Undone { why, left } => {
+                if !left.is_empty() {
+                    self.volume.set_staging_aside().map_err(write("staging"))?;
+                }
+                CommitRecord::remove(self.volume.beside()).map_err(write("commit record"))?;
+                return Err(if left.is_empty() {
+                    CommitError::Undone(why)
+                } else {
+                    CommitError::PartlyUndone { why, left }
+                });
+            }
+        }
+        let apply = begin.elapsed();
+        self.volume.set_state_in_memory(record.state.clone());
+        self.control.progress.enter(Phase::Retaining, 0, 0);
+        let begin = Instant::now();
+        self.volume
+            .finish_retiring(builder.staging, record)
+            .map_err(write("history"))?;
+        expire(self.volume, expired);
+        self.store_index();
+        Ok(Took {
+            commit,
+            apply,
+            retain: begin.elapsed(),
+        })
+    }
+
+    /// The identities of staged inodes, for replay to recognise them.
+    fn resolve(&mut self) -> io::Result<()> {
+        let staging = self.volume.staging()?;
+        let at = |place: &Place| stage::staged_stat(&staging, place).map(|stat| stat.id);
+        for step in &mut self.plan.steps {
+            let (place, id): (Place, &mut Option<FileId>) = match step {
+                Step::In { place, id, .. } | Step::Exchange { place, id, .. } => {
+                    (place.clone(), id)
+                }
+                Step::Link { from, id, .. } => (Place::Tree(from.clone()), id),
+                _ => continue,
+            };
+            if id.is_none() {
+                *id = Some(at(&place)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn store_index(&self) {
+        let stored = self.volume.root().clock().and_then(|clock| {
+            let index = reindex(
+                self.volume.live(),
+                self.actual,
+                self.target,
+                &self.plan,
+                clock,
+            )?;
+            index.store(self.volume.beside(), b"index")
+        });
+        if let Err(error) = stored {
+            tracing::warn!(
+                volume = %self.volume.id(), error = &error as &dyn std::error::Error,
+                "index was not stored, the next scan reads more"
+            );
+        }
+    }
+}
+
+fn points_dir(volume: &Volume) -> io::Result<drover_linux::Dir> {
+    crate::beside::subdirectory(volume.beside(), b"points")
+}
+
+pub(crate) fn store_manifest(volume: &Volume, id: PointId, manifest: &Manifest) -> io::Result<()> {
+    record::replace(
+        &points_dir(volume)?,
+        id.to_string().as_bytes(),
+        MANIFEST,
+        &manifest_file::encode(manifest)?,
+    )
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadManifestError {
+    #[error("manifest of point {point}")]
+    Record {
+        point: PointId,
+        #[source]
+        source: RecordError,
+    },
+    #[error("directory of manifests can't be opened")]
+    Io(#[source] io::Error),
+    #[error("manifest of point {0} is missing")]
+    Missing(PointId),
+    #[error("manifest of point {point}")]
+    Format {
+        point: PointId,
+        #[source]
+        source: manifest_file::ManifestFileError,
+    },
+}
+
+pub(crate) fn load_manifest(volume: &Volume, point: &Point) -> Result<Manifest, LoadManifestError> {
+    let dir = points_dir(volume).map_err(LoadManifestError::Io)?;
+    let id = point.id;
+    let record = record::load(&dir, id.to_string().as_bytes(), MANIFEST);
+    let record = record.map_err(|source| LoadManifestError::Record { point: id, source })?;
+    let (_, payload) = record.ok_or(LoadManifestError::Missing(id))?;
+    manifest_file::decode(&payload, point.root)
+        .map_err(|source| LoadManifestError::Format { point: id, source })
+}
+
+/// Manifests of expired points go, then contents that no restorable point needs. Any doubt keeps them.
+pub(crate) fn expire(volume: &Volume, expired: &[Point]) {
+    if expired.is_empty() {
+        return;
+    }
+    let swept = (|| -> Result<(), Box<dyn std::error::Error>> {
+        fault::hit("retain.expire")?;
+        let state = volume.state();
+        let mut unneeded = volume.pool().contents()?;
+        for point in state
+            .restorable
+            .iter()
+            .filter(|point| Some(point.id) != state.current)
+        {
+            if unneeded.is_empty() {
+                break;
+            }
+            for (_, entry) in load_manifest(volume, point)?.entries() {
+                if let Some(body) = entry.node.body() {
+                    unneeded.remove(&body.digest);
+                }
+            }
+        }
+        let points = points_dir(volume)?;
+        for point in expired {
+            match points.unlink(point.id.to_string().as_bytes()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        fault::hit("retain.sweep")?;
+        unneeded
+            .iter()
+            .try_for_each(|digest| volume.pool().drop_content(digest))?;
+        Ok(())
+    })();
+    if let Err(error) = swept {
+        tracing::warn!(volume = %volume.id(), %error, "expired restore points still take space; the next sync tries again");
+    }
+}

@@ -1,0 +1,384 @@
+//! One copy of a volume: its tree, what lies beside it, and the verbs that change its role or its point.
+
+mod create;
+mod error;
+mod rollback;
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use drover_linux::{Dir, FileId};
+
+pub use create::{Disposal, NewVolume, Waiver};
+pub use error::VolumeError;
+pub(crate) use error::{scan_kind, scan_reason};
+
+use crate::{
+    beside::{Mark, Root},
+    commit::{self, Applied, CommitRecord, Site},
+    control::Control,
+    fault,
+    id::VolumeId,
+    index::Index,
+    path::RelPath,
+    point::{Force, PointId, Role, VolumeState},
+    pool::Pool,
+    scan::{Scan, ScanError, ScanOptions, scan},
+    stage::Staging,
+};
+
+/// What opening found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    Clean,
+    /// A commit that was interrupted was carried through.
+    RolledForward {
+        point: Option<PointId>,
+    },
+    /// It could not be; the old point stands.
+    Undone {
+        reason: String,
+    },
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clean => f.write_str("clean"),
+            Self::RolledForward { point: Some(point) } => {
+                write!(f, "rolled forward to point {point}")
+            }
+            Self::RolledForward { point: None } => f.write_str("rolled forward"),
+            Self::Undone { reason } => write!(f, "undone: {reason}"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Volume {
+    root: Arc<Root>,
+    id: VolumeId,
+    /// `volumes/<id>` beside the root.
+    beside: Dir,
+    live: Dir,
+    path: RelPath,
+    /// Inode of the mark: an index made beside another one is not trusted.
+    mark: FileId,
+    pool: Pool,
+    state: Mutex<VolumeState>,
+    busy: Mutex<Option<&'static str>>,
+    recovery: Recovery,
+}
+
+/// Held by the one operation that works on a volume.
+#[derive(Debug)]
+pub(crate) struct Occupied<'a>(&'a Volume);
+
+impl Drop for Occupied<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.busy) = None;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Volume {
+    /// Opens a volume by its mark, and finishes or undoes what a crash interrupted.
+    pub fn open(root: &Arc<Root>, id: VolumeId) -> Result<Self, VolumeError> {
+        let storage = |source| VolumeError::Storage { volume: id, source };
+        let beside = root.volume_dir(id).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => VolumeError::NotFound(id),
+            _ => storage(source),
+        })?;
+        let mark = Mark::load(&beside, id)?.ok_or(VolumeError::NotFound(id))?;
+        let path = mark.path.clone();
+        let live =
+            root.dir()
+                .open_beneath(path.as_bytes())
+                .map_err(|source| VolumeError::Tree {
+                    path: path.clone(),
+                    source,
+                })?;
+        if !mark.is_of(live.stat_self().map_err(storage)?.id) {
+            return Err(VolumeError::NotTheMarkedTree { volume: id, path });
+        }
+        let state = commit::load_state(&beside)
+            .map_err(|source| VolumeError::State { volume: id, source })?;
+        let state = state.ok_or(VolumeError::NotFound(id))?;
+        let mark = beside.stat(b"mark").map_err(storage)?.id;
+        let pool = Pool::open(&beside).map_err(storage)?;
+        let (root, state, busy) = (Arc::clone(root), Mutex::new(state), Mutex::new(None));
+        let mut volume = Self {
+            root,
+            id,
+            beside,
+            live,
+            path,
+            mark,
+            pool,
+            state,
+            busy,
+            recovery: Recovery::Clean,
+        };
+        volume.recovery = volume.recover()?;
+        volume.forget_strays();
+        Ok(volume)
+    }
+
+    /// R1: after the record there is only forward, or all the way back.
+    fn recover(&self) -> Result<Recovery, VolumeError> {
+        let storage = |source| VolumeError::Storage {
+            volume: self.id,
+            source,
+        };
+        let record = CommitRecord::load(&self.beside);
+        let record = record.map_err(|source| VolumeError::State {
+            volume: self.id,
+            source,
+        })?;
+        let Some(mut record) = record else {
+            return Ok(Recovery::Clean);
+        };
+        fault::hit("recover.begin").map_err(storage)?;
+        let staging = self.staging().map_err(storage)?;
+        if fault::is_off("recovery") {
+            CommitRecord::remove(&self.beside).map_err(storage)?;
+            return Ok(Recovery::Clean);
+        }
+        let point = record.state.current;
+        if self.state().transaction != record.state.transaction {
+            // R6: a copy that was promoted meanwhile takes no point from its old primary.
+            if !self.may_commit(&record.state) {
+                record.direction = commit::Direction::Undo;
+            }
+            if let Applied::Undone { why, left } =
+                self.site(&staging).carry_out(&record).map_err(storage)?
+            {
+                if !left.is_empty() {
+                    self.set_staging_aside().map_err(storage)?;
+                }
+                CommitRecord::remove(&self.beside).map_err(storage)?;
+                for path in &left {
+                    tracing::error!(volume = %self.id, %path, "could not be put back; the next sync repairs it");
+                }
+                return Ok(Recovery::Undone {
+                    reason: why.to_string(),
+                });
+            }
+            self.set_state_in_memory(record.state.clone());
+        }
+        fault::hit("recover.applied").map_err(storage)?;
+        self.finish_retiring(&staging, &record).map_err(storage)?;
+        Ok(Recovery::RolledForward { point })
+    }
+
+    /// Manifests of points that were never committed or have expired.
+    fn forget_strays(&self) {
+        let Ok(points) = crate::beside::subdirectory(&self.beside, b"points") else {
+            return;
+        };
+        let state = self.state();
+        let is_listed = |name: &[u8]| {
+            state
+                .restorable
+                .iter()
+                .any(|point| point.id.to_string().as_bytes() == name)
+        };
+        for (name, _) in points.list().unwrap_or_default() {
+            if !is_listed(&name) {
+                // Best effort: a stray manifest takes space and nothing else.
+                let _ = points.unlink(&name);
+            }
+        }
+    }
+
+    pub(crate) fn finish_retiring(
+        &self,
+        staging: &Staging,
+        record: &CommitRecord,
+    ) -> io::Result<()> {
+        commit::retire(&self.site(staging), &self.pool, record)?;
+        fault::hit("retain.done")?;
+        CommitRecord::remove(&self.beside)?;
+        Staging::discard(&self.beside)
+    }
+
+    /// What could not be put back lies in staging. It is the last copy of something, so it is kept, and never built on.
+    pub(crate) fn set_staging_aside(&self) -> io::Result<()> {
+        let foreign = crate::beside::subdirectory(&self.beside, b"foreign")?;
+        self.beside.rename_noreplace(
+            b"staging",
+            &foreign,
+            format!("staging-{}", unix_now()).as_bytes(),
+        )?;
+        crate::record::sync_dir(&foreign)
+    }
+
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    pub fn id(&self) -> VolumeId {
+        self.id
+    }
+
+    pub fn path(&self) -> &RelPath {
+        &self.path
+    }
+
+    pub fn state(&self) -> VolumeState {
+        lock(&self.state).clone()
+    }
+
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(crate) fn live(&self) -> &Dir {
+        &self.live
+    }
+
+    pub(crate) fn beside(&self) -> &Dir {
+        &self.beside
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn staging(&self) -> io::Result<Staging> {
+        Staging::open(&self.beside)
+    }
+
+    pub(crate) fn site<'a>(&'a self, staging: &'a Staging) -> Site<'a> {
+        Site {
+            live: &self.live,
+            staging,
+            beside: &self.beside,
+        }
+    }
+
+    /// One operation at a time.
+    pub(crate) fn occupy(&self, what: &'static str) -> Result<Occupied<'_>, VolumeError> {
+        let mut busy = lock(&self.busy);
+        if let Some(with) = *busy {
+            return Err(VolumeError::Busy {
+                volume: self.id,
+                with,
+            });
+        }
+        *busy = Some(what);
+        Ok(Occupied(self))
+    }
+
+    /// R6: whether the state that a commit leads to still follows from the one that stands.
+    pub(crate) fn may_commit(&self, next: &VolumeState) -> bool {
+        let now = lock(&self.state);
+        now.role == Role::Secondary
+            && next.transaction == now.transaction + 1
+            && (next.epoch >= now.epoch || now.resync)
+    }
+
+    pub(crate) fn set_state_in_memory(&self, state: VolumeState) {
+        *lock(&self.state) = state;
+    }
+
+    /// Durable when it returns.
+    pub(crate) fn update_state(
+        &self,
+        change: impl FnOnce(&mut VolumeState),
+    ) -> Result<(), VolumeError> {
+        let mut state = lock(&self.state);
+        let mut next = state.clone();
+        change(&mut next);
+        if next != *state {
+            commit::store_state(&self.beside, &next).map_err(|source| VolumeError::Storage {
+                volume: self.id,
+                source,
+            })?;
+            *state = next;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn scan(&self, deep: bool, control: &Control) -> Result<Scan, ScanError> {
+        let previous = Index::load(&self.beside, b"index");
+        let clock = || self.root.clock();
+        let options = ScanOptions {
+            mark: self.mark,
+            clock: &clock,
+            deep,
+            reread_before: Some(unix_now() - REREAD_SECS),
+            waive_mount_points: false,
+        };
+        scan(&self.live, previous.as_ref(), &options, control)
+    }
+
+    /// The index is a cache: without it the next scan only reads more.
+    pub(crate) fn keep_index(&self, index: &Index) {
+        if let Err(error) = index.store(&self.beside, b"index") {
+            tracing::warn!(volume = %self.id, error = &error as &dyn std::error::Error, "index was not stored");
+        }
+    }
+
+    pub fn promote(&self, force: Force) -> Result<(), VolumeError> {
+        let _occupied = self.occupy("promote")?;
+        let mut refused = None;
+        self.update_state(|state| refused = state.promote(force).err())?;
+        refused.map_or(Ok(()), |source| {
+            Err(VolumeError::Refused {
+                volume: self.id,
+                source,
+            })
+        })
+    }
+
+    pub fn demote(&self) -> Result<(), VolumeError> {
+        let _occupied = self.occupy("demote")?;
+        self.update_state(VolumeState::demote)
+    }
+
+    /// This copy's line may be given up at the next sync; its data is kept as a restore point first.
+    pub fn request_resync(&self) -> Result<(), VolumeError> {
+        let _occupied = self.occupy("resync")?;
+        if self.state().role == Role::Primary {
+            return Err(VolumeError::PrimaryCantResync(self.id));
+        }
+        self.update_state(|state| state.resync = true)
+    }
+
+    /// Ends the pause that a rollback began.
+    pub fn release(&self) -> Result<(), VolumeError> {
+        self.update_state(|state| state.paused = false)
+    }
+
+    pub fn set_peer(&self, peer: Option<String>) -> Result<(), VolumeError> {
+        self.update_state(|state| state.peer = peer)
+    }
+
+    pub fn set_retain(&self, retain: u32) -> Result<(), VolumeError> {
+        self.update_state(|state| state.retain = retain)
+    }
+
+    /// Seconds since 1970 of the content that was read longest ago.
+    pub fn oldest_read(&self) -> Option<i64> {
+        let index = Index::load(&self.beside, b"index")?;
+        index
+            .locals
+            .values()
+            .flat_map(|locals| locals.iter())
+            .map(|local| local.read_at)
+            .min()
+    }
+}
+
+/// R9: content is read again at least this often, whatever its times say.
+const REREAD_SECS: i64 = 30 * 24 * 3600;
+
+pub(crate) fn unix_now() -> i64 {
+    drover_linux::Time::now().secs
+}

@@ -1,0 +1,200 @@
+//! Enabling and disabling.
+
+use std::{io, sync::Arc};
+
+use drover_linux::{Dir, privileges};
+use serde::{Deserialize, Serialize};
+
+use super::{Volume, VolumeError, unix_now};
+use crate::{
+    beside::{Mark, Root, subdirectory},
+    commit,
+    id::VolumeId,
+    path::RelPath,
+    point::{Role, VolumeState},
+    stage::locate,
+};
+
+/// What a user declares not to need, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Waiver {
+    /// This process may lack capabilities; what it can't set fails the sync that needs it.
+    Capabilities,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewVolume {
+    pub id: VolumeId,
+    pub path: RelPath,
+    pub role: Role,
+    pub retain: u32,
+    pub peer: Option<String>,
+    /// A secondary may hold something already: it is compared by digests and kept as a restore point.
+    pub adopt: bool,
+    pub waive: Vec<Waiver>,
+}
+
+/// What becomes of a volume that is disabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposal {
+    /// The tree stays as it is; history and state go.
+    Keep,
+    /// Tree, history and state wait in the trash.
+    Trash,
+}
+
+impl Volume {
+    /// Enables a volume. The same id with the same path and role again is the same volume.
+    pub fn create(root: &Arc<Root>, new: NewVolume) -> Result<Self, VolumeError> {
+        let storage = |source| VolumeError::Storage {
+            volume: new.id,
+            source,
+        };
+        for other in root.volumes()? {
+            let dir = root.volume_dir(other).map_err(storage)?;
+            let Some(mark) = Mark::load(&dir, other)? else {
+                continue;
+            };
+            if other == new.id {
+                return Self::same(root, new, mark);
+            }
+            let overlaps =
+                mark.path.strip(&new.path).is_some() || new.path.strip(&mark.path).is_some();
+            if overlaps {
+                return Err(VolumeError::Taken {
+                    path: new.path,
+                    other,
+                });
+            }
+        }
+        check_suitable(root, &new)?;
+        let live = open_tree(root, &new)?;
+        if new.role == Role::Secondary && !new.adopt && !is_empty(&live).map_err(storage)? {
+            return Err(VolumeError::NotEmpty { path: new.path });
+        }
+        let beside = root.create_volume_dir(new.id).map_err(storage)?;
+        prove_renames(&beside, &live).map_err(|source| VolumeError::NoRename {
+            path: new.path.clone(),
+            source,
+        })?;
+        let mut state = VolumeState::new(new.id, new.path.clone(), new.role, new.retain);
+        state.peer = new.peer;
+        commit::store_state(&beside, &state).map_err(storage)?;
+        // The mark comes last: a volume without one does not exist.
+        Mark::new(new.id, new.path, live.stat_self().map_err(storage)?.id)
+            .store(&beside)
+            .map_err(storage)?;
+        Self::open(root, new.id)
+    }
+
+    fn same(root: &Arc<Root>, new: NewVolume, mark: Mark) -> Result<Self, VolumeError> {
+        let volume = Self::open(root, new.id)?;
+        let role = volume.state().role;
+        if mark.path != new.path || role != new.role {
+            return Err(VolumeError::Different {
+                volume: new.id,
+                path: mark.path,
+                role,
+            });
+        }
+        Ok(volume)
+    }
+
+    /// Ends the protection of this copy.
+    pub fn disable(&self, disposal: Disposal) -> Result<(), VolumeError> {
+        let _occupied = self.occupy("disable")?;
+        let storage = |source| VolumeError::Storage {
+            volume: self.id(),
+            source,
+        };
+        if disposal == Disposal::Trash {
+            if self.state().role == Role::Primary {
+                return Err(VolumeError::PrimaryCantBeTrashed(self.id()));
+            }
+            self.move_to_trash().map_err(storage)?;
+        }
+        self.root().forget_volume_dir(self.id()).map_err(storage)
+    }
+
+    fn move_to_trash(&self) -> io::Result<()> {
+        let name = format!("{}-{}", self.id(), unix_now());
+        let (parent, tree) = locate(self.root().dir(), self.path())?;
+        let trash = subdirectory(&self.root().trash()?, name.as_bytes())?;
+        parent.rename_noreplace(&tree, &trash, b"tree")?;
+        crate::record::sync_dir(&trash)?;
+        crate::record::sync_dir(&parent)
+    }
+}
+
+fn check_suitable(root: &Root, new: &NewVolume) -> Result<(), VolumeError> {
+    let path = || new.path.clone();
+    let inside = root
+        .beside_path()
+        .strip_prefix(root.path().join(os(&new.path)))
+        .is_ok();
+    if inside {
+        return Err(VolumeError::Unsuitable {
+            path: path(),
+            problem: "Drover's own directory would lie inside it; configure `beside` for this root",
+        });
+    }
+    let waived = new.waive.contains(&Waiver::Capabilities);
+    let missing = privileges::missing().map_err(|source| VolumeError::Storage {
+        volume: new.id,
+        source,
+    })?;
+    if new.role == Role::Secondary && !waived && !missing.is_empty() {
+        return Err(VolumeError::MissingCapabilities {
+            missing: missing.join(", "),
+        });
+    }
+    Ok(())
+}
+
+fn os(path: &RelPath) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(path.as_bytes())
+}
+
+/// The volume's directory; a secondary's is made when it is missing.
+fn open_tree(root: &Root, new: &NewVolume) -> Result<Dir, VolumeError> {
+    let tree = |source| VolumeError::Tree {
+        path: new.path.clone(),
+        source,
+    };
+    match root.dir().open_beneath(new.path.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && new.role == Role::Secondary => {}
+        result => return result.map_err(tree),
+    }
+    let mut dir = root.dir().try_clone().map_err(tree)?;
+    for name in new.path.as_bytes().split(|b| *b == b'/') {
+        match dir.mkdir(name, 0o755) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(tree(error)),
+            _ => {}
+        }
+        crate::record::sync_dir(&dir).map_err(tree)?;
+        dir = dir.open_beneath(name).map_err(tree)?;
+    }
+    Ok(dir)
+}
+
+fn is_empty(dir: &Dir) -> io::Result<bool> {
+    Ok(dir.list()?.is_empty())
+}
+
+/// R4: staging and history must reach the tree by rename; project quotas, subvolumes and mounts give EXDEV. Proved on
+/// the tree's own directory with a file that is there for a moment.
+fn prove_renames(beside: &Dir, live: &Dir) -> io::Result<()> {
+    const PROBE: &[u8] = b".drover-probe";
+    let before = live.stat_self()?.mtime;
+    crate::stage::remove_tree(beside, PROBE)?;
+    beside.create_file(PROBE, 0o600)?;
+    let there = beside.rename_noreplace(PROBE, live, PROBE);
+    if let Err(error) = there {
+        beside.unlink(PROBE)?;
+        return Err(error);
+    }
+    live.rename_noreplace(PROBE, beside, PROBE)?;
+    beside.unlink(PROBE)?;
+    live.set_mtime(b"", before)
+}

@@ -1,0 +1,190 @@
+use std::io;
+
+use crate::{
+    beside::BesideError,
+    control::Cancelled,
+    error::Kind,
+    id::VolumeId,
+    path::RelPath,
+    point::{PointId, StateError},
+    record::RecordError,
+    scan::ScanError,
+    transaction::{CommitError, LoadManifestError},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error("volume {0} is not on this root")]
+    NotFound(VolumeId),
+    #[error("volume {volume} is busy with {with}; wait for it, or cancel it")]
+    Busy {
+        volume: VolumeId,
+        with: &'static str,
+    },
+    #[error("directory {path} of the volume can't be opened")]
+    Tree {
+        path: RelPath,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{path} is not the directory that volume {volume} was enabled on (it was replaced, or another file system is \
+         mounted); put the old one back, or disable the volume and enable it again"
+    )]
+    NotTheMarkedTree { volume: VolumeId, path: RelPath },
+    #[error("{path} can't be a volume: {problem}")]
+    Unsuitable {
+        path: RelPath,
+        problem: &'static str,
+    },
+    #[error("{path} and staging are not on one file system: {source}")]
+    NoRename { path: RelPath, source: io::Error },
+    #[error("{path} belongs to volume {other} already")]
+    Taken { path: RelPath, other: VolumeId },
+    #[error("volume {volume} exists with path {path} and role {role}")]
+    Different {
+        volume: VolumeId,
+        path: RelPath,
+        role: crate::point::Role,
+    },
+    #[error(
+        "{path} is not empty; adopt what is there (it is kept as a restore point), or choose an empty directory"
+    )]
+    NotEmpty { path: RelPath },
+    #[error(
+        "this process lacks {missing}, so it can't make faithful copies; grant them or waive them by name"
+    )]
+    MissingCapabilities { missing: String },
+    #[error("state of volume {volume}")]
+    State {
+        volume: VolumeId,
+        #[source]
+        source: RecordError,
+    },
+    #[error("storage of volume {volume}")]
+    Storage {
+        volume: VolumeId,
+        #[source]
+        source: io::Error,
+    },
+    #[error("volume {volume}: {source}")]
+    Refused {
+        volume: VolumeId,
+        source: StateError,
+    },
+    #[error("volume {0} is primary here: demote it before it can be synced again")]
+    PrimaryCantResync(VolumeId),
+    #[error("volume {0} is primary here: demote it before it is rolled back")]
+    PrimaryCantRollBack(VolumeId),
+    #[error("volume {0} is primary here: only a secondary goes to the trash")]
+    PrimaryCantBeTrashed(VolumeId),
+    #[error(
+        "point {point} is not whole any more: the content of {path} and {others} more was destroyed by another process"
+    )]
+    Incomplete {
+        point: PointId,
+        path: RelPath,
+        others: usize,
+    },
+    #[error("{unreadable} entries of the replica can't be read, the first is {path}")]
+    Unreadable {
+        path: RelPath,
+        unreadable: usize,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Beside(#[from] BesideError),
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    #[error(transparent)]
+    Manifest(#[from] LoadManifestError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+pub(crate) fn scan_kind(error: &ScanError) -> Kind {
+    match error {
+        ScanError::Cancelled(_) => Kind::Cancelled,
+        ScanError::MountPoint { .. } => Kind::Precondition,
+        ScanError::Tree(_) => Kind::Internal,
+        ScanError::Root(_) | ScanError::Clock(_) | ScanError::Fault(_) => Kind::Storage,
+    }
+}
+
+pub(crate) fn scan_reason(error: &ScanError) -> &'static str {
+    match error {
+        ScanError::Cancelled(_) => "cancelled",
+        ScanError::MountPoint { .. } => "mount-point-inside",
+        ScanError::Tree(_) => "internal",
+        ScanError::Root(_) | ScanError::Clock(_) | ScanError::Fault(_) => "io-error",
+    }
+}
+
+impl VolumeError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Busy { .. } => Kind::Unavailable,
+            Self::Tree { .. } | Self::Storage { .. } | Self::Unreadable { .. } => Kind::Storage,
+            Self::Unsuitable { .. } => Kind::Invalid,
+            Self::Taken { .. } | Self::Different { .. } => Kind::Exists,
+            Self::NotTheMarkedTree { .. }
+            | Self::NoRename { .. }
+            | Self::NotEmpty { .. }
+            | Self::MissingCapabilities { .. }
+            | Self::Refused {
+                source: StateError::NeverSynced,
+                ..
+            }
+            | Self::PrimaryCantResync(_)
+            | Self::PrimaryCantRollBack(_)
+            | Self::PrimaryCantBeTrashed(_) => Kind::Precondition,
+            Self::Refused {
+                source: StateError::NoSuchPoint(_),
+                ..
+            } => Kind::NotFound,
+            Self::State { .. } | Self::Incomplete { .. } | Self::Manifest(_) => Kind::DataLoss,
+            Self::Beside(error) => error.kind(),
+            Self::Scan(error) => scan_kind(error),
+            Self::Commit(error) => error.kind(),
+            Self::Cancelled(_) => Kind::Cancelled,
+        }
+    }
+
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "no-such-volume",
+            Self::Busy { .. } => "volume-busy",
+            Self::Tree { .. } => "tree-unusable",
+            Self::NotTheMarkedTree { .. } => "not-the-marked-tree",
+            Self::Unsuitable { .. } => "unsuitable-path",
+            Self::NoRename { .. } => "staging-on-other-filesystem",
+            Self::Taken { .. } => "path-taken",
+            Self::Different { .. } => "volume-differs",
+            Self::NotEmpty { .. } => "replica-not-empty",
+            Self::MissingCapabilities { .. } => "missing-capabilities",
+            Self::State { .. } => "state-damaged",
+            Self::Storage { .. } | Self::Unreadable { .. } => "io-error",
+            Self::Refused {
+                source: StateError::NeverSynced,
+                ..
+            } => "never-synced",
+            Self::Refused {
+                source: StateError::NoSuchPoint(_),
+                ..
+            } => "no-such-point",
+            Self::PrimaryCantResync(_)
+            | Self::PrimaryCantRollBack(_)
+            | Self::PrimaryCantBeTrashed(_) => "is-primary",
+            Self::Incomplete { .. } => "point-incomplete",
+            Self::Manifest(_) => "manifest-damaged",
+            Self::Beside(error) => error.reason(),
+            Self::Scan(error) => scan_reason(error),
+            Self::Commit(error) => error.reason(),
+            Self::Cancelled(_) => "cancelled",
+        }
+    }
+}

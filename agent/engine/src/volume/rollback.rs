@@ -1,0 +1,131 @@
+//! Rollback: the tree becomes one of its restore points, by the same way as in a sync, with contents from history.
+
+use super::{Volume, VolumeError};
+use crate::{
+    control::{Control, Phase},
+    index::Index,
+    plan::Plan,
+    point::{Label, Origin, Point, PointId, Role, VolumeState},
+    report::RollbackReport,
+    stage::Builder,
+    transaction::{Transaction, load_manifest},
+};
+
+impl Volume {
+    /// To an older point or forward again. Syncs pause until the volume is released.
+    pub fn rollback(&self, to: PointId, control: &Control) -> Result<RollbackReport, VolumeError> {
+        let _occupied = self.occupy("rollback")?;
+        let storage = |source| VolumeError::Storage {
+            volume: self.id(),
+            source,
+        };
+        let before = self.state();
+        if before.role == Role::Primary {
+            return Err(VolumeError::PrimaryCantRollBack(self.id()));
+        }
+        let refused = |source| VolumeError::Refused {
+            volume: self.id(),
+            source,
+        };
+        let point = before.restorable(to).map_err(refused)?.clone();
+        let target = load_manifest(self, &point)?;
+        control.progress.enter(Phase::Scanning, 0, 0);
+        let actual = self.scan_whole(control)?;
+        control.progress.enter(Phase::Planning, 0, 0);
+        let plan = Plan::new(&actual, &target);
+        let staging = self.staging().map_err(storage)?;
+        let builder = Builder {
+            staging: &staging,
+            live: self.live(),
+            pool: self.pool(),
+            control,
+        };
+        let (missing, from_pool) = builder
+            .prepare(&plan)
+            .map_err(crate::transaction::CommitError::from)?;
+        if let Some(first) = missing.first() {
+            let (path, others) = (first.path.clone(), missing.len() - 1);
+            return Err(VolumeError::Incomplete {
+                point: to,
+                path,
+                others,
+            });
+        }
+        let mut state = before.clone();
+        let kept = self.kept_point(&before, &actual, &plan);
+        state.restorable.extend(kept.clone());
+        state.transaction += 1;
+        state.current = Some(to);
+        state.paused = state.history.last().is_some_and(|newest| newest.id != to);
+        let expired = state.expire();
+        let changes = plan.changes.clone();
+        let points: Vec<_> = kept.iter().map(|point| (point, &actual.manifest)).collect();
+        let transaction = Transaction {
+            volume: self,
+            actual: &actual,
+            target: &target,
+            plan,
+            control,
+        };
+        let took = transaction.commit(&builder, from_pool, &points, state, &expired)?;
+        control.progress.enter(Phase::Done, 0, 0);
+        Ok(RollbackReport {
+            from: before.current,
+            to,
+            changes,
+            apply_millis: took.apply.as_millis() as u64,
+            kept_as: kept.map(|point| point.id),
+        })
+    }
+
+    /// The replica's own tree; an entry that can't be read stops everything.
+    pub(crate) fn scan_whole(&self, control: &Control) -> Result<Index, VolumeError> {
+        let mut scan = self.scan(false, control)?;
+        let unreadable = scan.unreadable.len();
+        if let Some((path, source)) = scan.unreadable.drain(..).next() {
+            return Err(VolumeError::Unreadable {
+                path,
+                unreadable,
+                source,
+            });
+        }
+        Ok(scan.index)
+    }
+
+    /// R7: what the tree holds, when it is no point of its own and would be overwritten.
+    pub(crate) fn kept_point(
+        &self,
+        state: &VolumeState,
+        actual: &Index,
+        plan: &Plan,
+    ) -> Option<Point> {
+        let root = actual.manifest.root_digest();
+        let is_point = state.current_point().map(|point| point.root) == Some(root);
+        let is_new_and_empty = state.current.is_none() && actual.manifest.totals().entries <= 1;
+        if is_point || is_new_and_empty || plan.is_empty() {
+            return None;
+        }
+        let number = state.current.map_or(0, |current| current.number);
+        let used = state
+            .restorable
+            .iter()
+            .filter(|point| point.id.number == number)
+            .map(|point| point.id.kept);
+        Some(Point {
+            id: PointId {
+                number,
+                kept: used.max().unwrap_or(0) + 1,
+            },
+            origin: Origin::Kept,
+            lineage: state.lineage,
+            epoch: state.epoch,
+            parent: state.current,
+            taken_at: super::unix_now(),
+            root,
+            totals: actual.manifest.totals().into(),
+            label: Label::PerFile,
+            bytes_moved: 0,
+            lost: Vec::new(),
+        })
+    }
+}
