@@ -1,0 +1,273 @@
+//! `drover-agent check`: what the agent understands, and what on this host does not fit.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use drover_linux::Dir;
+use x509_parser::pem::Pem;
+
+use crate::{
+    config::{Config, RootConfig, TlsFiles},
+    rpc::{node::filesystem_name, status::chain},
+    tls::subject_alternative_names,
+};
+
+/// What was found: the agent could not start with an error, with a warning it can.
+#[derive(Debug, Default)]
+struct Findings {
+    text: String,
+    errors: u32,
+    warnings: u32,
+}
+
+impl Findings {
+    fn line(&mut self, line: impl AsRef<str>) {
+        let _ = writeln!(self.text, "{}", line.as_ref());
+    }
+
+    fn error(&mut self, text: impl AsRef<str>) {
+        self.errors += 1;
+        self.line(format!("  ERROR    {}", text.as_ref()));
+    }
+
+    fn warning(&mut self, text: impl AsRef<str>) {
+        self.warnings += 1;
+        self.line(format!("  WARNING  {}", text.as_ref()));
+    }
+}
+
+pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = Config::load(path).map_err(|error| anyhow::anyhow!(chain(&error)))?;
+    let found = check(&config);
+    print!("{}", found.text);
+    println!("{} errors, {} warnings", found.errors, found.warnings);
+    Ok(if found.errors == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn check(config: &Config) -> Findings {
+    let mut found = Findings::default();
+    agent(config, &mut found);
+    certificates(&config.tls, &mut found);
+    roles(config, &mut found);
+    found.line(format!("roots: {}", config.roots.len()));
+    config.roots.iter().for_each(|it| root(it, &mut found));
+    peers(config, &mut found);
+    limits(config, &mut found);
+    found
+}
+
+fn agent(config: &Config, found: &mut Findings) {
+    found.line(format!(
+        "agent {} listens on {} (gRPC, mutual TLS)",
+        config.name, config.listen
+    ));
+    match config.metrics_listen {
+        Some(address) => {
+            found.line(format!("metrics on http://{address}/metrics"));
+            if !address.ip().is_loopback() {
+                found.warning("metrics are plain HTTP without authentication: they show volume ids and states");
+            }
+        }
+        None => found.line("metrics: off"),
+    }
+    found.line(format!("state in {}", config.state_dir.display()));
+    match fs::metadata(&config.state_dir) {
+        Ok(metadata) if !metadata.is_dir() => found.error("state_dir is not a directory"),
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+            found.warning("state_dir can be entered by others than its owner; mode 0700 is right");
+        }
+        Ok(_) => {}
+        Err(_) => found.line("  it is made at the first start"),
+    }
+    if !rustix::process::geteuid().is_root() {
+        found.warning("this is not root: what the agent could do as root was not checked");
+    }
+    match drover_linux::privileges::missing() {
+        Ok(missing) if missing.is_empty() => {}
+        Ok(missing) => found.warning(format!(
+            "this process lacks {}: faithful copies need them",
+            missing.join(", ")
+        )),
+        Err(error) => found.warning(format!("capabilities can't be read: {error}")),
+    }
+}
+
+fn certificates(files: &TlsFiles, found: &mut Findings) {
+    found.line("tls:");
+    for (what, path) in [("ca", &files.ca), ("certificate", &files.certificate)] {
+        match fs::read(path) {
+            Ok(pem) => certificate(what, path, &pem, found),
+            Err(error) => found.error(format!("{what} {}: {error}", path.display())),
+        }
+    }
+    match fs::metadata(&files.key) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+            found.warning(format!(
+                "key {} can be read by others than its owner",
+                files.key.display()
+            ));
+        }
+        Ok(_) => found.line(format!("  key {}", files.key.display())),
+        Err(error) => found.error(format!("key {}: {error}", files.key.display())),
+    }
+}
+
+fn certificate(what: &str, path: &Path, pem: &[u8], found: &mut Findings) {
+    let Some(Ok(block)) = Pem::iter_from_buffer(pem).next() else {
+        return found.error(format!("{what} {} holds no PEM block", path.display()));
+    };
+    let Ok(parsed) = block.parse_x509() else {
+        return found.error(format!("{what} {} is no X.509 certificate", path.display()));
+    };
+    let names = subject_alternative_names(&block.contents);
+    let (until, shown) = (parsed.validity().not_after, path.display());
+    found.line(format!(
+        "  {what} {shown}, valid until {until}{}",
+        list(", names: ", &names)
+    ));
+    if !parsed.validity().is_valid() {
+        found.error(format!("{what} {shown} is not valid now"));
+    } else if let Some(left) = parsed.validity().time_to_expiration()
+        && left.whole_days() < 30
+    {
+        found.warning(format!(
+            "{what} {shown} expires in {} days",
+            left.whole_days()
+        ));
+    }
+    if what == "certificate" && names.is_empty() {
+        found.error("the certificate has no DNS or URI names, so no peer can know this agent");
+    }
+}
+
+fn list<T: AsRef<str>>(before: &str, items: &[T]) -> String {
+    if items.is_empty() {
+        return String::new();
+    }
+    format!(
+        "{before}{}",
+        items
+            .iter()
+            .map(AsRef::as_ref)
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
+}
+
+fn roles(config: &Config, found: &mut Findings) {
+    found.line("roles:");
+    let roles = &config.roles;
+    for (role, names) in [
+        ("controller", &roles.controller),
+        ("peer", &roles.peer),
+        ("viewer", &roles.viewer),
+    ] {
+        let names: Vec<_> = names.iter().collect();
+        let names = if names.is_empty() {
+            "nobody".to_owned()
+        } else {
+            list("", &names)
+        };
+        found.line(format!("  {role}: {names}"));
+    }
+    if roles.controller.is_empty() {
+        found.warning(
+            "no certificate has the role controller: only root on this host can start anything",
+        );
+    }
+    if roles.peer.is_empty() && !config.peers.is_empty() {
+        found.warning("no certificate has the role peer: peers can't dial this agent");
+    }
+}
+
+fn root(root: &RootConfig, found: &mut Findings) {
+    let path = root.path.display();
+    let looked = Dir::open(&root.path).and_then(|dir| Ok((dir.filesystem()?, dir.space()?)));
+    let (filesystem, space) = match looked {
+        Ok(looked) => looked,
+        Err(error) => return found.error(format!("root {}: {path}: {error}", root.name)),
+    };
+    let free = space.free_bytes >> 20;
+    found.line(format!(
+        "  {} = {path} ({}, {free} MiB free)",
+        root.name,
+        filesystem_name(filesystem)
+    ));
+    let beside = root
+        .beside
+        .clone()
+        .unwrap_or_else(|| root.path.join(drover_engine::beside::BESIDE_NAME));
+    match (fs::metadata(&root.path), fs::metadata(&beside)) {
+        (Ok(of_root), Ok(of_beside)) if of_root.dev() != of_beside.dev() => {
+            found.error(format!(
+                "{} is on another file system than {path}",
+                beside.display()
+            ));
+        }
+        (_, Ok(_)) => found.line(format!(
+            "  state beside the volumes in {}",
+            beside.display()
+        )),
+        (_, Err(_)) => found.line(format!(
+            "  no volume yet: {} is made by the first Enable",
+            beside.display()
+        )),
+    }
+}
+
+fn peers(config: &Config, found: &mut Findings) {
+    found.line(format!("peers: {}", config.peers.len()));
+    for peer in &config.peers {
+        let name = peer.server_name();
+        found.line(format!(
+            "  {} = {}, certificate name {name}",
+            peer.name, peer.address
+        ));
+        if !config.roles.peer.contains(&name) {
+            found.warning(format!(
+                "{name} has not the role peer: {} can be dialled, but can't dial",
+                peer.name
+            ));
+        }
+    }
+}
+
+fn limits(config: &Config, found: &mut Findings) {
+    let limits = &config.limits;
+    found.line(format!(
+        "limits: {} jobs, {} sessions, {} MiB in flight each, {} open files, {}",
+        limits.jobs,
+        limits.sessions,
+        limits.in_flight_mib,
+        limits.open_files,
+        bandwidth(limits.bandwidth_mib)
+    ));
+    for slot in limits.timetable.slots() {
+        found.line(format!(
+            "  {slot} (local time): {}",
+            bandwidth(slot.bandwidth_mib)
+        ));
+    }
+    let defaults = &config.defaults;
+    found.line(format!(
+        "defaults: {} restore points, refuse to delete more than {} %",
+        defaults.retain, defaults.delete_percent_max
+    ));
+}
+
+fn bandwidth(mib: u64) -> String {
+    if mib == 0 {
+        "no bandwidth limit".to_owned()
+    } else {
+        format!("{mib} MiB/s")
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line of `drover-agent`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{app, certs, check, config::Config, log, recover};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "drover-agent",
+    version,
+    about = "Replicates, proves and rolls back the volumes of one storage host",
+    after_help = "Examples:\n  \
+        drover-agent certs init /etc/drover/certs --name site-a --name site-b\n  \
+        drover-agent check --config /etc/drover/agent.toml\n  \
+        drover-agent serve --config /etc/drover/agent.toml\n  \
+        drover-agent recover /srv/nfs\n  \
+        drover-agent copy /srv/data /mnt/backup/data --verify\n\n\
+        Exit codes: 0 ok, 1 failure, 2 usage, 3 refused by a guard or by lineage, 4 discrepancy, 5 unreachable, \
+        130 cancelled"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How logs are written to stderr
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: log::Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until SIGTERM
+    ///
+    /// Volumes are recovered before the agent says that it is ready. On SIGTERM running jobs are checkpointed; they go
+    /// on at the next start.
+    Serve(ConfigArgs),
+    /// Read a configuration, print what it means and what is wrong with this host
+    #[command(
+        after_help = "Exit code 1 when the agent could not start with it; warnings alone are 0."
+    )]
+    Check(ConfigArgs),
+    /// Make certificates for development and tests
+    Certs {
+        #[command(subcommand)]
+        command: CertsCommand,
+    },
+    /// Finish or undo what a crash left open on a root, with nothing but the files beside its volumes
+    #[command(after_help = "Examples:\n  drover-agent recover /srv/nfs\n  \
+            drover-agent recover /srv/nfs --beside /srv/.drover-nfs\n\n\
+            A running agent holds its roots; it recovers them itself when it starts. Exit code 1 when a volume could \
+            not be recovered.")]
+    Recover(recover::RecoverArgs),
+    /// Copy a directory tree once, with the guarantees of a sync
+    Copy(crate::copy::CopyArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// Configuration of the agent
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "DROVER_AGENT_CONFIG",
+        default_value = "/etc/drover/agent.toml"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum CertsCommand {
+    /// Make a CA, a certificate for each agent, and client certificates for a controller and a viewer
+    #[command(
+        after_help = "Example:\n  drover-agent certs init certs --name site-a --name site-b\n\n\
+            Files that exist are kept: a second run with another --name adds a certificate of the same CA. Keys have \
+            mode 0600. Keep ca.key away from the agents."
+    )]
+    Init(certs::InitArgs),
+}
+
+impl Cli {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Serve(args) => {
+                log::init(self.log_format);
+                let config = Config::load(&args.config).context("load the configuration")?;
+                app::serve(config)
+            }
+            Command::Check(args) => check::run(&args.config),
+            Command::Certs {
+                command: CertsCommand::Init(args),
+            } => certs::init(&args),
+            Command::Recover(args) => {
+                log::init(self.log_format);
+                recover::run(&args)
+            }
+            Command::Copy(args) => {
+                log::init(self.log_format);
+                crate::copy::run(args)
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the agent may use at most. Each limit has a default that fits a storage host with other work to do.
+
+use serde::Deserialize;
+
+use super::{ConfigError, Timetable};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Jobs that run at once; others wait.
+    pub jobs: usize,
+    /// Sessions that peers may run with this agent at once; more are refused and retried by the peer.
+    pub sessions: usize,
+    /// Frames that wait in the memory of one session, both directions together.
+    pub in_flight_mib: usize,
+    /// RLIMIT_NOFILE that the agent sets for itself at start, as far as the hard limit lets it.
+    pub open_files: u64,
+    /// MiB a second that all sessions together may send; 0 is no limit.
+    pub bandwidth_mib: u64,
+    /// Other bandwidths at certain times of the day, in the host's local time.
+    pub timetable: Timetable,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            jobs: 4,
+            sessions: 8,
+            in_flight_mib: 64,
+            open_files: 16_384,
+            bandwidth_mib: 0,
+            timetable: Timetable::default(),
+        }
+    }
+}
+
+impl Limits {
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight_mib << 20
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let checks = [
+            ("jobs", self.jobs as u64, 1..=64, "1 to 64"),
+            ("sessions", self.sessions as u64, 1..=256, "1 to 256"),
+            // Room for two of the longest frames in each direction.
+            (
+                "in_flight_mib",
+                self.in_flight_mib as u64,
+                16..=1024,
+                "16 to 1024",
+            ),
+            (
+                "open_files",
+                self.open_files,
+                256..=1_048_576,
+                "256 to 1048576",
+            ),
+            (
+                "bandwidth_mib",
+                self.bandwidth_mib,
+                0..=1_000_000,
+                "0 to 1000000",
+            ),
+        ];
+        for (field, value, allowed, range) in checks {
+            if !allowed.contains(&value) {
+                return Err(ConfigError::OutOfRange {
+                    field,
+                    value,
+                    range,
+                });
+            }
+        }
+        Ok(self.timetable.validate()?)
+    }
+}
+
+/// What Enable and Start take when the caller says nothing.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Restore points that a volume keeps besides the current one.
+    pub retain: u32,
+    /// A sync that would delete a larger share of the replica is refused.
+    pub delete_percent_max: u8,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            retain: 2,
+            delete_percent_max: 50,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Drover's agent: one process on each storage host that replicates, proves and rolls back its volumes.
+//!
+//! `app` puts the rooms together: `config` and `tls` say who may do what, `rpc` converts, `job` decides and journals,
+//! `transfer` carries the engine's frames, `volumes` holds the engine's volumes, `work` is the only bridge from async
+//! to blocking code.
+
+pub mod app;
+pub mod certs;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod copy;
+pub mod job;
+pub mod log;
+pub mod metrics;
+pub mod peers;
+pub mod recover;
+pub mod rpc;
+pub mod throttle;
+pub mod tls;
+pub mod transfer;
+pub mod volumes;
+pub mod work;

@@ -1,0 +1,10 @@
+//! The gRPC services: thin adapters that convert, call and convert back. Who may call what is decided in `access`
+//! before any of them sees a request; which code an error gets in `status`.
+
+pub mod access;
+pub mod convert;
+pub mod node;
+pub mod replication;
+pub mod status;
+pub mod sync;
+pub mod transfer;

@@ -1,0 +1,282 @@
+//! The verbs of a protected volume.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use drover_engine::{
+    id::VolumeId,
+    point::Force,
+    volume::{Disposal, NewVolume, VolumeError},
+};
+use drover_proto::v1::{self, replication_server::Replication};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status};
+
+use super::{
+    convert::{self, ConvertError},
+    status::ToStatus as _,
+};
+use crate::{
+    config::Defaults,
+    job::Keeper,
+    peers::Peers,
+    volumes::{Held, Volumes, VolumesError},
+    work::{Lane, Lanes},
+};
+
+/// How often a watcher looks: states change seldom, and looking costs a copy of them.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Clone)]
+pub struct ReplicationService {
+    pub volumes: Arc<Volumes>,
+    pub keeper: Keeper,
+    pub lanes: Arc<Lanes>,
+    pub peers: Arc<Peers>,
+    pub defaults: Defaults,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+impl ReplicationService {
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Volumes) -> Result<T, VolumesError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let volumes = self.volumes.clone();
+        let called = self.lanes.run(Lane::Calls, move || call(&volumes)).await;
+        called
+            .map_err(|error| error.to_status())?
+            .map_err(|error| error.to_status())
+    }
+
+    /// A verb on one volume, then what the volume says of itself.
+    async fn verb(
+        &self,
+        volume_id: &str,
+        name: &'static str,
+        verb: impl FnOnce(&Held) -> Result<(), VolumeError> + Send + 'static,
+    ) -> Result<v1::VolumeInfo, Status> {
+        let id = convert::volume_id(volume_id).map_err(|error| error.to_status())?;
+        let held = self
+            .call(move |volumes| {
+                let held = volumes.get(id)?;
+                verb(&held)?;
+                Ok(held)
+            })
+            .await?;
+        let state = held.volume.state();
+        tracing::info!(volume = %id, role = %state.role, epoch = state.epoch, "{name}");
+        self.info(held).await
+    }
+
+    async fn info(&self, held: Arc<Held>) -> Result<v1::VolumeInfo, Status> {
+        let running = self.running_job(held.volume.id()).await;
+        self.call(move |_| Ok(convert::volume_info(&held, running)))
+            .await
+    }
+
+    async fn running_job(&self, volume: VolumeId) -> Option<String> {
+        let jobs = self.keeper.list().await.ok()?;
+        let job = jobs
+            .into_iter()
+            .find(|it| it.job.request.volume == volume && it.job.state.is_active());
+        job.map(|it| it.job.id.to_string())
+    }
+
+    fn peer(&self, name: Option<String>) -> Result<Option<String>, Status> {
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => self
+                .peers
+                .get(&name)
+                .map(|_| Some(name))
+                .map_err(|error| error.to_status()),
+            None => Ok(None),
+        }
+    }
+
+    async fn watched(&self, id: Option<VolumeId>) -> Result<Vec<v1::VolumeInfo>, Status> {
+        let held = match id {
+            Some(id) => vec![self.volumes.get(id).map_err(|error| error.to_status())?],
+            None => self.volumes.all(),
+        };
+        let mut infos = Vec::with_capacity(held.len());
+        for held in held {
+            infos.push(self.info(held).await?);
+        }
+        Ok(infos)
+    }
+
+    async fn watch(
+        self,
+        id: Option<VolumeId>,
+        sender: mpsc::Sender<Result<v1::WatchInfoResponse, Status>>,
+    ) {
+        let mut last: Vec<v1::VolumeInfo> = Vec::new();
+        loop {
+            let infos = match self.watched(id).await {
+                Ok(infos) => infos,
+                Err(status) => return drop(sender.send(Err(status)).await),
+            };
+            // The age of the newest point grows by itself: that alone is no news.
+            let ageless = |info: &v1::VolumeInfo| v1::VolumeInfo {
+                rpo_age_seconds: None,
+                ..info.clone()
+            };
+            for info in &infos {
+                let known = last.iter().find(|known| known.volume_id == info.volume_id);
+                if known.map(ageless) == Some(ageless(info)) {
+                    continue;
+                }
+                if sender
+                    .send(Ok(v1::WatchInfoResponse {
+                        volume: Some(info.clone()),
+                    }))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            last = infos;
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = sender.closed() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Replication for ReplicationService {
+    type WatchInfoStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchInfoResponse, Status>> + Send>>;
+
+    async fn enable(
+        &self,
+        request: Request<v1::EnableRequest>,
+    ) -> Result<Response<v1::EnableResponse>, Status> {
+        let request = request.into_inner();
+        let peer = self.peer(request.peer.clone())?;
+        let (root, new) =
+            new_volume(request, peer, &self.defaults).map_err(|error| error.to_status())?;
+        let id = new.id;
+        let held = self.call(move |volumes| volumes.enable(&root, new)).await?;
+        tracing::info!(volume = %id, root = held.root, path = %held.volume.path(), "volume is enabled");
+        Ok(Response::new(v1::EnableResponse {
+            volume: Some(self.info(held).await?),
+        }))
+    }
+
+    async fn disable(
+        &self,
+        request: Request<v1::DisableRequest>,
+    ) -> Result<Response<v1::DisableResponse>, Status> {
+        let request = request.into_inner();
+        let id = convert::volume_id(&request.volume_id).map_err(|error| error.to_status())?;
+        let disposal = match v1::Disposal::try_from(request.disposal) {
+            Ok(v1::Disposal::Unspecified | v1::Disposal::Keep) => Disposal::Keep,
+            Ok(v1::Disposal::Trash) => Disposal::Trash,
+            Err(_) => {
+                return Err(ConvertError::UnknownEnum {
+                    field: "disposal",
+                    value: request.disposal,
+                }
+                .to_status());
+            }
+        };
+        self.call(move |volumes| volumes.disable(id, disposal))
+            .await?;
+        tracing::info!(volume = %id, "volume is disabled");
+        Ok(Response::new(v1::DisableResponse {}))
+    }
+
+    async fn promote(
+        &self,
+        request: Request<v1::PromoteRequest>,
+    ) -> Result<Response<v1::PromoteResponse>, Status> {
+        let request = request.into_inner();
+        let force = if request.force { Force::Yes } else { Force::No };
+        let info = self
+            .verb(&request.volume_id, "promoted", move |held| {
+                held.volume.promote(force)
+            })
+            .await?;
+        Ok(Response::new(v1::PromoteResponse { volume: Some(info) }))
+    }
+
+    async fn demote(
+        &self,
+        request: Request<v1::DemoteRequest>,
+    ) -> Result<Response<v1::DemoteResponse>, Status> {
+        let id = request.into_inner().volume_id;
+        let info = self
+            .verb(&id, "demoted", |held| held.volume.demote())
+            .await?;
+        Ok(Response::new(v1::DemoteResponse { volume: Some(info) }))
+    }
+
+    async fn resync(
+        &self,
+        request: Request<v1::ResyncRequest>,
+    ) -> Result<Response<v1::ResyncResponse>, Status> {
+        let id = request.into_inner().volume_id;
+        let info = self
+            .verb(&id, "resync was asked for", |held| {
+                held.volume.request_resync()
+            })
+            .await?;
+        Ok(Response::new(v1::ResyncResponse { volume: Some(info) }))
+    }
+
+    async fn get_info(
+        &self,
+        request: Request<v1::GetInfoRequest>,
+    ) -> Result<Response<v1::GetInfoResponse>, Status> {
+        let id = convert::volume_id(&request.into_inner().volume_id)
+            .map_err(|error| error.to_status())?;
+        let held = self.volumes.get(id).map_err(|error| error.to_status())?;
+        Ok(Response::new(v1::GetInfoResponse {
+            volume: Some(self.info(held).await?),
+        }))
+    }
+
+    async fn watch_info(
+        &self,
+        request: Request<v1::WatchInfoRequest>,
+    ) -> Result<Response<Self::WatchInfoStream>, Status> {
+        let id = request.into_inner().volume_id;
+        let id = if id.is_empty() {
+            None
+        } else {
+            Some(convert::volume_id(&id).map_err(|error| error.to_status())?)
+        };
+        let (sender, receiver) = mpsc::channel(16);
+        self.tasks.spawn(self.clone().watch(id, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+fn new_volume(
+    request: v1::EnableRequest,
+    peer: Option<String>,
+    defaults: &Defaults,
+) -> Result<(String, NewVolume), ConvertError> {
+    let (root, path) = convert::directory(request.spec)?;
+    let new = NewVolume {
+        id: convert::volume_id(&request.volume_id)?,
+        path,
+        role: convert::role(request.role)?,
+        retain: request.retain.unwrap_or(defaults.retain),
+        peer,
+        adopt: request.adopt,
+        waive: request
+            .waive
+            .iter()
+            .map(|name| convert::waiver(name))
+            .collect::<Result<_, _>>()?,
+    };
+    Ok((root, new))
+}

@@ -1,0 +1,181 @@
+//! Sessions that peers dial: the engine's answer on a blocking thread, its frames over the stream.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use drover_engine::{
+    error::Kind,
+    session::{self, Failure, Hello, Wire},
+};
+use drover_proto::v1::{
+    SessionRequest, SessionResponse,
+    transfer_server::{Transfer, TransferServer},
+};
+use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
+
+use super::status::{ToStatus as _, chain};
+use crate::{
+    job::{SessionGuard, Sessions},
+    metrics::Metrics,
+    peers::Peers,
+    tls::Caller,
+    transfer::{GrpcLink, MESSAGE_BYTES_MAX, Outgoing},
+    volumes::{Held, Volumes},
+    work::{Lane, Lanes},
+};
+
+/// A peer that opens a session and says nothing gives its place up after this.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub struct TransferService {
+    pub volumes: Arc<Volumes>,
+    pub peers: Arc<Peers>,
+    pub sessions: Arc<Sessions>,
+    pub lanes: Arc<Lanes>,
+    pub metrics: Arc<Metrics>,
+    pub tasks: TaskTracker,
+    pub in_flight_bytes: usize,
+}
+
+impl TransferService {
+    pub fn into_server(self) -> TransferServer<Self> {
+        TransferServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl Transfer for TransferService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionResponse, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Status::unauthenticated("the caller is unknown"))?;
+        let guard = self
+            .sessions
+            .admit(caller.name())
+            .map_err(|error| error.to_status())?;
+        let (outgoing, stream) = Outgoing::new::<SessionResponse>(self.in_flight_bytes / 2);
+        let link = Arc::new(outgoing.link(request.into_inner(), guard.running.stop.clone()));
+        let host = Host {
+            volumes: self.volumes.clone(),
+            peers: self.peers.clone(),
+            caller,
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let (lanes, metrics) = (self.lanes.clone(), self.metrics.clone());
+        let span = tracing::info_span!(
+            "session",
+            volume = tracing::field::Empty,
+            job = tracing::field::Empty
+        );
+        let run = async move {
+            let (progress, engine_link) = (guard.running.control.progress.clone(), link.clone());
+            let ran = lanes
+                .run(Lane::Sessions, move || host.receive(&engine_link, &guard))
+                .await;
+            if let Err(panicked) = ran {
+                tracing::error!("session ended: {panicked}");
+            }
+            metrics.moved(progress.wire_sent.get(), progress.wire_received.get());
+            if let Some(link) = Arc::into_inner(link) {
+                link.finish().await;
+            }
+        };
+        self.tasks.spawn(run.instrument(span));
+        Ok(Response::new(Box::pin(stream.map(Ok))))
+    }
+}
+
+/// What a session needs on its blocking thread.
+struct Host {
+    volumes: Arc<Volumes>,
+    peers: Arc<Peers>,
+    caller: Caller,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Host {
+    fn receive(&self, link: &GrpcLink<SessionRequest>, guard: &SessionGuard) {
+        let wire = Wire::new(link, &guard.running.control);
+        let silent = guard.running.stop.clone();
+        let timer = self.runtime.spawn(async move {
+            tokio::time::sleep(GREETING_TIMEOUT).await;
+            silent.cancel();
+        });
+        let greeted = session::greet(&wire);
+        timer.abort();
+        let hello = match greeted {
+            Ok(hello) => hello,
+            Err(error) => {
+                return tracing::warn!(
+                    peer = self.caller.name(),
+                    "session without a greeting: {}",
+                    chain(&error)
+                );
+            }
+        };
+        tracing::Span::current().record("volume", tracing::field::display(hello.volume));
+        tracing::Span::current().record("job", &hello.request);
+        guard.greeted(&hello);
+        match self.volume(&hello) {
+            Ok(held) => self.answer(&wire, &hello, &held),
+            Err(failure) => {
+                tracing::warn!(
+                    peer = self.caller.name(),
+                    reason = failure.reason,
+                    "session refused: {failure}"
+                );
+                session::refuse(&wire, failure);
+            }
+        }
+    }
+
+    fn answer(&self, wire: &Wire<'_>, hello: &Hello, held: &Held) {
+        tracing::info!(peer = self.caller.name(), "session began");
+        match session::answer(wire, hello, &held.volume) {
+            Ok(_) => tracing::info!("session ended"),
+            // The dialer's job says how it went and what is to be done; here it is one line.
+            Err(error) => tracing::warn!(
+                reason = error.reason(),
+                "session ended early: {}",
+                chain(&error)
+            ),
+        }
+    }
+
+    fn volume(&self, hello: &Hello) -> Result<Arc<Held>, Failure> {
+        let failed = |kind, reason: &str, message| Failure {
+            kind,
+            reason: reason.to_owned(),
+            message,
+        };
+        let held = self
+            .volumes
+            .get(hello.volume)
+            .map_err(|error| failed(error.kind(), error.reason(), chain(&error)))?;
+        let Some(peer) = held.volume.state().peer else {
+            return Ok(held);
+        };
+        // A volume that names its peer is only open to that one: another site's agent has no business with it.
+        match self.peers.get(&peer) {
+            Ok(known) if !self.caller.names.contains(&known.server_name()) => Err(failed(
+                Kind::Denied,
+                "not-the-volumes-peer",
+                format!(
+                    "volume {} is synced with {peer}, not with {}",
+                    hello.volume,
+                    self.caller.name()
+                ),
+            )),
+            Ok(_) => Ok(held),
+            Err(error) => Err(failed(Kind::Precondition, error.reason(), chain(&error))),
+        }
+    }
+}

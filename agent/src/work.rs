@@ -1,0 +1,71 @@
+//! The only bridge from async to blocking code. Each lane is bounded, so that a flood of one kind of work can't take the
+//! threads of another: calls stay quick while every job runs.
+
+use std::{num::NonZeroUsize, thread};
+
+use tokio::{sync::Semaphore, task};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Short engine calls of an RPC.
+    Calls,
+    /// Own jobs: as long as a sync takes.
+    Jobs,
+    /// Sessions that peers dialled.
+    Sessions,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a blocking task panicked; its message is on stderr")]
+pub struct Panicked;
+
+#[derive(Debug)]
+pub struct Lanes {
+    calls: Semaphore,
+    jobs: Semaphore,
+    sessions: Semaphore,
+}
+
+impl Lanes {
+    /// Calls do little but file-system work on small records: more at once would only queue in the kernel.
+    const CALLS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+
+    pub fn new(jobs: usize, sessions: usize) -> Self {
+        Self {
+            calls: Semaphore::new(Self::CALLS.get()),
+            jobs: Semaphore::new(jobs),
+            sessions: Semaphore::new(sessions),
+        }
+    }
+
+    /// Threads of the runtime that blocking work may take: all lanes full at once, and the runtime's own file calls.
+    pub fn threads(jobs: usize, sessions: usize) -> usize {
+        Self::CALLS.get() + jobs + sessions + 4
+    }
+
+    /// Runs `job` on a blocking thread once its lane has a place.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
+        let lane = match lane {
+            Lane::Calls => &self.calls,
+            Lane::Jobs => &self.jobs,
+            Lane::Sessions => &self.sessions,
+        };
+        let _place = lane.acquire().await.expect("lanes are never closed");
+        let span = tracing::Span::current();
+        task::spawn_blocking(move || span.in_scope(job))
+            .await
+            .map_err(|_| Panicked)
+    }
+}
+
+/// A thread that owns something for as long as the process lives.
+pub fn owner_thread(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(body)
+}
