@@ -1,0 +1,345 @@
+//! The contestant: two agents on loopback, with TLS between them.
+//!
+//! They are asked over their Unix sockets, so that the questions are not counted as bytes on the wire.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use drover_proto::v1::{
+    Directory, DisableRequest, EnableRequest, JobState, JobStatus, NodeGetInfoRequest,
+    StartRequest, VerifyRequest, VolumeRole, VolumeSpec, WatchRequest, node_client::NodeClient,
+    replication_client::ReplicationClient, sync_client::SyncClient, volume_spec,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    meter::{Cost, measure},
+    site::Site,
+};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+const SOURCE: End = End {
+    name: "site-a",
+    port: 7171,
+    root: "source",
+};
+const SINK: End = End {
+    name: "site-b",
+    port: 7271,
+    root: "replica",
+};
+
+#[derive(Clone, Copy)]
+struct End {
+    name: &'static str,
+    port: u16,
+    root: &'static str,
+}
+
+/// One volume at both agents.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    volume_id: String,
+    pub replica: PathBuf,
+}
+
+/// What a job cost, and its own report.
+pub type Run = (Cost, serde_json::Value);
+
+pub struct Agents {
+    runtime: Runtime,
+    source: Agent,
+    sink: Agent,
+}
+
+struct Agent {
+    child: Child,
+    channel: Channel,
+}
+
+impl Agents {
+    pub fn start(site: &Site, binary: &Path) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let certificates = site.agents().join("certs");
+        let status = Command::new(binary)
+            .args(["certs", "init"])
+            .arg(&certificates)
+            .args(["--name", SOURCE.name, "--name", SINK.name])
+            .stdout(Stdio::null())
+            .status()
+            .with_context(|| format!("start {}", binary.display()))?;
+        ensure!(status.success(), "drover-agent certs init failed: {status}");
+        let source = Agent::start(&runtime, site, binary, SOURCE, SINK)?;
+        let sink = Agent::start(&runtime, site, binary, SINK, SOURCE)?;
+        Ok(Self {
+            runtime,
+            source,
+            sink,
+        })
+    }
+
+    /// Puts `source` (a name beneath the sources) and a new replica of it under protection.
+    pub fn enable(&self, site: &Site, source: &str, replica: &str) -> Result<Pair> {
+        let volume_id = uuid::Uuid::new_v4().to_string();
+        self.runtime.block_on(async {
+            self.source
+                .enable(&volume_id, SOURCE, source, VolumeRole::Primary, SINK.name)
+                .await?;
+            self.sink
+                .enable(
+                    &volume_id,
+                    SINK,
+                    replica,
+                    VolumeRole::Secondary,
+                    SOURCE.name,
+                )
+                .await
+        })?;
+        Ok(Pair {
+            volume_id,
+            replica: site.replicas().join(replica),
+        })
+    }
+
+    /// Forgets the volume; both trees stay.
+    pub fn disable(&self, pair: &Pair) -> Result<()> {
+        self.runtime.block_on(async {
+            for agent in [&self.source, &self.sink] {
+                let request = DisableRequest {
+                    volume_id: pair.volume_id.clone(),
+                    ..Default::default()
+                };
+                agent
+                    .replication()
+                    .disable(request)
+                    .await
+                    .context("disable volume")?;
+            }
+            Ok(())
+        })
+    }
+
+    pub fn sync(&self, pair: &Pair) -> Result<Run> {
+        let request = StartRequest {
+            volume_id: pair.volume_id.clone(),
+            ..Default::default()
+        };
+        self.measured(pair, async {
+            let job = self
+                .source
+                .sync()
+                .start(request)
+                .await
+                .context("start sync")?
+                .into_inner()
+                .job_id;
+            self.source.wait(job).await
+        })
+    }
+
+    pub fn verify_deep(&self, pair: &Pair) -> Result<Run> {
+        let request = VerifyRequest {
+            volume_id: pair.volume_id.clone(),
+            deep: true,
+            ..Default::default()
+        };
+        let (cost, report) = self.measured(pair, async {
+            let job = self
+                .source
+                .sync()
+                .verify(request)
+                .await
+                .context("start verification")?
+                .into_inner()
+                .job_id;
+            self.source.wait(job).await
+        })?;
+        ensure!(
+            report["replica_is_point"] == true,
+            "the verification found a discrepancy: {report}"
+        );
+        Ok((cost, report))
+    }
+
+    fn measured(&self, pair: &Pair, job: impl Future<Output = Result<JobStatus>>) -> Result<Run> {
+        let ends = [self.source.child.id(), self.sink.child.id()];
+        let (cost, job) = measure(&ends, &pair.replica, |_| self.runtime.block_on(job))?;
+        Ok((
+            cost,
+            serde_json::from_str(&job.report_json).context("read the report of the job")?,
+        ))
+    }
+}
+
+impl Agent {
+    fn start(runtime: &Runtime, site: &Site, binary: &Path, end: End, peer: End) -> Result<Self> {
+        let state = site.agents().join(end.name);
+        fs::create_dir_all(&state)?;
+        let config = site.agents().join(format!("{}.toml", end.name));
+        fs::write(&config, configuration(site, &state, end, peer))?;
+        let log = site.agents().join(format!("{}.log", end.name));
+        let mut child = Command::new(binary)
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(File::create(&log)?)
+            .stderr(File::options().append(true).open(&log)?)
+            .spawn()
+            .with_context(|| format!("start {}", binary.display()))?;
+        match runtime.block_on(connect(&state.join("drover.sock"), &mut child)) {
+            Ok(channel) => Ok(Self { child, channel }),
+            Err(error) => {
+                // It may be gone already; its log says why.
+                let _ = child.kill();
+                let _ = child.wait();
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                Err(error.context(format!("agent {} did not start; its log:\n{log}", end.name)))
+            }
+        }
+    }
+
+    fn replication(&self) -> ReplicationClient<Channel> {
+        ReplicationClient::new(self.channel.clone())
+    }
+
+    fn sync(&self) -> SyncClient<Channel> {
+        SyncClient::new(self.channel.clone())
+    }
+
+    async fn enable(
+        &self,
+        volume_id: &str,
+        end: End,
+        path: &str,
+        role: VolumeRole,
+        peer: &str,
+    ) -> Result<()> {
+        let directory = Directory {
+            root: end.root.to_owned(),
+            path: path.to_owned(),
+        };
+        let request = EnableRequest {
+            volume_id: volume_id.to_owned(),
+            spec: Some(VolumeSpec {
+                kind: Some(volume_spec::Kind::Directory(directory)),
+            }),
+            role: role.into(),
+            peer: Some(peer.to_owned()),
+            ..Default::default()
+        };
+        self.replication()
+            .enable(request)
+            .await
+            .with_context(|| format!("enable {path} at {}", end.name))?;
+        Ok(())
+    }
+
+    /// Until the job has ended well.
+    async fn wait(&self, job_id: String) -> Result<JobStatus> {
+        let mut updates = self
+            .sync()
+            .watch(WatchRequest { job_id })
+            .await
+            .context("watch job")?
+            .into_inner();
+        while let Some(update) = updates.message().await.context("watch job")? {
+            let job = update.job.context("update without a job")?;
+            match job.state() {
+                JobState::Done => return Ok(job),
+                JobState::Failed | JobState::Cancelled | JobState::Retrying => {
+                    bail!("the job failed: {:?}", job.error)
+                }
+                JobState::Unspecified | JobState::Queued | JobState::Running => {}
+            }
+        }
+        bail!("the watch of a job ended before the job")
+    }
+}
+
+async fn connect(socket: &Path, child: &mut Child) -> Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
+        .context("name the agent's socket")?;
+    let start = Instant::now();
+    loop {
+        if let Ok(channel) = endpoint.connect().await
+            && NodeClient::new(channel.clone())
+                .get_info(NodeGetInfoRequest {})
+                .await
+                .is_ok()
+        {
+            return Ok(channel);
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("it ended: {status}");
+        }
+        ensure!(
+            start.elapsed() < START_LIMIT,
+            "it does not answer at {}",
+            socket.display()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn configuration(site: &Site, state: &Path, end: End, peer: End) -> String {
+    let certificates = site.agents().join("certs").display().to_string();
+    let root = site.base.join(end.root).display().to_string();
+    let End {
+        name,
+        port,
+        root: root_name,
+    } = end;
+    format!(
+        r#"name = "{name}"
+listen = "127.0.0.1:{port}"
+state_dir = "{state}"
+
+[tls]
+ca = "{certificates}/ca.pem"
+certificate = "{certificates}/{name}.pem"
+key = "{certificates}/{name}.key"
+
+[roles]
+controller = ["controller.drover"]
+peer = ["{peer_name}.drover"]
+
+[[root]]
+name = "{root_name}"
+path = "{root}"
+
+[[peer]]
+name = "{peer_name}"
+address = "https://127.0.0.1:{peer_port}"
+server_name = "{peer_name}.drover"
+"#,
+        state = state.display(),
+        peer_name = peer.name,
+        peer_port = peer.port,
+    )
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let start = Instant::now();
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It may be gone already.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        while start.elapsed() < STOP_LIMIT && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

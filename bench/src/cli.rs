@@ -1,0 +1,128 @@
+//! The command line.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use serde_json::json;
+
+use crate::{
+    agents::Agents,
+    goal::verdicts,
+    machine::Machine,
+    round::Arena,
+    rsync::Rsync,
+    site::Site,
+    table,
+    workload::{SEED, Size, Workload},
+};
+
+/// Runs Drover and rsync in turn on the same data and prints both, with ratios.
+///
+/// Goals are of a later release: PASS or MISSED is printed and never the exit code. A replica that is not faithful is
+/// an error.
+#[derive(Debug, Parser)]
+#[command(name = "drover-bench")]
+pub struct Arguments {
+    /// What to measure; everything by default
+    #[arg(value_enum, ignore_case = true)]
+    workloads: Vec<Workload>,
+    /// Rounds that count; one more is run first
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    #[arg(long, value_enum, default_value_t = Size::Full)]
+    size: Size,
+    /// Where everything is copied; needs about 12 GB at full size and 5 rounds
+    #[arg(long, default_value = "target/bench")]
+    dir: PathBuf,
+    /// Leave the copies there
+    #[arg(long)]
+    keep: bool,
+    /// Agent to run; by default the one beside this program
+    #[arg(long)]
+    agent: Option<PathBuf>,
+    /// Only rsync in its variants, without Drover
+    #[arg(long)]
+    rivals_only: bool,
+    /// Where the numbers of every round go
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<()> {
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "the workloads have owners and xattrs that only root can copy"
+        );
+        let base = self.dir.join("run");
+        remove(&base)?;
+        let outcome = self.measure(&base);
+        match outcome {
+            Ok(()) if !self.keep => remove(&base),
+            Err(error) => Err(error.context(format!("left for inspection: {}", base.display()))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn measure(&self, base: &Path) -> Result<()> {
+        let site = Site::create(base, self.size)?;
+        let machine = Machine::describe(&site.base);
+        print!("{}", table::header(&machine, self.size, self.rounds));
+        let rsync = Rsync::start(&site)?;
+        let agents = if self.rivals_only {
+            None
+        } else {
+            Some(Agents::start(&site, &self.agent()?)?)
+        };
+        let mut arena = Arena::new(&site, &rsync, agents.as_ref(), self.rounds);
+        let mut workloads = Vec::new();
+        for workload in self.workloads() {
+            let outcome = arena
+                .run(workload)
+                .with_context(|| format!("measure {}", workload.name()))?;
+            let verdicts = verdicts(&outcome);
+            print!("{}", table::table(&outcome, &verdicts));
+            workloads.push(json!({ "outcome": outcome, "goals": verdicts }));
+            // After each workload, so that a later failure loses nothing.
+            let report = json!({ "machine": machine, "seed": SEED, "size": self.size, "workloads": workloads });
+            fs::write(&self.json, serde_json::to_vec_pretty(&report)?)
+                .with_context(|| format!("write {}", self.json.display()))?;
+        }
+        println!("\nevery round: {}", self.json.display());
+        Ok(())
+    }
+
+    fn workloads(&self) -> Vec<Workload> {
+        if self.workloads.is_empty() {
+            Workload::ALL.to_vec()
+        } else {
+            self.workloads.clone()
+        }
+    }
+
+    fn agent(&self) -> Result<PathBuf> {
+        let beside = std::env::current_exe()
+            .context("find this program")?
+            .with_file_name("drover-agent");
+        let agent = self.agent.clone().unwrap_or(beside);
+        ensure!(
+            agent.exists(),
+            "{} does not exist: build it, or name another with --agent",
+            agent.display()
+        );
+        Ok(agent)
+    }
+}
+
+fn remove(base: &Path) -> Result<()> {
+    match fs::remove_dir_all(base) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", base.display()))
+        }
+        _ => Ok(()),
+    }
+}

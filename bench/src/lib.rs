@@ -1,0 +1,17 @@
+//! Drover beside its rivals: the same workload, the same machine, the same run.
+//!
+//! `workload` makes the trees, `agents` and `rsync` are the contestants, `meter` measures both from outside, `round`
+//! lets them run in turn, `goal` and `table` say what came out. Ratios within one run are what counts; times are not
+//! comparable between machines.
+
+pub mod agents;
+pub mod cli;
+pub mod goal;
+pub mod machine;
+pub mod meter;
+pub mod random;
+pub mod round;
+pub mod rsync;
+pub mod site;
+pub mod table;
+pub mod workload;

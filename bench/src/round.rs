@@ -1,0 +1,239 @@
+//! Contestants in turn: every round changes the source once, then each brings its own replica up to date. The order
+//! turns from round to round, and the first round, which meets cold memory and cold indexes, is not counted.
+
+use std::{collections::HashMap, path::Path, thread, time::Duration};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::{
+    agents::{Agents, Pair},
+    meter::{Cost, median_cost},
+    rsync::{Rsync, Variant, differences},
+    site::Site,
+    workload::Workload,
+};
+
+/// Files younger than 5 s are read again by the next sync (rule R9), so each round lets them age first. Whoever syncs
+/// every second pays for that; whoever syncs every minute does not.
+const AGE: Duration = Duration::from_secs(6);
+
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    pub workload: Workload,
+    pub contestants: Vec<Contestant>,
+    /// Bytes of content that are new in each counted round.
+    pub changed_bytes: Vec<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Contestant {
+    pub name: &'static str,
+    pub median: Cost,
+    pub rounds: Vec<Cost>,
+    /// What Drover says of its last round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<serde_json::Value>,
+}
+
+pub const DROVER: &str = "drover";
+
+impl Outcome {
+    pub fn drover(&self) -> Option<&Contestant> {
+        self.rival(DROVER)
+    }
+
+    pub fn rival(&self, name: &str) -> Option<&Contestant> {
+        self.contestants
+            .iter()
+            .find(|contestant| contestant.name == name)
+    }
+
+    pub fn changed_bytes_median(&self) -> f64 {
+        crate::meter::median(
+            self.changed_bytes
+                .iter()
+                .map(|bytes| *bytes as f64)
+                .collect(),
+        )
+    }
+}
+
+pub struct Arena<'a> {
+    pub site: &'a Site,
+    pub rsync: &'a Rsync,
+    /// None: rivals among themselves.
+    pub agents: Option<&'a Agents>,
+    pub rounds: u64,
+    /// Volumes by their source: workloads on one source share them.
+    pairs: HashMap<&'static str, Pair>,
+    round: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Entrant {
+    Drover,
+    Rival(&'static Variant),
+}
+
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// Makes every replica equal to the source, however long that takes.
+    CatchUp,
+    Measure,
+}
+
+struct Series {
+    entrant: Entrant,
+    costs: Vec<Cost>,
+    report: Option<serde_json::Value>,
+}
+
+impl<'a> Arena<'a> {
+    pub fn new(site: &'a Site, rsync: &'a Rsync, agents: Option<&'a Agents>, rounds: u64) -> Self {
+        Self {
+            site,
+            rsync,
+            agents,
+            rounds,
+            pairs: HashMap::new(),
+            round: 0,
+        }
+    }
+
+    pub fn run(&mut self, workload: Workload) -> Result<Outcome> {
+        let source = self.site.source_ready(workload)?;
+        let mut series = self.entrants(workload);
+        let mut changed_bytes = Vec::new();
+        // Replicas that exist are of an earlier round or workload: this makes them equal to the source.
+        if !workload.is_first_copy() {
+            eprintln!("{}: first copies, not measured", workload.name());
+            self.round(workload, &source, &mut series, Purpose::CatchUp)?;
+            series.iter_mut().for_each(|series| series.costs.clear());
+        }
+        for round in 0..=self.rounds {
+            eprintln!("{}: round {round} of {}", workload.name(), self.rounds);
+            self.round += 1;
+            changed_bytes.push(workload.change(&source, self.round, self.site.size)?);
+            thread::sleep(AGE);
+            self.round(workload, &source, &mut series, Purpose::Measure)?;
+            series.rotate_left(1);
+        }
+        self.judge(workload, &source)?;
+        series.sort_by_key(|series| series.place(workload));
+        let contestants = series.into_iter().map(Series::finish).collect();
+        Ok(Outcome {
+            workload,
+            contestants,
+            changed_bytes: changed_bytes.split_off(1),
+        })
+    }
+
+    fn entrants(&self, workload: Workload) -> Vec<Series> {
+        let drover = self.agents.map(|_| Entrant::Drover);
+        let entrants = drover
+            .into_iter()
+            .chain(Variant::of(workload).iter().map(Entrant::Rival));
+        entrants
+            .map(|entrant| Series {
+                entrant,
+                costs: Vec::new(),
+                report: None,
+            })
+            .collect()
+    }
+
+    fn round(
+        &mut self,
+        workload: Workload,
+        source: &Path,
+        series: &mut [Series],
+        purpose: Purpose,
+    ) -> Result<()> {
+        for series in series {
+            let cost = match (series.entrant, self.agents) {
+                (Entrant::Drover, Some(agents)) => {
+                    let pair = self.pair(agents, workload)?;
+                    let (cost, report) = match (workload, purpose) {
+                        (Workload::Deep, Purpose::Measure) => agents.verify_deep(&pair)?,
+                        _ => agents.sync(&pair)?,
+                    };
+                    series.report = Some(report);
+                    cost
+                }
+                (Entrant::Drover, None) => continue,
+                (Entrant::Rival(variant), _) => {
+                    self.rsync
+                        .copy(self.site, variant, source, &self.replica(workload))?
+                }
+            };
+            series.costs.push(cost);
+        }
+        Ok(())
+    }
+
+    /// Name of the replica: a first copy needs a new one each time. None is deleted during the run, because ext4
+    /// creates files more slowly for minutes after a large deletion.
+    fn replica(&self, workload: Workload) -> String {
+        match workload.is_first_copy() {
+            true => format!("{}-{}", workload.source(), self.round),
+            false => workload.source().to_owned(),
+        }
+    }
+
+    fn pair(&mut self, agents: &Agents, workload: Workload) -> Result<Pair> {
+        let replica = self.replica(workload);
+        let known = self.pairs.get(workload.source()).cloned();
+        if let Some(pair) = known {
+            if !workload.is_first_copy() {
+                return Ok(pair);
+            }
+            agents.disable(&pair)?;
+        }
+        let pair = agents.enable(self.site, workload.source(), &replica)?;
+        self.pairs.insert(workload.source(), pair.clone());
+        Ok(pair)
+    }
+
+    /// A fast copy that is wrong is no result.
+    fn judge(&self, workload: Workload, source: &Path) -> Result<()> {
+        if let Some(pair) = self.pairs.get(workload.source()) {
+            let differences = differences(source, &pair.replica)?;
+            ensure!(
+                differences.is_empty(),
+                "{}: Drover's replica differs:\n{differences}",
+                workload.name()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Series {
+    /// In the table Drover comes first, then the rivals as they are listed.
+    fn place(&self, workload: Workload) -> usize {
+        match self.entrant {
+            Entrant::Drover => 0,
+            Entrant::Rival(variant) => {
+                1 + Variant::of(workload)
+                    .iter()
+                    .position(|v| v.name == variant.name)
+                    .unwrap_or_default()
+            }
+        }
+    }
+
+    fn finish(self) -> Contestant {
+        let name = match self.entrant {
+            Entrant::Drover => DROVER,
+            Entrant::Rival(variant) => variant.name,
+        };
+        let rounds = self.costs.get(1..).unwrap_or_default().to_vec();
+        Contestant {
+            name,
+            median: median_cost(&rounds),
+            rounds,
+            report: self.report,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The rival: an rsync client that pushes to an rsync daemon over loopback.
+//!
+//! Two daemons serve the same directory, because TCP_NODELAY has to be asked for at both ends to be worth anything.
+
+use std::{
+    fs,
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    meter::{Cost, measure},
+    site::Site,
+    workload::Workload,
+};
+
+const PORT: u16 = 8730;
+const PORT_TUNED: u16 = 8731;
+
+/// One way to call rsync.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    pub name: &'static str,
+    /// Variants with different replicas don't disturb each other.
+    replica: &'static str,
+    arguments: &'static [&'static str],
+    is_tuned: bool,
+}
+
+const PLAIN: Variant = Variant {
+    name: "rsync -aHAX",
+    replica: "plain",
+    arguments: &[],
+    is_tuned: false,
+};
+const TUNED: Variant = Variant {
+    name: "rsync -aHAX tuned",
+    replica: "tuned",
+    arguments: &[],
+    is_tuned: true,
+};
+const CHECKSUM: Variant = Variant {
+    name: "rsync -aHAXc",
+    arguments: &["--checksum"],
+    ..PLAIN
+};
+const CHECKSUM_TUNED: Variant = Variant {
+    name: "rsync -aHAXc tuned",
+    arguments: &["--checksum"],
+    ..TUNED
+};
+const INPLACE: Variant = Variant {
+    name: "rsync --inplace",
+    replica: "inplace",
+    arguments: &["--inplace"],
+    is_tuned: false,
+};
+const INPLACE_TUNED: Variant = Variant {
+    name: "rsync --inplace tuned",
+    replica: "inplace-tuned",
+    arguments: &["--inplace"],
+    is_tuned: true,
+};
+
+impl Variant {
+    pub fn of(workload: Workload) -> &'static [Self] {
+        match workload {
+            Workload::Deep => &[CHECKSUM, CHECKSUM_TUNED],
+            Workload::Appended => &[PLAIN, TUNED, INPLACE, INPLACE_TUNED],
+            Workload::FirstCopy | Workload::Unchanged | Workload::Changed | Workload::Inserted => {
+                &[PLAIN, TUNED]
+            }
+        }
+    }
+}
+
+/// Both daemons; they end with the run.
+pub struct Rsync {
+    plain: Child,
+    tuned: Child,
+}
+
+impl Rsync {
+    pub fn start(site: &Site) -> Result<Self> {
+        Ok(Self {
+            plain: daemon(site, PORT, "")?,
+            tuned: daemon(site, PORT_TUNED, "socket options = TCP_NODELAY\n")?,
+        })
+    }
+
+    /// Copies `source` to a replica of that name.
+    pub fn copy(
+        &self,
+        site: &Site,
+        variant: &Variant,
+        source: &Path,
+        replica: &str,
+    ) -> Result<Cost> {
+        let (daemon, port) = if variant.is_tuned {
+            (&self.tuned, PORT_TUNED)
+        } else {
+            (&self.plain, PORT)
+        };
+        let destination = site.rsync_replicas().join(variant.replica).join(replica);
+        fs::create_dir_all(&destination)?;
+        let mut rsync = Command::new("rsync");
+        rsync
+            .args(["-aHAX", "--numeric-ids", "--delete"])
+            .args(variant.arguments);
+        if variant.is_tuned {
+            rsync.arg("--sockopts=TCP_NODELAY");
+        }
+        rsync.arg(format!("{}/", source.display()));
+        rsync.arg(format!(
+            "rsync://127.0.0.1:{port}/rival/{}/{replica}/",
+            variant.replica
+        ));
+        let (cost, ()) = measure(&[daemon.id()], &destination, |sampler| {
+            let mut client = rsync.spawn().context("start rsync")?;
+            sampler.watch(client.id());
+            let status = client.wait()?;
+            ensure!(status.success(), "rsync failed: {status}");
+            Ok(())
+        })?;
+        Ok(cost)
+    }
+}
+
+fn daemon(site: &Site, port: u16, options: &str) -> Result<Child> {
+    let config = site.base.join(format!("rsyncd-{port}.conf"));
+    let path = site.rsync_replicas();
+    let text = format!(
+        "address = 127.0.0.1\nport = {port}\nuse chroot = no\nuid = 0\ngid = 0\n{options}\
+         [rival]\npath = {}\nread only = no\n",
+        path.display()
+    );
+    fs::write(&config, text)?;
+    let mut daemon = Command::new("rsync")
+        .args(["--daemon", "--no-detach", "--config"])
+        .arg(&config)
+        .stdin(Stdio::null())
+        .spawn()
+        .context("start the rsync daemon (is rsync installed?)")?;
+    let start = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if start.elapsed() > Duration::from_secs(10) {
+            daemon.kill()?;
+            bail!("the rsync daemon does not listen at port {port}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(daemon)
+}
+
+impl Drop for Rsync {
+    fn drop(&mut self) {
+        for daemon in [&mut self.plain, &mut self.tuned] {
+            // It may be gone already; there is nothing else to do about it.
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+/// rsync as a judge of somebody else's copy: what it would still change, nothing when the copy is faithful.
+pub fn differences(source: &Path, replica: &Path) -> Result<String> {
+    let output = Command::new("rsync")
+        .args(["-aHAXni", "--numeric-ids", "--checksum", "--delete"])
+        .arg(format!("{}/", source.display()))
+        .arg(format!("{}/", replica.display()))
+        .output()
+        .context("start rsync as judge")?;
+    ensure!(
+        output.status.success(),
+        "the judge failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,206 @@
+//! Two sites: agent `site-a` with the primary, `site-b` with the replica.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use drover_proto::v1::{self, Direction, VolumeRole, volume_spec::Kind};
+
+use super::{Agent, Certificates, Client, Faults, Outcome};
+use crate::{cutlink::CutLink, judge, scratch::Scratch};
+
+pub const SYNC: Duration = Duration::from_secs(300);
+const ROOT: &str = "nfs";
+const PEER_A: &str = "site-a";
+const PEER_B: &str = "site-b";
+
+/// What differs from an ordinary pair.
+#[derive(Debug, Default)]
+pub struct PairSetup {
+    /// Where the roots lie, when not in a temporary directory: on a mounted image, say.
+    pub root_a: Option<PathBuf>,
+    pub root_b: Option<PathBuf>,
+    /// More lines for both configurations.
+    pub more: String,
+    /// Restore points to keep; the default of the product when `None`.
+    pub retain: Option<u32>,
+    /// What `site-a` dials goes through a link that can be cut.
+    pub with_link: bool,
+    pub faults_a: Faults,
+    pub faults_b: Faults,
+}
+
+#[derive(Debug)]
+pub struct Pair {
+    // Agents end before their directories go.
+    pub a: Agent,
+    pub b: Agent,
+    pub link: Option<CutLink>,
+    /// The first volume, `v`.
+    pub volume: String,
+    retain: Option<u32>,
+    root_a: PathBuf,
+    root_b: PathBuf,
+    scratch: Scratch,
+}
+
+impl Pair {
+    pub fn start() -> Self {
+        Self::with(PairSetup::default())
+    }
+
+    /// Starts both agents and protects the volume `v`; the source exists and is empty.
+    pub fn with(setup: PairSetup) -> Self {
+        let scratch = Scratch::new("pair");
+        let certificates = Certificates::init(&scratch.join("certs"), &[PEER_A, PEER_B]);
+        let (mut a, mut b) = (
+            Agent::new(PEER_A, &certificates),
+            Agent::new(PEER_B, &certificates),
+        );
+        let link = setup
+            .with_link
+            .then(|| CutLink::to(b.port()).expect("a link"));
+        let root_a = setup.root_a.unwrap_or_else(|| scratch.join("a"));
+        let root_b = setup.root_b.unwrap_or_else(|| scratch.join("b"));
+        a.setup.peers = vec![(
+            PEER_B.to_owned(),
+            link.as_ref().map_or(b.port(), CutLink::port),
+        )];
+        b.setup.peers = vec![(PEER_A.to_owned(), a.port())];
+        for (agent, root) in [(&mut a, &root_a), (&mut b, &root_b)] {
+            fs::create_dir_all(root).expect("root");
+            agent.setup.roots = vec![(ROOT.to_owned(), root.clone())];
+            agent.setup.more = setup.more.clone();
+        }
+        a.start(&setup.faults_a);
+        b.start(&setup.faults_b);
+        let mut pair = Self {
+            a,
+            b,
+            link,
+            volume: String::new(),
+            retain: setup.retain,
+            root_a,
+            root_b,
+            scratch,
+        };
+        pair.volume = pair.protect("v");
+        pair
+    }
+
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    pub fn root_a(&self) -> &Path {
+        &self.root_a
+    }
+
+    pub fn root_b(&self) -> &Path {
+        &self.root_b
+    }
+
+    pub fn source(&self) -> PathBuf {
+        self.root_a.join("v")
+    }
+
+    pub fn replica(&self) -> PathBuf {
+        self.root_b.join("v")
+    }
+
+    /// Protects one more volume beneath both roots; returns its id.
+    #[track_caller]
+    pub fn protect(&self, path: &str) -> String {
+        fs::create_dir_all(self.root_a.join(path)).expect("source");
+        let volume_id = uuid::Uuid::new_v4().to_string();
+        let request = |role: VolumeRole, peer: &str| v1::EnableRequest {
+            volume_id: volume_id.clone(),
+            spec: Some(v1::VolumeSpec {
+                kind: Some(Kind::Directory(v1::Directory {
+                    root: ROOT.to_owned(),
+                    path: path.to_owned(),
+                })),
+            }),
+            role: role.into(),
+            peer: Some(peer.to_owned()),
+            retain: self.retain,
+            adopt: false,
+            waive: Vec::new(),
+        };
+        self.a
+            .controller()
+            .enable(request(VolumeRole::Primary, PEER_B))
+            .expect("enable the primary");
+        self.b
+            .controller()
+            .enable(request(VolumeRole::Secondary, PEER_A))
+            .expect("enable the secondary");
+        volume_id
+    }
+
+    /// A sync of the first volume, which must succeed.
+    #[track_caller]
+    pub fn sync(&self) -> Outcome {
+        self.try_sync().expect_done("sync")
+    }
+
+    #[track_caller]
+    pub fn try_sync(&self) -> Outcome {
+        self.try_sync_of(&self.volume, Direction::Unspecified)
+    }
+
+    /// Begun at the source, or with `Pull` at the replica.
+    #[track_caller]
+    pub fn try_sync_of(&self, volume_id: &str, direction: Direction) -> Outcome {
+        let agent = if direction == Direction::Pull {
+            &self.b
+        } else {
+            &self.a
+        };
+        let client = agent.controller();
+        let job = client
+            .start(self.request(volume_id, direction))
+            .expect("start a sync");
+        client.outcome(&job, SYNC).expect("watch a sync")
+    }
+
+    /// Starts a sync at the source and returns without waiting.
+    #[track_caller]
+    pub fn start_sync(&self) -> (Client, String) {
+        let client = self.a.controller();
+        let job = client
+            .start(self.request(&self.volume, Direction::Unspecified))
+            .expect("start a sync");
+        (client, job)
+    }
+
+    pub fn request(&self, volume_id: &str, direction: Direction) -> v1::StartRequest {
+        // Random edits may delete more than the guard for ordinary life lets pass.
+        let options = v1::SyncOptions {
+            delete_percent_max: Some(100),
+            allow_empty_source: true,
+            ..v1::SyncOptions::default()
+        };
+        v1::StartRequest {
+            volume_id: volume_id.to_owned(),
+            direction: direction.into(),
+            options: Some(options),
+            ..v1::StartRequest::default()
+        }
+    }
+
+    /// Both judges agree that the replica is the source.
+    #[track_caller]
+    pub fn assert_same(&self, why: &str) {
+        judge::assert_same(&self.source(), &self.replica(), why);
+    }
+
+    /// Neither agent warned of anything that is not listed.
+    #[track_caller]
+    pub fn assert_quiet(&self, listed: &[&str]) {
+        self.a.assert_quiet(listed);
+        self.b.assert_quiet(listed);
+    }
+}

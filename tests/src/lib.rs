@@ -1,0 +1,17 @@
+//! Parts for tests on real agents, real file systems and real faults: trees, judges, hosts, mounts and saboteurs.
+//!
+//! Nothing here uses the product's own code to look at files, so that an error of the product can't hide in its test.
+
+pub mod cutlink;
+pub mod eiofs;
+pub mod figure;
+pub mod host;
+pub mod judge;
+pub mod mount;
+pub mod process;
+pub mod rounds;
+pub mod scratch;
+pub mod seed;
+pub mod skip;
+pub mod snapshot;
+pub mod tree;

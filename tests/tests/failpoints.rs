@@ -1,0 +1,176 @@
+//! Where a process can be killed: the failpoints that a clean run passes, and the workloads that pass them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use drover_proto::v1::{Direction, Origin, RestorePoint};
+use drover_tests::{
+    host::{Faults, Pair, PairSetup, SYNC},
+    rounds::Rounds,
+    seed::Rng,
+    tree,
+};
+
+/// What is going on when the kill comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Workload {
+    /// Edits of every kind, then a sync.
+    Sync,
+    /// The replica was changed behind the agent's back as well.
+    Repair,
+    /// Back to an older point.
+    Rollback,
+}
+
+/// Which agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Victim {
+    Source,
+    Sink,
+}
+
+impl Workload {
+    pub(crate) const ALL: [Self; 3] = [Self::Sync, Self::Repair, Self::Rollback];
+
+    /// Changes the trees, so that there is something to do.
+    pub(crate) fn prepare(self, pair: &Pair, rounds: &Rounds, rng: &mut Rng) {
+        let source = pair.source();
+        tree::edit(&source, rng, rounds.edits);
+        if tree::list(&source).len() < rounds.entries / 2 {
+            tree::unlock_tree(&source).expect("unlock");
+            let more = (0..)
+                .map(|n| source.join(format!("more{n}")))
+                .find(|path| !path.exists());
+            tree::create(&more.expect("some name is free"), rng, rounds.entries / 2);
+        }
+        if self == Self::Repair {
+            tree::edit(&pair.replica(), rng, 5);
+        }
+    }
+
+    /// Starts the work; the job's id with its client, or nothing when the victim died before it could answer.
+    pub(crate) fn start(self, pair: &Pair) -> Option<String> {
+        match self {
+            Self::Sync | Self::Repair => {
+                let client = pair.a.controller();
+                client
+                    .start(pair.request(&pair.volume, Direction::Unspecified))
+                    .ok()
+            }
+            Self::Rollback => {
+                let client = pair.b.controller();
+                let points = client.points(&pair.volume).expect("restore points");
+                let older = points
+                    .iter()
+                    .find(|point| is_older(point))
+                    .expect("an older restore point");
+                client
+                    .rollback(&pair.volume, &older.point.as_ref()?.id)
+                    .ok()
+            }
+        }
+    }
+
+    /// To its end, on agents that nothing happens to.
+    pub(crate) fn run(self, pair: &Pair) {
+        let job = self.start(pair).expect("start");
+        let client = if self == Self::Rollback {
+            pair.b.controller()
+        } else {
+            pair.a.controller()
+        };
+        client
+            .outcome(&job, SYNC)
+            .expect("watch")
+            .expect_done(&format!("{self:?}"));
+        self.finish(pair);
+    }
+
+    /// Lets syncs go on.
+    pub(crate) fn finish(self, pair: &Pair) {
+        if self == Self::Rollback {
+            pair.b.controller().release(&pair.volume).expect("release");
+        }
+    }
+}
+
+/// Not what the tree is at, nor what was kept of a change behind the agent's back.
+fn is_older(point: &RestorePoint) -> bool {
+    !point.current
+        && point
+            .point
+            .as_ref()
+            .is_some_and(|point| point.origin() == Origin::Sync)
+}
+
+/// One failpoint: in which work of which agent it lies, and how often a clean run hits it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) workload: Workload,
+    pub(crate) victim: Victim,
+    pub(crate) hits: u64,
+}
+
+/// Failpoints of all workloads on both agents, from clean runs. A name that two agents pass is there for both.
+pub(crate) fn places(rounds: &Rounds, seed: u64) -> Vec<Place> {
+    let mut rng = Rng::with_seed(seed);
+    let mut pair = Pair::with(PairSetup {
+        retain: Some(4),
+        ..PairSetup::default()
+    });
+    tree::create(&pair.source(), &mut rng, rounds.entries);
+    pair.sync();
+    let mut found: BTreeMap<(String, Victim), Place> = BTreeMap::new();
+    for workload in Workload::ALL {
+        workload.prepare(&pair, rounds, &mut rng);
+        if workload == Workload::Rollback {
+            pair.sync();
+        }
+        let logs = [
+            pair.scratch().join("faults-a"),
+            pair.scratch().join("faults-b"),
+        ];
+        pair.a.restart(&Faults::none().noted_in(&logs[0]));
+        pair.b.restart(&Faults::none().noted_in(&logs[1]));
+        workload.run(&pair);
+        pair.a.kill();
+        pair.b.kill();
+        for (victim, log) in [(Victim::Source, &logs[0]), (Victim::Sink, &logs[1])] {
+            note(&mut found, workload, victim, log);
+        }
+        pair.a.start(&Faults::none());
+        pair.b.start(&Faults::none());
+        pair.sync();
+    }
+    found.into_values().collect()
+}
+
+fn note(
+    found: &mut BTreeMap<(String, Victim), Place>,
+    workload: Workload,
+    victim: Victim,
+    log: &Path,
+) {
+    for (name, hits) in Faults::hits(log) {
+        let place = Place {
+            name: name.clone(),
+            workload,
+            victim,
+            hits,
+        };
+        found.entry((name, victim)).or_insert(place);
+    }
+    // What the start of the next agent logs is another workload's.
+    let _ = std::fs::remove_file(log);
+}
+
+/// How many different names there are, and how many of them lie between the commit record and the end of apply.
+pub(crate) fn count(places: &[Place]) -> (usize, usize) {
+    let names: std::collections::BTreeSet<&str> =
+        places.iter().map(|place| place.name.as_str()).collect();
+    let applying = names
+        .iter()
+        .filter(|name| name.starts_with("apply."))
+        .count();
+    (names.len(), applying)
+}

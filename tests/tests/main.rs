@@ -1,0 +1,20 @@
+//! All end-to-end tests, in one binary: linked once, one module for each part of the acceptance.
+
+mod access;
+mod crash;
+mod failpoints;
+mod full;
+mod judges;
+mod link;
+mod movers;
+mod power;
+mod property;
+mod resume;
+mod rollback;
+mod rules;
+mod saboteurs;
+mod split_brain;
+mod verify;
+
+/// Parts of log lines of level WARN that ordinary syncs may cause.
+const LISTED: &[&str] = &[];

@@ -1,0 +1,239 @@
+//! Power cuts. SIGKILL keeps the page cache, so it proves no fsync: here the replica lies on a loop-mounted file system
+//! whose image is cloned while the sync runs. The clone is what the disk holds after a cut; it is mounted, recovered
+//! and judged.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use drover_proto::v1::Phase;
+use drover_tests::{
+    figure::{self, Goal},
+    host::{Faults, Pair, PairSetup, SYNC, recover},
+    judge::{Difference, Portrait, compare},
+    mount::{FileSystem, Image, Mounted, Store},
+    rounds::Rounds,
+    seed::{Rng, Seeds},
+    skip, tree,
+};
+
+/// Cuts at random moments of one sync; one more after its end.
+const CUTS_PER_SYNC: u64 = 4;
+
+#[derive(Debug, Default)]
+struct Tally {
+    cuts: u64,
+    old: u64,
+    new: u64,
+    /// What `recover` said.
+    recoveries: BTreeMap<&'static str, u64>,
+    phases: BTreeMap<String, u64>,
+}
+
+/// Both sites on one kind of file system, so that each can hold what the other has.
+struct Site {
+    pair: Pair,
+    image: Image,
+    // Unmounted last.
+    _mounts: [Mounted; 2],
+    _images: Image,
+    _store: Store,
+}
+
+impl Site {
+    fn new(file_system: FileSystem, faults: &Faults) -> Self {
+        let store = Store::new(8 << 30).expect("a store for images");
+        let images = [0, 1].map(|_| store.image(file_system, 1 << 30).expect("image"));
+        let mounts = [0, 1].map(|side| images[side].mount().expect("mount"));
+        let pair = Pair::with(PairSetup {
+            root_a: Some(mounts[0].join("root")),
+            root_b: Some(mounts[1].join("root")),
+            faults_b: faults.clone(),
+            ..PairSetup::default()
+        });
+        let [source, image] = images;
+        Self {
+            pair,
+            image,
+            _mounts: mounts,
+            _images: source,
+            _store: store,
+        }
+    }
+
+    /// The tree as recovery leaves it after a cut, and what recovery said.
+    fn recovered(&self, clone: &Image) -> Result<(Portrait, &'static str), String> {
+        let mounted = clone
+            .mount()
+            .map_err(|error| format!("mount the clone: {error}"))?;
+        let root = mounted.join("root");
+        let done = recover(&root, &Faults::none());
+        if !done.status.success() {
+            return Err(format!(
+                "recover: {}\n{}{}",
+                done.status, done.stdout, done.stderr
+            ));
+        }
+        let portrait = Portrait::try_of(&root.join("v"))
+            .map_err(|error| format!("look at the clone: {error}"))?;
+        Ok((portrait, said(&done.stdout)))
+    }
+}
+
+fn said(stdout: &str) -> &'static str {
+    let words = stdout.to_lowercase().replace('-', " ");
+    ["rolled forward", "undone"]
+        .into_iter()
+        .find(|word| words.contains(word))
+        .unwrap_or("clean")
+}
+
+/// Cuts until `cuts` are made, or the first violation.
+fn campaign(site: &Site, rng: &mut Rng, rounds: &Rounds, cuts: u64) -> Result<Tally, String> {
+    let mut tally = Tally::default();
+    tree::create(&site.pair.source(), rng, rounds.entries);
+    site.pair.sync();
+    let mut lasts = Duration::from_millis(400);
+    while tally.cuts < cuts {
+        tree::edit(&site.pair.source(), rng, rounds.edits);
+        let (old, new) = (
+            Portrait::of(&site.pair.replica()),
+            Portrait::of(&site.pair.source()),
+        );
+        let (client, job) = site.pair.start_sync();
+        let begun = std::time::Instant::now();
+        let mut moments: Vec<Duration> = (0..CUTS_PER_SYNC)
+            .map(|_| lasts.mul_f64(rng.f64()))
+            .collect();
+        moments.sort();
+        let mut clones = Vec::new();
+        for (number, moment) in moments.into_iter().enumerate() {
+            thread::sleep(moment.saturating_sub(begun.elapsed()));
+            clones.push((
+                site.image
+                    .cut_power(&format!("cut{number}-"))
+                    .map_err(|error| error.to_string())?,
+                false,
+            ));
+            let status = client
+                .watch(&job, SYNC, |_| true)
+                .map(|outcome| outcome.status);
+            let phase = status.map_or(Phase::Unspecified, |status| status.phase());
+            *tally.phases.entry(format!("{phase:?}")).or_default() += 1;
+        }
+        client
+            .outcome(&job, SYNC)
+            .map_err(|status| status.to_string())?
+            .expect_done("sync");
+        lasts = begun.elapsed();
+        // What was reported as done survives.
+        clones.push((
+            site.image
+                .cut_power("done-")
+                .map_err(|error| error.to_string())?,
+            true,
+        ));
+        for (clone, is_done) in clones {
+            let (found, recovery) = site.recovered(&clone)?;
+            judge(&old, &new, &found, is_done, &mut tally)
+                .map_err(|why| format!("cut {}: {why}", tally.cuts))?;
+            *tally.recoveries.entry(recovery).or_default() += 1;
+            tally.cuts += 1;
+        }
+    }
+    Ok(tally)
+}
+
+fn judge(
+    old: &Portrait,
+    new: &Portrait,
+    found: &Portrait,
+    is_done: bool,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let from_new = compare(new, found);
+    if from_new.is_empty() {
+        tally.new += 1;
+        return Ok(());
+    }
+    let from_old = compare(old, found);
+    if from_old.is_empty() && !is_done {
+        tally.old += 1;
+        return Ok(());
+    }
+    let shown = |list: &[Difference]| {
+        list.iter()
+            .take(4)
+            .map(|one| format!("  {one}\n"))
+            .collect::<String>()
+    };
+    let what = if is_done {
+        "not the point that was reported as done"
+    } else {
+        "neither point"
+    };
+    Err(format!(
+        "{what}\nfrom the old:\n{}from the new:\n{}",
+        shown(&from_old),
+        shown(&from_new)
+    ))
+}
+
+fn r1_power_cut_on(file_system: FileSystem, name: &str) {
+    if !skip::needs_root(name) {
+        return;
+    }
+    if let Some(why) = file_system.missing() {
+        return skip::skipped(name, &why);
+    }
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(name));
+    rounds.announce(name, "cuts", |rounds| rounds.power_cuts);
+    let site = Site::new(file_system, &Faults::none());
+    let tally = campaign(&site, &mut seeds.rng(0), &rounds, rounds.power_cuts);
+    let tally = tally.unwrap_or_else(|why| panic!("DROVER_SEED={}: {why}", seeds.round(0)));
+    println!(
+        "{name}: {} cuts: {} old, {} new; recovery {:?}",
+        tally.cuts, tally.old, tally.new, tally.recoveries
+    );
+    println!("{name}: phases {:?}", tally.phases);
+    let what = format!("power cuts on {}, each a whole point", file_system.name());
+    figure::report(&what, tally.cuts, "cuts", Goal::AtLeast(200));
+}
+
+#[test]
+fn r1_power_cut_ext4() {
+    r1_power_cut_on(FileSystem::Ext4, "r1_power_cut_ext4");
+}
+
+#[test]
+fn r1_power_cut_xfs() {
+    r1_power_cut_on(FileSystem::Xfs, "r1_power_cut_xfs");
+}
+
+#[test]
+fn r1_power_cut_btrfs() {
+    r1_power_cut_on(FileSystem::Btrfs, "r1_power_cut_btrfs");
+}
+
+/// The same test with fsync switched off must fail, or it would prove nothing.
+#[test]
+fn a_power_cut_without_fsync_is_noticed() {
+    const NAME: &str = "a_power_cut_without_fsync_is_noticed";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
+    for file_system in FileSystem::ALL {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let site = Site::new(file_system, &Faults::none().without("fsync"));
+        let why = campaign(&site, &mut seeds.rng(0), &rounds, 100)
+            .expect_err("no cut was noticed without fsync");
+        println!("{NAME}: {file_system:?}: noticed: {why}");
+        let what = format!(
+            "a power cut without fsync is noticed on {}",
+            file_system.name()
+        );
+        figure::report(&what, 1, "(1 = yes)", Goal::AtLeast(1));
+    }
+}

@@ -1,0 +1,203 @@
+//! Two primaries, and what becomes of their data (R6, R7).
+
+use std::fs;
+
+use drover_proto::v1::{Direction, Origin, VolumeRole};
+use drover_tests::{
+    host::{Pair, PairSetup, SYNC},
+    judge::{self, Portrait},
+    seed::Seeds,
+    skip, tree,
+};
+
+/// A pair in which both sides were promoted and written after their last common point.
+fn torn(name: &str) -> Pair {
+    let mut rng = Seeds::of(name).rng(0);
+    let pair = Pair::with(PairSetup {
+        retain: Some(4),
+        ..PairSetup::default()
+    });
+    tree::create(&pair.source(), &mut rng, 100);
+    pair.sync();
+    pair.b
+        .controller()
+        .promote(&pair.volume, false)
+        .expect("promote the replica");
+    fs::write(pair.source().join("written at a"), "a").expect("write");
+    fs::write(pair.replica().join("written at b"), "b").expect("write");
+    pair
+}
+
+#[test]
+fn r6_two_primaries_are_refused_and_the_loser_is_kept() {
+    const NAME: &str = "r6_two_primaries_are_refused_and_the_loser_is_kept";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let pair = torn(NAME);
+    // Demoted and promoted again, so that neither epoch is higher.
+    let a = pair.a.controller();
+    a.demote(&pair.volume).expect("demote");
+    a.promote(&pair.volume, false).expect("promote");
+    let epochs =
+        [&pair.a, &pair.b].map(|agent| agent.controller().info(&pair.volume).expect("info").epoch);
+    assert_eq!(epochs[0], epochs[1], "equal epochs");
+    let (left, right) = (Portrait::of(&pair.source()), Portrait::of(&pair.replica()));
+    let outcome = pair.try_sync();
+    let reason = outcome.expect_failed("both are primary");
+    println!("{NAME}: {reason}: {}", outcome.message());
+    // Even when one side is told to be a secondary, its line is not an ancestor.
+    let b = pair.b.controller();
+    b.demote(&pair.volume).expect("demote the loser");
+    let outcome = pair.try_sync();
+    let reason = outcome.expect_failed("diverged lines");
+    assert!(
+        reason.contains("split") || reason.contains("diverged"),
+        "{reason}"
+    );
+    let lineages = [&pair.a, &pair.b]
+        .map(|agent| agent.controller().info(&pair.volume).expect("info").lineage);
+    for lineage in &lineages {
+        let short = &lineage[..8];
+        assert!(
+            outcome.message().contains(short),
+            "both histories are told, {short} is not: {}",
+            outcome.message()
+        );
+    }
+    judge::assert_is(&left, &pair.source(), "nothing changed at a");
+    judge::assert_is(&right, &pair.replica(), "nothing changed at b");
+    // The explicit choice.
+    b.resync(&pair.volume).expect("resync");
+    let outcome = pair.sync();
+    pair.assert_same("after the choice");
+    let kept = outcome
+        .report
+        .pointer("/kept_as")
+        .and_then(|id| id.as_str())
+        .expect("the loser's point")
+        .to_owned();
+    let points = b.points(&pair.volume).expect("points");
+    let point = points
+        .iter()
+        .filter_map(|point| point.point.as_ref())
+        .find(|point| point.id == kept);
+    assert_eq!(
+        point.expect("the loser is a restore point").origin(),
+        Origin::Kept
+    );
+    let job = b.rollback(&pair.volume, &kept).expect("rollback");
+    b.outcome(&job, SYNC)
+        .expect("watch")
+        .expect_done("rollback to the loser");
+    judge::assert_is(&right, &pair.replica(), "the loser as it was");
+}
+
+/// The old primary catches up by delta, and what it had written is a restore point.
+#[test]
+fn r7_the_old_primary_catches_up_and_keeps_its_data() {
+    const NAME: &str = "r7_the_old_primary_catches_up_and_keeps_its_data";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let pair = torn(NAME);
+    fs::write(pair.source().join("big at both"), vec![1; 4 << 20]).expect("write");
+    let loser = Portrait::of(&pair.source());
+    let (a, b) = (pair.a.controller(), pair.b.controller());
+    a.demote(&pair.volume).expect("demote");
+    let back = |why: &str| {
+        let job = b
+            .start(pair.request(&pair.volume, Direction::Unspecified))
+            .expect(why);
+        b.outcome(&job, SYNC).expect("watch")
+    };
+    let mut outcome = back("a sync back");
+    if !outcome.is_done() {
+        println!("{NAME}: asks for a choice: {outcome}");
+        a.resync(&pair.volume).expect("resync");
+        outcome = back("a sync back by choice");
+    }
+    let outcome = outcome.expect_done("sync back");
+    judge::assert_same(&pair.replica(), &pair.source(), "after the sync back");
+    let moved = outcome.number("/wire_sent") + outcome.number("/wire_received");
+    let whole = tree::list(&pair.source())
+        .iter()
+        .map(|item| item.size)
+        .sum::<u64>();
+    println!("{NAME}: {moved} bytes moved, the volume has {whole}");
+    assert!(moved < whole / 2 + 65536, "{moved} bytes moved of {whole}");
+    let kept = outcome
+        .report
+        .pointer("/kept_as")
+        .and_then(|id| id.as_str())
+        .expect("the loser's point")
+        .to_owned();
+    let job = a.rollback(&pair.volume, &kept).expect("rollback");
+    a.outcome(&job, SYNC)
+        .expect("watch")
+        .expect_done("rollback to the loser");
+    judge::assert_is(&loser, &pair.source(), "the old primary as it was");
+}
+
+/// A planned swap loses nothing and keeps nothing aside.
+#[test]
+fn the_direction_swaps_after_a_planned_promotion() {
+    const NAME: &str = "the_direction_swaps_after_a_planned_promotion";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let mut rng = Seeds::of(NAME).rng(0);
+    let pair = Pair::start();
+    tree::create(&pair.source(), &mut rng, 100);
+    pair.sync();
+    let (a, b) = (pair.a.controller(), pair.b.controller());
+    a.demote(&pair.volume).expect("demote");
+    b.promote(&pair.volume, false).expect("promote");
+    assert_eq!(
+        b.info(&pair.volume).expect("info").role(),
+        VolumeRole::Primary
+    );
+    tree::edit(&pair.replica(), &mut rng, 20);
+    let job = b
+        .start(pair.request(&pair.volume, Direction::Push))
+        .expect("start");
+    b.outcome(&job, SYNC)
+        .expect("watch")
+        .expect_done("sync back");
+    judge::assert_same(&pair.replica(), &pair.source(), "after the swap");
+    // And by the old primary's own choice.
+    tree::edit(&pair.replica(), &mut rng, 20);
+    let job = a
+        .start(pair.request(&pair.volume, Direction::Pull))
+        .expect("start");
+    a.outcome(&job, SYNC).expect("watch").expect_done("pull");
+    judge::assert_same(&pair.replica(), &pair.source(), "after a pull");
+}
+
+/// What lies beside the volume is enough: a lost state directory loses no role, epoch, lineage or point.
+#[test]
+fn r6_a_lost_state_directory_loses_nothing() {
+    const NAME: &str = "r6_a_lost_state_directory_loses_nothing";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let mut rng = Seeds::of(NAME).rng(0);
+    let mut pair = Pair::start();
+    tree::create(&pair.source(), &mut rng, 50);
+    pair.sync();
+    tree::edit(&pair.source(), &mut rng, 10);
+    pair.sync();
+    let before = pair.b.controller().info(&pair.volume).expect("info");
+    pair.b.kill();
+    tree::remove_tree(&pair.b.state_dir()).expect("lose the state directory");
+    pair.b.start(&Default::default());
+    let after = pair.b.controller().info(&pair.volume).expect("info");
+    assert_eq!(
+        (after.role, after.epoch, &after.lineage),
+        (before.role, before.epoch, &before.lineage)
+    );
+    assert_eq!(after.restore_points, before.restore_points);
+    assert_eq!(after.newest, before.newest);
+    pair.sync();
+    pair.assert_same("after the loss");
+}
