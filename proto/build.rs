@@ -19,8 +19,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("drover.v1.bin"), descriptors.encode_to_vec())?;
     // Frames are large: `Bytes` lets them pass without a copy.
-    tonic_prost_build::configure()
-        .bytes(".drover.v1")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".drover.v1").compile_fds(descriptors)?;
     Ok(())
 }

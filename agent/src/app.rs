@@ -25,10 +25,7 @@ use crate::{
     job::{Journal, Keeper, Runner, Sessions},
     metrics::{self, Metrics},
     peers::Peers,
-    rpc::{
-        node::NodeService, replication::ReplicationService, sync::SyncService,
-        transfer::TransferService,
-    },
+    rpc::{node::NodeService, replication::ReplicationService, sync::SyncService, transfer::TransferService},
     throttle,
     tls::Credentials,
     volumes::Volumes,
@@ -36,6 +33,8 @@ use crate::{
 };
 
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+/// Clients are told to go; one that does not listen is not waited for until its keepalive fails.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The rooms of a running agent.
 struct App {
@@ -87,11 +86,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     notify(&[sd_notify::NotifyState::Stopping]);
     let failed = app.broken.is_cancelled() || listeners.has_failed();
     app.shut_down(listeners).await;
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 impl App {
@@ -103,17 +98,11 @@ impl App {
         let lanes = Arc::new(Lanes::new(config.limits.jobs, config.limits.sessions));
         let opened = config.clone();
         let (journal, volumes) = lanes
-            .run(Lane::Calls, move || {
-                Journal::open(&opened.state_dir).map(|it| (it, Volumes::open(&opened)))
-            })
+            .run(Lane::Calls, move || Journal::open(&opened.state_dir).map(|it| (it, Volumes::open(&opened))))
             .await?
             .context("open the job journal")?;
         let (volumes, metrics) = (Arc::new(volumes), Arc::new(Metrics::new()));
-        let (stop, broken, tasks) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            TaskTracker::new(),
-        );
+        let (stop, broken, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let throttle = Arc::new(Throttle::new(throttle::in_force(&config.limits)));
         let sessions = Sessions::new(config.limits.sessions, throttle.clone(), stop.child_token());
         let peers = Arc::new(Peers::new(&config, credentials.clone()));
@@ -125,28 +114,10 @@ impl App {
             in_flight_bytes: config.limits.in_flight_bytes(),
         });
         let limits = (config.limits.jobs, throttle.clone());
-        let (keeper, _thread) =
-            Keeper::start(journal, runner, limits, metrics.clone(), broken.clone())?;
-        tasks.spawn(throttle::follow_timetable(
-            config.limits.clone(),
-            throttle,
-            stop.clone(),
-        ));
+        let (keeper, _thread) = Keeper::start(journal, runner, limits, metrics.clone(), broken.clone())?;
+        tasks.spawn(throttle::follow_timetable(config.limits.clone(), throttle, stop.clone()));
         let started = Instant::now();
-        Ok(Self {
-            config,
-            credentials,
-            volumes,
-            peers,
-            lanes,
-            metrics,
-            sessions,
-            keeper,
-            tasks,
-            stop,
-            broken,
-            started,
-        })
+        Ok(Self { config, credentials, volumes, peers, lanes, metrics, sessions, keeper, tasks, stop, broken, started })
     }
 
     fn replication(&self) -> ReplicationService {
@@ -223,7 +194,7 @@ impl App {
                 session.running.stop();
             }
             self.keeper.shut_down().await;
-            listeners.closed().await;
+            let _ = tokio::time::timeout(GOODBYE, listeners.closed()).await;
             self.tasks.close();
             self.tasks.wait().await;
         });
@@ -251,18 +222,9 @@ fn raise_open_files(wanted: u64) {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if limit.current.is_some_and(|current| current < most)
-        && let Err(error) = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(most),
-                maximum: limit.maximum,
-            },
-        )
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum })
     {
-        tracing::warn!(
-            wanted = most,
-            "limit of open files can't be raised: {error}"
-        );
+        tracing::warn!(wanted = most, "limit of open files can't be raised: {error}");
     }
 }
 

@@ -46,11 +46,7 @@ pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let found = check(&config);
     print!("{}", found.text);
     println!("{} errors, {} warnings", found.errors, found.warnings);
-    Ok(if found.errors == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if found.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn check(config: &Config) -> Findings {
@@ -66,10 +62,7 @@ fn check(config: &Config) -> Findings {
 }
 
 fn agent(config: &Config, found: &mut Findings) {
-    found.line(format!(
-        "agent {} listens on {} (gRPC, mutual TLS)",
-        config.name, config.listen
-    ));
+    found.line(format!("agent {} listens on {} (gRPC, mutual TLS)", config.name, config.listen));
     match config.metrics_listen {
         Some(address) => {
             found.line(format!("metrics on http://{address}/metrics"));
@@ -93,10 +86,7 @@ fn agent(config: &Config, found: &mut Findings) {
     }
     match drover_linux::privileges::missing() {
         Ok(missing) if missing.is_empty() => {}
-        Ok(missing) => found.warning(format!(
-            "this process lacks {}: faithful copies need them",
-            missing.join(", ")
-        )),
+        Ok(missing) => found.warning(format!("this process lacks {}: faithful copies need them", missing.join(", "))),
         Err(error) => found.warning(format!("capabilities can't be read: {error}")),
     }
 }
@@ -111,10 +101,7 @@ fn certificates(files: &TlsFiles, found: &mut Findings) {
     }
     match fs::metadata(&files.key) {
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
-            found.warning(format!(
-                "key {} can be read by others than its owner",
-                files.key.display()
-            ));
+            found.warning(format!("key {} can be read by others than its owner", files.key.display()));
         }
         Ok(_) => found.line(format!("  key {}", files.key.display())),
         Err(error) => found.error(format!("key {}: {error}", files.key.display())),
@@ -130,19 +117,13 @@ fn certificate(what: &str, path: &Path, pem: &[u8], found: &mut Findings) {
     };
     let names = subject_alternative_names(&block.contents);
     let (until, shown) = (parsed.validity().not_after, path.display());
-    found.line(format!(
-        "  {what} {shown}, valid until {until}{}",
-        list(", names: ", &names)
-    ));
+    found.line(format!("  {what} {shown}, valid until {until}{}", list(", names: ", &names)));
     if !parsed.validity().is_valid() {
         found.error(format!("{what} {shown} is not valid now"));
     } else if let Some(left) = parsed.validity().time_to_expiration()
         && left.whole_days() < 30
     {
-        found.warning(format!(
-            "{what} {shown} expires in {} days",
-            left.whole_days()
-        ));
+        found.warning(format!("{what} {shown} expires in {} days", left.whole_days()));
     }
     if what == "certificate" && names.is_empty() {
         found.error("the certificate has no DNS or URI names, so no peer can know this agent");
@@ -153,36 +134,19 @@ fn list<T: AsRef<str>>(before: &str, items: &[T]) -> String {
     if items.is_empty() {
         return String::new();
     }
-    format!(
-        "{before}{}",
-        items
-            .iter()
-            .map(AsRef::as_ref)
-            .collect::<Vec<_>>()
-            .join(", ")
-    )
+    format!("{before}{}", items.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "))
 }
 
 fn roles(config: &Config, found: &mut Findings) {
     found.line("roles:");
     let roles = &config.roles;
-    for (role, names) in [
-        ("controller", &roles.controller),
-        ("peer", &roles.peer),
-        ("viewer", &roles.viewer),
-    ] {
+    for (role, names) in [("controller", &roles.controller), ("peer", &roles.peer), ("viewer", &roles.viewer)] {
         let names: Vec<_> = names.iter().collect();
-        let names = if names.is_empty() {
-            "nobody".to_owned()
-        } else {
-            list("", &names)
-        };
+        let names = if names.is_empty() { "nobody".to_owned() } else { list("", &names) };
         found.line(format!("  {role}: {names}"));
     }
     if roles.controller.is_empty() {
-        found.warning(
-            "no certificate has the role controller: only root on this host can start anything",
-        );
+        found.warning("no certificate has the role controller: only root on this host can start anything");
     }
     if roles.peer.is_empty() && !config.peers.is_empty() {
         found.warning("no certificate has the role peer: peers can't dial this agent");
@@ -197,30 +161,14 @@ fn root(root: &RootConfig, found: &mut Findings) {
         Err(error) => return found.error(format!("root {}: {path}: {error}", root.name)),
     };
     let free = space.free_bytes >> 20;
-    found.line(format!(
-        "  {} = {path} ({}, {free} MiB free)",
-        root.name,
-        filesystem_name(filesystem)
-    ));
-    let beside = root
-        .beside
-        .clone()
-        .unwrap_or_else(|| root.path.join(drover_engine::beside::BESIDE_NAME));
+    found.line(format!("  {} = {path} ({}, {free} MiB free)", root.name, filesystem_name(filesystem)));
+    let beside = root.beside.clone().unwrap_or_else(|| root.path.join(drover_engine::beside::BESIDE_NAME));
     match (fs::metadata(&root.path), fs::metadata(&beside)) {
         (Ok(of_root), Ok(of_beside)) if of_root.dev() != of_beside.dev() => {
-            found.error(format!(
-                "{} is on another file system than {path}",
-                beside.display()
-            ));
+            found.error(format!("{} is on another file system than {path}", beside.display()));
         }
-        (_, Ok(_)) => found.line(format!(
-            "  state beside the volumes in {}",
-            beside.display()
-        )),
-        (_, Err(_)) => found.line(format!(
-            "  no volume yet: {} is made by the first Enable",
-            beside.display()
-        )),
+        (_, Ok(_)) => found.line(format!("  state beside the volumes in {}", beside.display())),
+        (_, Err(_)) => found.line(format!("  no volume yet: {} is made by the first Enable", beside.display())),
     }
 }
 
@@ -228,15 +176,9 @@ fn peers(config: &Config, found: &mut Findings) {
     found.line(format!("peers: {}", config.peers.len()));
     for peer in &config.peers {
         let name = peer.server_name();
-        found.line(format!(
-            "  {} = {}, certificate name {name}",
-            peer.name, peer.address
-        ));
+        found.line(format!("  {} = {}, certificate name {name}", peer.name, peer.address));
         if !config.roles.peer.contains(&name) {
-            found.warning(format!(
-                "{name} has not the role peer: {} can be dialled, but can't dial",
-                peer.name
-            ));
+            found.warning(format!("{name} has not the role peer: {} can be dialled, but can't dial", peer.name));
         }
     }
 }
@@ -252,10 +194,7 @@ fn limits(config: &Config, found: &mut Findings) {
         bandwidth(limits.bandwidth_mib)
     ));
     for slot in limits.timetable.slots() {
-        found.line(format!(
-            "  {slot} (local time): {}",
-            bandwidth(slot.bandwidth_mib)
-        ));
+        found.line(format!("  {slot} (local time): {}", bandwidth(slot.bandwidth_mib)));
     }
     let defaults = &config.defaults;
     found.line(format!(
@@ -265,9 +204,5 @@ fn limits(config: &Config, found: &mut Findings) {
 }
 
 fn bandwidth(mib: u64) -> String {
-    if mib == 0 {
-        "no bandwidth limit".to_owned()
-    } else {
-        format!("{mib} MiB/s")
-    }
+    if mib == 0 { "no bandwidth limit".to_owned() } else { format!("{mib} MiB/s") }
 }

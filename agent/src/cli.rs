@@ -37,9 +37,7 @@ enum Command {
     /// on at the next start.
     Serve(ConfigArgs),
     /// Read a configuration, print what it means and what is wrong with this host
-    #[command(
-        after_help = "Exit code 1 when the agent could not start with it; warnings alone are 0."
-    )]
+    #[command(after_help = "Exit code 1 when the agent could not start with it; warnings alone are 0.")]
     Check(ConfigArgs),
     /// Make certificates for development and tests
     Certs {
@@ -53,29 +51,24 @@ enum Command {
             not be recovered.")]
     Recover(recover::RecoverArgs),
     /// Copy a directory tree once, with the guarantees of a sync
-    Copy(crate::copy::CopyArgs),
+    Copy(Box<crate::copy::CopyArgs>),
+    /// Protect, release, promote and demote volumes at the agent of this host
+    Volume(crate::volume_cli::VolumeArgs),
 }
 
 #[derive(Debug, Args)]
 struct ConfigArgs {
     /// Configuration of the agent
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "DROVER_AGENT_CONFIG",
-        default_value = "/etc/drover/agent.toml"
-    )]
+    #[arg(long, value_name = "FILE", env = "DROVER_AGENT_CONFIG", default_value = "/etc/drover/agent.toml")]
     config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum CertsCommand {
     /// Make a CA, a certificate for each agent, and client certificates for a controller and a viewer
-    #[command(
-        after_help = "Example:\n  drover-agent certs init certs --name site-a --name site-b\n\n\
+    #[command(after_help = "Example:\n  drover-agent certs init certs --name site-a --name site-b\n\n\
             Files that exist are kept: a second run with another --name adds a certificate of the same CA. Keys have \
-            mode 0600. Keep ca.key away from the agents."
-    )]
+            mode 0600. Keep ca.key away from the agents.")]
     Init(certs::InitArgs),
 }
 
@@ -88,16 +81,15 @@ impl Cli {
                 app::serve(config)
             }
             Command::Check(args) => check::run(&args.config),
-            Command::Certs {
-                command: CertsCommand::Init(args),
-            } => certs::init(&args),
+            Command::Certs { command: CertsCommand::Init(args) } => certs::init(&args),
             Command::Recover(args) => {
                 log::init(self.log_format);
                 recover::run(&args)
             }
+            Command::Volume(args) => crate::volume_cli::run(args),
             Command::Copy(args) => {
                 log::init(self.log_format);
-                crate::copy::run(args)
+                crate::copy::run(*args)
             }
         }
     }

@@ -38,16 +38,10 @@ pub enum ConfigError {
     Name { what: &'static str, value: String },
     #[error("peer {peer}: address {address:?} is not https://HOST:PORT")]
     Address { peer: String, address: String },
-    #[error(
-        "certificate name {san:?} has both the role peer and the role {other}; give each its own certificate"
-    )]
+    #[error("certificate name {san:?} has both the role peer and the role {other}; give each its own certificate")]
     PeerHasOtherRole { san: String, other: &'static str },
     #[error("limits.{field} is {value}, it must be {range}")]
-    OutOfRange {
-        field: &'static str,
-        value: u64,
-        range: &'static str,
-    },
+    OutOfRange { field: &'static str, value: u64, range: &'static str },
     #[error(transparent)]
     Timetable(#[from] TimetableError),
 }
@@ -112,26 +106,19 @@ pub struct PeerConfig {
 
 impl PeerConfig {
     pub fn server_name(&self) -> String {
-        self.server_name
-            .clone()
-            .unwrap_or_else(|| format!("{}.drover", self.name))
+        self.server_name.clone().unwrap_or_else(|| format!("{}.drover", self.name))
     }
 }
 
 impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let parsed: Self = toml::from_str(text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let parsed: Self = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         parsed.validate()?;
         Ok(parsed)
     }
@@ -148,17 +135,12 @@ impl Config {
         name("name", &self.name)?;
         absolute("state_dir", &self.state_dir)?;
         unique("root", self.roots.iter().map(|root| &root.name))?;
-        unique(
-            "root path",
-            self.roots.iter().map(|root| root.path.to_string_lossy()),
-        )?;
+        unique("root path", self.roots.iter().map(|root| root.path.to_string_lossy()))?;
         unique("peer", self.peers.iter().map(|peer| &peer.name))?;
         for root in &self.roots {
             name("root name", &root.name)?;
             absolute("root path", &root.path)?;
-            root.beside
-                .as_deref()
-                .map_or(Ok(()), |beside| absolute("beside", beside))?;
+            root.beside.as_deref().map_or(Ok(()), |beside| absolute("beside", beside))?;
         }
         for peer in &self.peers {
             name("peer name", &peer.name)?;
@@ -170,15 +152,9 @@ impl Config {
 
     /// A peer may overwrite secondaries and read primaries, a controller may promote: one stolen key should not do both.
     fn validate_roles(&self) -> Result<(), ConfigError> {
-        for (other, names) in [
-            ("controller", &self.roles.controller),
-            ("viewer", &self.roles.viewer),
-        ] {
+        for (other, names) in [("controller", &self.roles.controller), ("viewer", &self.roles.viewer)] {
             if let Some(san) = self.roles.peer.intersection(names).next() {
-                return Err(ConfigError::PeerHasOtherRole {
-                    san: san.clone(),
-                    other,
-                });
+                return Err(ConfigError::PeerHasOtherRole { san: san.clone(), other });
             }
         }
         Ok(())
@@ -190,21 +166,11 @@ fn name(what: &'static str, value: &str) -> Result<(), ConfigError> {
     if (1..=64).contains(&value.len()) && value.chars().all(fits) {
         return Ok(());
     }
-    Err(ConfigError::Name {
-        what,
-        value: value.to_owned(),
-    })
+    Err(ConfigError::Name { what, value: value.to_owned() })
 }
 
 fn absolute(what: &'static str, path: &Path) -> Result<(), ConfigError> {
-    if path.is_absolute() {
-        Ok(())
-    } else {
-        Err(ConfigError::Relative {
-            what,
-            path: path.to_owned(),
-        })
-    }
+    if path.is_absolute() { Ok(()) } else { Err(ConfigError::Relative { what, path: path.to_owned() }) }
 }
 
 fn address(peer: &PeerConfig) -> Result<(), ConfigError> {
@@ -214,17 +180,11 @@ fn address(peer: &PeerConfig) -> Result<(), ConfigError> {
         .and_then(|rest| rest.parse::<tonic::codegen::http::uri::Authority>().ok());
     match authority {
         Some(authority) if authority.port().is_some() => Ok(()),
-        _ => Err(ConfigError::Address {
-            peer: peer.name.clone(),
-            address: peer.address.clone(),
-        }),
+        _ => Err(ConfigError::Address { peer: peer.name.clone(), address: peer.address.clone() }),
     }
 }
 
-fn unique<T: Ord + ToString>(
-    what: &'static str,
-    names: impl Iterator<Item = T>,
-) -> Result<(), ConfigError> {
+fn unique<T: Ord + ToString>(what: &'static str, names: impl Iterator<Item = T>) -> Result<(), ConfigError> {
     let mut seen = BTreeMap::new();
     for name in names {
         let text = name.to_string();
@@ -249,23 +209,15 @@ mod tests {
     fn the_sample_is_understood() {
         let config = parse(SAMPLE).unwrap();
         assert_eq!(config.name, "site-a");
-        assert_eq!(
-            config.peer("site-b").unwrap().server_name(),
-            "site-b.drover"
-        );
+        assert_eq!(config.peer("site-b").unwrap().server_name(), "site-b.drover");
         assert_eq!(config.limits.timetable.len(), 1);
         assert_eq!(config.defaults.retain, 2);
     }
 
     #[test]
     fn an_unknown_field_is_refused_with_its_line() {
-        let error = parse(&SAMPLE.replace("state_dir =", "state_dri ="))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("state_dri") && error.contains("line "),
-            "{error}"
-        );
+        let error = parse(&SAMPLE.replace("state_dir =", "state_dri =")).unwrap_err().to_string();
+        assert!(error.contains("state_dri") && error.contains("line "), "{error}");
     }
 
     #[test]
@@ -274,18 +226,12 @@ mod tests {
             ("name = \"site-a\"", "name = \"site a\"", "is not a name"),
             ("state_dir = \"/", "state_dir = \"", "absolute"),
             ("https://", "http://", "is not https://HOST:PORT"),
-            (
-                "peer = [\"site-b.drover\"]",
-                "peer = [\"viewer.drover\"]",
-                "both the role peer",
-            ),
+            ("peer = [\"site-b.drover\"]", "peer = [\"viewer.drover\"]", "both the role peer"),
             ("from = \"08:00\"", "from = \"8 o'clock\"", "HH:MM"),
             ("jobs = 4", "jobs = 0", "limits.jobs"),
         ] {
             assert!(SAMPLE.contains(from), "{from}");
-            let error = parse(&SAMPLE.replacen(from, to, 1))
-                .unwrap_err()
-                .to_string();
+            let error = parse(&SAMPLE.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

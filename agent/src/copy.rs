@@ -134,11 +134,7 @@ pub fn run(args: CopyArgs) -> anyhow::Result<ExitCode> {
         refused.iter().for_each(|line| eprintln!("error: {line}"));
         return Ok(Exit::Usage.into());
     }
-    let screen = Screen::new(if args.quiet {
-        Show::Nothing
-    } else {
-        Show::detect()
-    });
+    let screen = Screen::new(if args.quiet { Show::Nothing } else { Show::detect() });
     if args.rsync.asks_to_delete() && !args.quiet {
         screen.say("--delete is always on: DST becomes what SRC is, and what goes is kept in a restore point");
     }
@@ -156,16 +152,14 @@ pub fn run(args: CopyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn copy(args: &CopyArgs, screen: &Screen) -> Result<Summary, CopyError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(CopyError::Runtime)?;
     let pair = Pair::open(args, runtime.handle())?;
     let mut summary = Summary::new(args);
     pair.notes().for_each(|note| summary.note(note));
     if pair.needs_adoption() {
-        summary.note("DST was not made by Drover: the copy will need --adopt, and keep what DST holds as a restore point");
+        summary
+            .note("DST was not made by Drover: the copy will need --adopt, and keep what DST holds as a restore point");
     }
     let done = run_sessions(args, &pair, &mut summary, screen, &runtime);
     pair.close();
@@ -194,16 +188,11 @@ fn run_sessions(
 
 impl CopyArgs {
     fn options(&self) -> SyncOptions {
-        let mut options = SyncOptions {
-            allow_empty_source: self.allow_empty_source,
-            ..SyncOptions::default()
-        };
+        let mut options = SyncOptions { allow_empty_source: self.allow_empty_source, ..SyncOptions::default() };
         match self.max_delete {
             None => {}
             // A number replaces the share: who names it has counted.
-            Some(MaxDelete::Entries(n)) => {
-                (options.delete_entries_max, options.delete_percent_max) = (Some(n), 100)
-            }
+            Some(MaxDelete::Entries(n)) => (options.delete_entries_max, options.delete_percent_max) = (Some(n), 100),
             Some(MaxDelete::Percent(percent)) => options.delete_percent_max = percent,
         }
         options

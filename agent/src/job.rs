@@ -55,9 +55,7 @@ impl FromStr for JobId {
         if (1..=Self::LEN_MAX).contains(&text.len()) && text.chars().all(fits) {
             return Ok(Self(text.to_owned()));
         }
-        Err(JobError::BadId {
-            text: text.chars().take(Self::LEN_MAX).collect(),
-        })
+        Err(JobError::BadId { text: text.chars().take(Self::LEN_MAX).collect() })
     }
 }
 
@@ -160,7 +158,7 @@ impl Job {
 /// How one attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Succeeded(Report),
+    Succeeded(Box<Report>),
     /// The peer could not be reached, was busy, or the link was cut: nothing that this side or the data decided.
     Lost {
         problem: Problem,

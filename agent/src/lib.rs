@@ -19,5 +19,6 @@ pub mod rpc;
 pub mod throttle;
 pub mod tls;
 pub mod transfer;
+pub mod volume_cli;
 pub mod volumes;
 pub mod work;

@@ -17,24 +17,15 @@ pub enum Format {
 /// `DROVER_LOG` overrides the filter, for example `debug` or `drover_agent=debug,info`.
 pub fn init(format: Format) {
     let filter = EnvFilter::try_from_env("DROVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = match format {
         Format::Auto => !std::io::stderr().is_terminal(),
         Format::Text => false,
         Format::Json => true,
     };
     if json {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .init();
+        builder.json().flatten_event(true).with_current_span(false).init();
     } else {
-        builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false)
-            .init();
+        builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
     }
 }

@@ -72,45 +72,18 @@ impl Default for Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("drover");
-        let sync_seconds = Histogram::new([
-            0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0,
-        ]);
-        registry.register(
-            "build",
-            "Release of the agent",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
+        let sync_seconds = Histogram::new([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0]);
+        registry.register("build", "Release of the agent", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let r = &mut registry;
         let jobs = register(r, "jobs", "Jobs of this agent by state");
-        r.register_with_unit(
-            "sync_duration",
-            "Syncs that succeeded",
-            Unit::Seconds,
-            sync_seconds.clone(),
-        );
-        let bytes_moved = register(
-            r,
-            "session_bytes",
-            "Bytes of the engine's messages, by direction",
-        );
+        r.register_with_unit("sync_duration", "Syncs that succeeded", Unit::Seconds, sync_seconds.clone());
+        let bytes_moved = register(r, "session_bytes", "Bytes of the engine's messages, by direction");
         let sessions = register(r, "sessions", "Sessions that peers run with this agent");
-        let rpcs = register(
-            r,
-            "rpcs",
-            "Calls by method and code; of a stream the code it began with",
-        );
+        let rpcs = register(r, "rpcs", "Calls by method and code; of a stream the code it began with");
         let volume_role = register(r, "volume_role", "1 for the role that the copy has");
         let volume_epoch = register(r, "volume_epoch", "Epoch of the copy");
-        let volume_rpo_age = register(
-            r,
-            "volume_rpo_age_seconds",
-            "Seconds since both copies were last seen equal",
-        );
-        let peak_rss = register(
-            r,
-            "peak_rss_bytes",
-            "Highest resident memory of the process",
-        );
+        let volume_rpo_age = register(r, "volume_rpo_age_seconds", "Seconds since both copies were last seen equal");
+        let peak_rss = register(r, "peak_rss_bytes", "Highest resident memory of the process");
         Self {
             registry,
             jobs,
@@ -129,11 +102,7 @@ impl Metrics {
         let mut counts = [0i64; State::ALL.len()];
         states.for_each(|state| counts[state as usize] += 1);
         for state in State::ALL {
-            self.jobs
-                .get_or_create(&StateLabel {
-                    state: state.as_str(),
-                })
-                .set(counts[state as usize]);
+            self.jobs.get_or_create(&StateLabel { state: state.as_str() }).set(counts[state as usize]);
         }
     }
 
@@ -144,14 +113,8 @@ impl Metrics {
     }
 
     pub fn moved(&self, sent: u64, received: u64) {
-        self.bytes_moved
-            .get_or_create(&DirectionLabel { direction: "sent" })
-            .inc_by(sent);
-        self.bytes_moved
-            .get_or_create(&DirectionLabel {
-                direction: "received",
-            })
-            .inc_by(received);
+        self.bytes_moved.get_or_create(&DirectionLabel { direction: "sent" }).inc_by(sent);
+        self.bytes_moved.get_or_create(&DirectionLabel { direction: "received" }).inc_by(received);
     }
 
     /// `method` is a row of the access table or "unknown".
@@ -161,8 +124,7 @@ impl Metrics {
 
     /// What is only looked at when someone asks.
     pub fn refresh(&self, volumes: &Volumes, sessions: usize) {
-        self.sessions
-            .set(i64::try_from(sessions).unwrap_or(i64::MAX));
+        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         let peak = drover_linux::process_peak_rss_bytes().unwrap_or(0);
         self.peak_rss.set(i64::try_from(peak).unwrap_or(i64::MAX));
         // A role that a volume no longer has, and a volume that is gone, leave no series behind.
@@ -172,20 +134,11 @@ impl Metrics {
         for held in volumes.all() {
             let (state, volume) = (held.volume.state(), held.volume.id().to_string());
             let role = state.role.to_string();
-            self.volume_role
-                .get_or_create(&VolumeLabel {
-                    volume: volume.clone(),
-                    role,
-                })
-                .set(1);
+            self.volume_role.get_or_create(&VolumeLabel { volume: volume.clone(), role }).set(1);
             let label = VolumeIdLabel { volume };
-            self.volume_epoch
-                .get_or_create(&label)
-                .set(i64::try_from(state.epoch).unwrap_or(i64::MAX));
+            self.volume_epoch.get_or_create(&label).set(i64::try_from(state.epoch).unwrap_or(i64::MAX));
             if let Some(age) = crate::rpc::convert::rpo_age_seconds(&state) {
-                self.volume_rpo_age
-                    .get_or_create(&label)
-                    .set(i64::try_from(age).unwrap_or(i64::MAX));
+                self.volume_rpo_age.get_or_create(&label).set(i64::try_from(age).unwrap_or(i64::MAX));
             }
         }
     }

@@ -8,9 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{
     config::{Config, PeerConfig},
     tls::Credentials,
-    transfer::{
-        CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
-    },
+    transfer::{CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,41 +50,29 @@ pub struct Peers {
 
 impl Peers {
     pub fn new(config: &Config, credentials: Credentials) -> Self {
-        let by_name = config
-            .peers
-            .iter()
-            .map(|peer| (peer.name.clone(), peer.clone()))
-            .collect();
-        Self {
-            by_name,
-            credentials,
-        }
+        let by_name = config.peers.iter().map(|peer| (peer.name.clone(), peer.clone())).collect();
+        Self { by_name, credentials }
     }
 
     pub fn get(&self, name: &str) -> Result<&PeerConfig, PeerError> {
         self.by_name.get(name).ok_or_else(|| PeerError::Unknown {
             name: name.to_owned(),
-            known: self
-                .by_name
-                .keys()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", "),
+            known: self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
         })
+    }
+
+    /// Name in the configuration of the peer that has one of these names in its certificate.
+    pub fn name_of(&self, names: &[String]) -> Option<String> {
+        self.by_name.values().find(|peer| names.contains(&peer.server_name())).map(|peer| peer.name.clone())
     }
 
     /// A connection of its own for each session: a cut or a slow one takes no other with it.
     pub async fn connect(&self, name: &str) -> Result<Channel, PeerError> {
         let peer = self.get(name)?;
-        let unreachable = |source| PeerError::Unreachable {
-            name: name.to_owned(),
-            address: peer.address.clone(),
-            source,
-        };
+        let unreachable =
+            |source| PeerError::Unreachable { name: name.to_owned(), address: peer.address.clone(), source };
         let endpoint = Endpoint::from_shared(peer.address.clone()).map_err(unreachable)?;
-        let endpoint = tuned(endpoint)
-            .tls_config(self.credentials.client(peer.server_name()))
-            .map_err(unreachable)?;
+        let endpoint = tuned(endpoint).tls_config(self.credentials.client(peer.server_name())).map_err(unreachable)?;
         endpoint.connect().await.map_err(unreachable)
     }
 }

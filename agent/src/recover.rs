@@ -22,8 +22,7 @@ pub struct RecoverArgs {
 
 pub fn run(args: &RecoverArgs) -> anyhow::Result<ExitCode> {
     let shown = args.root.display();
-    let root =
-        Root::open(&args.root, args.beside.as_deref(), Open::Existing).context("open the root")?;
+    let root = Root::open(&args.root, args.beside.as_deref(), Open::Existing).context("open the root")?;
     let (root, mut failed) = (Arc::new(root), 0);
     let volumes = root.volumes().context("list the volumes")?;
     for id in &volumes {
@@ -37,9 +36,5 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<ExitCode> {
         }
     }
     println!("{shown}: {} volumes, {failed} not recovered", volumes.len());
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

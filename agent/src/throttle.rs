@@ -18,11 +18,7 @@ fn local_clock() -> Clock {
 
 /// Bytes a second that may be sent now; 0 is no limit.
 pub fn in_force(limits: &Limits) -> u64 {
-    limits
-        .timetable
-        .bandwidth_mib(local_clock())
-        .unwrap_or(limits.bandwidth_mib)
-        << 20
+    limits.timetable.bandwidth_mib(local_clock()).unwrap_or(limits.bandwidth_mib) << 20
 }
 
 pub async fn follow_timetable(limits: Limits, throttle: Arc<Throttle>, stop: CancellationToken) {
@@ -31,10 +27,7 @@ pub async fn follow_timetable(limits: Limits, throttle: Arc<Throttle>, stop: Can
         let rate = in_force(&limits);
         throttle.set(rate);
         if last.replace(rate).is_some_and(|before| before != rate) {
-            tracing::info!(
-                bytes_per_second = rate,
-                "bandwidth limit changed by the timetable"
-            );
+            tracing::info!(bytes_per_second = rate, "bandwidth limit changed by the timetable");
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -33,12 +33,7 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let read = |path: &PathBuf| {
-            fs::read(path).map_err(|source| TlsError::Read {
-                path: path.clone(),
-                source,
-            })
-        };
+        let read = |path: &PathBuf| fs::read(path).map_err(|source| TlsError::Read { path: path.clone(), source });
         Ok(Self {
             ca: Certificate::from_pem(read(&files.ca)?),
             identity: Identity::from_pem(read(&files.certificate)?, read(&files.key)?),
@@ -46,16 +41,11 @@ impl Credentials {
     }
 
     pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(self.identity.clone())
-            .client_ca_root(self.ca.clone())
+        ServerTlsConfig::new().identity(self.identity.clone()).client_ca_root(self.ca.clone())
     }
 
     pub fn client(&self, server_name: String) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .identity(self.identity.clone())
-            .ca_certificate(self.ca.clone())
-            .domain_name(server_name)
+        ClientTlsConfig::new().identity(self.identity.clone()).ca_certificate(self.ca.clone()).domain_name(server_name)
     }
 }
 
@@ -91,10 +81,7 @@ pub struct Caller {
 impl Caller {
     /// Over the Unix socket, which only root can open.
     pub fn local() -> Self {
-        Self {
-            names: vec!["local-socket".to_owned()],
-            roles: vec![Role::Controller],
-        }
+        Self { names: vec!["local-socket".to_owned()], roles: vec![Role::Controller] }
     }
 
     pub fn from_certificate(der: &[u8], roles: &Roles) -> Self {
@@ -104,19 +91,12 @@ impl Caller {
             Role::Peer => &roles.peer,
             Role::Viewer => &roles.viewer,
         };
-        let roles = Role::ALL
-            .into_iter()
-            .filter(|role| names.iter().any(|name| of(role).contains(name)))
-            .collect();
+        let roles = Role::ALL.into_iter().filter(|role| names.iter().any(|name| of(role).contains(name))).collect();
         Self { names, roles }
     }
 
     pub fn name(&self) -> String {
-        if self.names.is_empty() {
-            "a certificate without DNS or URI names".to_owned()
-        } else {
-            self.names.join(", ")
-        }
+        if self.names.is_empty() { "a certificate without DNS or URI names".to_owned() } else { self.names.join(", ") }
     }
 }
 
@@ -132,12 +112,7 @@ pub fn subject_alternative_names(der: &[u8]) -> Vec<String> {
         GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
         _ => None,
     };
-    extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(name)
-        .collect()
+    extension.value.general_names.iter().filter_map(name).collect()
 }
 
 impl Config {

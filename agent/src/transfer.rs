@@ -64,16 +64,8 @@ impl Outgoing {
     ) -> (Self, impl Stream<Item = Out> + Send + 'static) {
         let (sender, receiver) = mpsc::channel(FRAMES_WAITING);
         let budget_units = in_flight_bytes.max(2 * FRAME_BYTES_MAX).div_ceil(UNIT);
-        let stream =
-            ReceiverStream::new(receiver).map(|(frame, _permit): Waiting| Out::from(frame));
-        (
-            Self {
-                sender,
-                budget: Arc::new(Semaphore::new(budget_units)),
-                budget_units,
-            },
-            stream,
-        )
+        let stream = ReceiverStream::new(receiver).map(|(frame, _permit): Waiting| Out::from(frame));
+        (Self { sender, budget: Arc::new(Semaphore::new(budget_units)), budget_units }, stream)
     }
 
     /// To be called inside the runtime.
@@ -90,9 +82,7 @@ impl Outgoing {
 }
 
 fn closed(cause: impl std::error::Error + Send + Sync + 'static) -> LinkClosed {
-    LinkClosed {
-        cause: Some(Box::new(cause)),
-    }
+    LinkClosed { cause: Some(Box::new(cause)) }
 }
 
 impl<In> GrpcLink<In> {
@@ -116,16 +106,9 @@ impl<In> GrpcLink<In> {
     /// Says that nothing more comes and waits until the other side has said so too: dropping the stream at once would
     /// reset it, and frames on their way would be lost.
     pub async fn finish(self) {
-        let Self {
-            outgoing,
-            incoming,
-            stop,
-            ..
-        } = self;
+        let Self { outgoing, incoming, stop, .. } = self;
         drop(outgoing);
-        let mut incoming = incoming
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut incoming = incoming.into_inner().unwrap_or_else(PoisonError::into_inner);
         let drained = async { while let Ok(Some(_)) = incoming.message().await {} };
         tokio::select! {
             () = stop.cancelled() => {}

@@ -20,7 +20,13 @@ use crate::config::{Config, ConfigError};
 #[derive(Clone, Debug, Args)]
 pub struct VolumeArgs {
     /// Configuration of the agent
-    #[arg(long, global = true, value_name = "FILE", env = "DROVER_AGENT_CONFIG", default_value = "/etc/drover/agent.toml")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DROVER_AGENT_CONFIG",
+        default_value = "/etc/drover/agent.toml"
+    )]
     config: PathBuf,
     #[command(subcommand)]
     verb: Verb,

@@ -106,10 +106,7 @@ impl Volumes {
         for root in &config.roots {
             table.open_root(root);
         }
-        Self {
-            configured: config.roots.clone(),
-            table: RwLock::new(table),
-        }
+        Self { configured: config.roots.clone(), table: RwLock::new(table) }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
@@ -125,15 +122,8 @@ impl Volumes {
         if let Some(held) = table.volumes.get(&id) {
             return Ok(held.clone());
         }
-        match table
-            .problems
-            .iter()
-            .find(|problem| problem.volume == Some(id))
-        {
-            Some(problem) => Err(VolumesError::Unopened {
-                volume: id,
-                problem: problem.text.clone(),
-            }),
+        match table.problems.iter().find(|problem| problem.volume == Some(id)) {
+            Some(problem) => Err(VolumesError::Unopened { volume: id, problem: problem.text.clone() }),
             None => Err(VolumesError::NoSuchVolume(id)),
         }
     }
@@ -148,10 +138,7 @@ impl Volumes {
         if let Some(held) = table.volumes.get(&new.id)
             && held.root != root
         {
-            return Err(VolumesError::OtherRoot {
-                volume: new.id,
-                root: held.root.clone(),
-            });
+            return Err(VolumesError::OtherRoot { volume: new.id, root: held.root.clone() });
         }
         let hall = self.root(&mut table, root)?;
         let id = new.id;
@@ -161,10 +148,7 @@ impl Volumes {
         {
             return Ok(held.clone());
         }
-        let held = Arc::new(Held {
-            root: root.to_owned(),
-            volume: Volume::create(&hall, new)?,
-        });
+        let held = Arc::new(Held { root: root.to_owned(), volume: Volume::create(&hall, new)? });
         table.problems.retain(|problem| problem.volume != Some(id));
         table.volumes.insert(id, held.clone());
         Ok(held)
@@ -187,22 +171,14 @@ impl Volumes {
         let view = |root: &RootConfig| RootView {
             name: root.name.clone(),
             path: root.path.clone(),
-            beside: table
-                .roots
-                .get(&root.name)
-                .map(|open| open.beside_path().to_owned()),
+            beside: table.roots.get(&root.name).map(|open| open.beside_path().to_owned()),
             volumes: table
                 .volumes
                 .values()
                 .filter(|held| held.root == root.name)
                 .map(|held| held.volume.id())
                 .collect(),
-            problems: table
-                .problems
-                .iter()
-                .filter(|p| p.root == root.name)
-                .map(|p| p.text.clone())
-                .collect(),
+            problems: table.problems.iter().filter(|p| p.root == root.name).map(|p| p.text.clone()).collect(),
         };
         self.configured.iter().map(view).collect()
     }
@@ -213,27 +189,12 @@ impl Volumes {
         if let Some(root) = table.roots.get(name) {
             return Ok(root.clone());
         }
-        let configured = self
-            .configured
-            .iter()
-            .find(|root| root.name == name)
-            .ok_or_else(|| {
-                let known = self
-                    .configured
-                    .iter()
-                    .map(|root| root.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                VolumesError::NoSuchRoot {
-                    name: name.to_owned(),
-                    known,
-                }
-            })?;
+        let configured = self.configured.iter().find(|root| root.name == name).ok_or_else(|| {
+            let known = self.configured.iter().map(|root| root.name.as_str()).collect::<Vec<_>>().join(", ");
+            VolumesError::NoSuchRoot { name: name.to_owned(), known }
+        })?;
         let root = Root::open(&configured.path, configured.beside.as_deref(), Open::Create)
-            .map_err(|source| VolumesError::Root {
-                root: name.to_owned(),
-                source,
-            })?;
+            .map_err(|source| VolumesError::Root { root: name.to_owned(), source })?;
         let root = Arc::new(root);
         table.roots.insert(name.to_owned(), root.clone());
         table.problems.retain(|problem| problem.root != name);
@@ -245,11 +206,7 @@ impl Volumes {
 
 impl Table {
     fn open_root(&mut self, configured: &RootConfig) {
-        match Root::open(
-            &configured.path,
-            configured.beside.as_deref(),
-            Open::Existing,
-        ) {
+        match Root::open(&configured.path, configured.beside.as_deref(), Open::Existing) {
             Ok(root) => {
                 let root = Arc::new(root);
                 self.roots.insert(configured.name.clone(), root.clone());
@@ -271,35 +228,20 @@ impl Table {
             match Volume::open(root, id) {
                 Ok(volume) => {
                     tell(name, &volume);
-                    self.volumes.insert(
-                        id,
-                        Arc::new(Held {
-                            root: name.to_owned(),
-                            volume,
-                        }),
-                    );
+                    self.volumes.insert(id, Arc::new(Held { root: name.to_owned(), volume }));
                 }
                 Err(error) => self.problem(name, Some(id), &error),
             }
         }
     }
 
-    fn problem(
-        &mut self,
-        root: &str,
-        volume: Option<VolumeId>,
-        error: &(dyn std::error::Error + 'static),
-    ) {
+    fn problem(&mut self, root: &str, volume: Option<VolumeId>, error: &(dyn std::error::Error + 'static)) {
         let text = crate::rpc::status::chain(error);
         match volume {
             Some(volume) => tracing::error!(root, %volume, "volume can't be opened: {text}"),
             None => tracing::error!(root, "root can't be opened: {text}"),
         }
-        self.problems.push(Problem {
-            root: root.to_owned(),
-            volume,
-            text,
-        });
+        self.problems.push(Problem { root: root.to_owned(), volume, text });
     }
 }
 

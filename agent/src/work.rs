@@ -56,16 +56,11 @@ impl Lanes {
         };
         let _place = lane.acquire().await.expect("lanes are never closed");
         let span = tracing::Span::current();
-        task::spawn_blocking(move || span.in_scope(job))
-            .await
-            .map_err(|_| Panicked)
+        task::spawn_blocking(move || span.in_scope(job)).await.map_err(|_| Panicked)
     }
 }
 
 /// A thread that owns something for as long as the process lives.
-pub fn owner_thread(
-    name: &str,
-    body: impl FnOnce() + Send + 'static,
-) -> std::io::Result<thread::JoinHandle<()>> {
+pub fn owner_thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(body)
 }

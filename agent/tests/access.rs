@@ -55,10 +55,7 @@ async fn call(channel: &Channel, method: &'static str) -> Status {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.expect("the agent answers");
     let request = Request::new(tokio_stream::once(Vec::new()));
-    match client
-        .streaming(request, PathAndQuery::from_static(method), Raw)
-        .await
-    {
+    match client.streaming(request, PathAndQuery::from_static(method), Raw).await {
         Ok(_) => Status::ok(""),
         Err(status) => status,
     }
@@ -74,35 +71,17 @@ async fn sites() -> (Site, crate::agent::Agent) {
 #[tokio::test]
 async fn each_role_may_call_what_its_row_says_and_nothing_else() {
     let (site, _agent) = sites().await;
-    for (who, role) in [
-        ("controller", Role::Controller),
-        ("viewer", Role::Viewer),
-        ("site-b", Role::Peer),
-    ] {
+    for (who, role) in [("controller", Role::Controller), ("viewer", Role::Viewer), ("site-b", Role::Peer)] {
         let channel = site.connect(who).await;
         for (method, allowed) in ROWS {
             let status = call(&channel, method).await;
             if allowed.contains(&role) {
-                assert_ne!(
-                    status.code(),
-                    Code::PermissionDenied,
-                    "{role} {method}: {}",
-                    status.message()
-                );
-                assert_ne!(
-                    status.code(),
-                    Code::Unimplemented,
-                    "{role} {method}: {}",
-                    status.message()
-                );
+                assert_ne!(status.code(), Code::PermissionDenied, "{role} {method}: {}", status.message());
+                assert_ne!(status.code(), Code::Unimplemented, "{role} {method}: {}", status.message());
             } else {
                 assert_eq!(status.code(), Code::PermissionDenied, "{role} {method}");
                 let names = [format!("{who}.drover"), allowed[0].to_string()];
-                assert!(
-                    names.iter().all(|name| status.message().contains(name)),
-                    "{}",
-                    status.message()
-                );
+                assert!(names.iter().all(|name| status.message().contains(name)), "{}", status.message());
             }
         }
         let unknown = call(&channel, "/drover.v1.Sync/Nothing").await;
@@ -117,11 +96,7 @@ async fn a_certificate_without_a_role_may_call_nothing() {
     for (method, _) in ROWS {
         let status = call(&channel, method).await;
         assert_eq!(status.code(), Code::PermissionDenied, "{method}");
-        assert!(
-            status.message().contains("stranger.drover"),
-            "{}",
-            status.message()
-        );
+        assert!(status.message().contains("stranger.drover"), "{}", status.message());
     }
 }
 
@@ -132,9 +107,7 @@ async fn without_a_certificate_nothing_is_answered() {
     // TLS 1.3 lets the client finish its side first: the refusal comes with the connection or with the first call.
     if let Ok(channel) = site.endpoint(None).connect().await {
         let mut client = drover_proto::v1::node_client::NodeClient::new(channel);
-        let answer = client
-            .get_info(drover_proto::v1::NodeGetInfoRequest {})
-            .await;
+        let answer = client.get_info(drover_proto::v1::NodeGetInfoRequest {}).await;
         assert!(answer.is_err(), "{answer:?}");
     }
 }

@@ -18,12 +18,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_drover-agent");
 static CERTS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a directory");
     let names = ["--name", "site-a", "--name", "site-b", "--name", "stranger"];
-    let made = Command::new(BINARY)
-        .args(["certs", "init"])
-        .arg(dir.path())
-        .args(names)
-        .stdout(Stdio::null())
-        .status();
+    let made = Command::new(BINARY).args(["certs", "init"]).arg(dir.path()).args(names).stdout(Stdio::null()).status();
     assert!(made.expect("drover-agent runs").success());
     dir
 });
@@ -33,10 +28,7 @@ pub(crate) fn certs() -> &'static Path {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|it| it.local_addr())
-        .expect("a free port")
-        .port()
+    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port()
 }
 
 /// What two agents need to know of each other before either runs.
@@ -51,12 +43,7 @@ impl Site {
     pub(crate) fn new(name: &'static str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("root")).expect("a root");
-        Self {
-            name,
-            port: free_port(),
-            metrics_port: free_port(),
-            dir,
-        }
+        Self { name, port: free_port(), metrics_port: free_port(), dir }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -72,8 +59,7 @@ impl Site {
     }
 
     pub(crate) fn write_config(&self, peer: &Site, more: &str) {
-        let (name, port, metrics, certs) =
-            (self.name, self.port, self.metrics_port, certs().display());
+        let (name, port, metrics, certs) = (self.name, self.port, self.metrics_port, certs().display());
         let (root, state) = (self.root(), self.dir.path().join("state"));
         let text = format!(
             "name = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\nmetrics_listen = \"127.0.0.1:{metrics}\"\n\
@@ -98,10 +84,7 @@ impl Site {
         let name = self.name;
         std::thread::spawn(move || {
             // Captured by the harness and shown when a test fails.
-            BufReader::new(stderr)
-                .lines()
-                .map_while(Result::ok)
-                .for_each(|line| println!("{name}: {line}"));
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| println!("{name}: {line}"));
         });
         Agent { child }
     }
@@ -126,13 +109,9 @@ impl Site {
             .ca_certificate(Certificate::from_pem(read("ca.pem")))
             .domain_name(format!("{}.drover", self.name));
         if let Some(who) = who {
-            tls = tls.identity(Identity::from_pem(
-                read(&format!("{who}.pem")),
-                read(&format!("{who}.key")),
-            ));
+            tls = tls.identity(Identity::from_pem(read(&format!("{who}.pem")), read(&format!("{who}.key"))));
         }
-        let endpoint =
-            Endpoint::from_shared(format!("https://127.0.0.1:{}", self.port)).expect("an address");
+        let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{}", self.port)).expect("an address");
         endpoint.tls_config(tls).expect("certificates")
     }
 }
@@ -145,6 +124,12 @@ impl Agent {
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it ran");
         self.child.wait().expect("it ended");
+    }
+
+    /// Lives, but does nothing any more.
+    pub(crate) fn freeze(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it ran");
     }
 
     pub(crate) fn terminate(mut self) -> std::process::ExitStatus {

@@ -2,9 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use drover_proto::v1::{
-    NodeGetInfoRequest, StartRequest, node_client::NodeClient, sync_client::SyncClient,
-};
+use drover_proto::v1::{NodeGetInfoRequest, StartRequest, node_client::NodeClient, sync_client::SyncClient};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, transport::Endpoint};
@@ -13,9 +11,7 @@ use tonic_types::StatusExt as _;
 use crate::agent::Site;
 
 async fn scrape(port: u16) -> String {
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
-        .await
-        .expect("metrics answer");
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("metrics answer");
     let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await.expect("it listens");
     let mut text = String::new();
@@ -28,42 +24,21 @@ async fn doors_metrics_and_a_clean_end() {
     let (site, peer) = (Site::new("site-a"), Site::new("site-b"));
     site.write_config(&peer, "");
     let agent = site.start();
-    let info = NodeClient::new(site.connect("viewer").await)
-        .get_info(NodeGetInfoRequest {})
-        .await
-        .unwrap()
-        .into_inner();
+    let info =
+        NodeClient::new(site.connect("viewer").await).get_info(NodeGetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.name.as_str(), info.roots.len()), ("site-a", 1));
 
     let socket = site.socket();
-    assert_eq!(
-        std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     let connect = tower::service_fn(move |_| {
         let socket = socket.clone();
-        async move {
-            tokio::net::UnixStream::connect(socket)
-                .await
-                .map(TokioIo::new)
-        }
+        async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let local = Endpoint::from_static("http://local")
-        .connect_with_connector(connect)
-        .await
-        .unwrap();
-    let status = SyncClient::new(local)
-        .start(StartRequest::default())
-        .await
-        .unwrap_err();
+    let local = Endpoint::from_static("http://local").connect_with_connector(connect).await.unwrap();
+    let status = SyncClient::new(local).start(StartRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-    let details = status
-        .get_details_error_info()
-        .expect("an error has its reason in the details");
-    assert_eq!(
-        (details.reason.as_str(), details.metadata["kind"].as_str()),
-        ("missing-field", "invalid")
-    );
+    let details = status.get_details_error_info().expect("an error has its reason in the details");
+    assert_eq!((details.reason.as_str(), details.metadata["kind"].as_str()), ("missing-field", "invalid"));
 
     let metrics = scrape(site.metrics_port).await;
     for wanted in [
@@ -89,17 +64,11 @@ fn check_finds_what_is_missing() {
             .arg(site.config_path())
             .output()
             .expect("drover-agent runs");
-        (
-            output.status.success(),
-            String::from_utf8(output.stdout).expect("text"),
-        )
+        (output.status.success(), String::from_utf8(output.stdout).expect("text"))
     };
     let (good, text) = check();
     assert!(good, "{text}");
-    assert!(
-        text.contains("site-a.drover") && text.contains("0 errors"),
-        "{text}"
-    );
+    assert!(text.contains("site-a.drover") && text.contains("0 errors"), "{text}");
     std::fs::remove_dir(site.root()).unwrap();
     let (good, text) = check();
     assert!(!good && text.contains("ERROR    root data"), "{text}");

@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use drover_proto::v1::{
-    Directory, DisableRequest, EnableRequest, JobState, JobStatus, NodeGetInfoRequest,
-    StartRequest, VerifyRequest, VolumeRole, VolumeSpec, WatchRequest, node_client::NodeClient,
-    replication_client::ReplicationClient, sync_client::SyncClient, volume_spec,
+    Directory, DisableRequest, EnableRequest, JobState, JobStatus, NodeGetInfoRequest, StartRequest, VerifyRequest,
+    VolumeRole, VolumeSpec, WatchRequest, node_client::NodeClient, replication_client::ReplicationClient,
+    sync_client::SyncClient, volume_spec,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
@@ -27,16 +27,8 @@ use crate::{
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-const SOURCE: End = End {
-    name: "site-a",
-    port: 7171,
-    root: "source",
-};
-const SINK: End = End {
-    name: "site-b",
-    port: 7271,
-    root: "replica",
-};
+const SOURCE: End = End { name: "site-a", port: 7171, root: "source" };
+const SINK: End = End { name: "site-b", port: 7271, root: "replica" };
 
 #[derive(Clone, Copy)]
 struct End {
@@ -68,9 +60,7 @@ struct Agent {
 
 impl Agents {
     pub fn start(site: &Site, binary: &Path) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let certificates = site.agents().join("certs");
         let status = Command::new(binary)
             .args(["certs", "init"])
@@ -82,103 +72,52 @@ impl Agents {
         ensure!(status.success(), "drover-agent certs init failed: {status}");
         let source = Agent::start(&runtime, site, binary, SOURCE, SINK)?;
         let sink = Agent::start(&runtime, site, binary, SINK, SOURCE)?;
-        Ok(Self {
-            runtime,
-            source,
-            sink,
-        })
+        Ok(Self { runtime, source, sink })
     }
 
     /// Puts `source` (a name beneath the sources) and a new replica of it under protection.
     pub fn enable(&self, site: &Site, source: &str, replica: &str) -> Result<Pair> {
         let volume_id = uuid::Uuid::new_v4().to_string();
         self.runtime.block_on(async {
-            self.source
-                .enable(&volume_id, SOURCE, source, VolumeRole::Primary, SINK.name)
-                .await?;
-            self.sink
-                .enable(
-                    &volume_id,
-                    SINK,
-                    replica,
-                    VolumeRole::Secondary,
-                    SOURCE.name,
-                )
-                .await
+            self.source.enable(&volume_id, SOURCE, source, VolumeRole::Primary, SINK.name).await?;
+            self.sink.enable(&volume_id, SINK, replica, VolumeRole::Secondary, SOURCE.name).await
         })?;
-        Ok(Pair {
-            volume_id,
-            replica: site.replicas().join(replica),
-        })
+        Ok(Pair { volume_id, replica: site.replicas().join(replica) })
     }
 
     /// Forgets the volume; both trees stay.
     pub fn disable(&self, pair: &Pair) -> Result<()> {
         self.runtime.block_on(async {
             for agent in [&self.source, &self.sink] {
-                let request = DisableRequest {
-                    volume_id: pair.volume_id.clone(),
-                    ..Default::default()
-                };
-                agent
-                    .replication()
-                    .disable(request)
-                    .await
-                    .context("disable volume")?;
+                let request = DisableRequest { volume_id: pair.volume_id.clone(), ..Default::default() };
+                agent.replication().disable(request).await.context("disable volume")?;
             }
             Ok(())
         })
     }
 
     pub fn sync(&self, pair: &Pair) -> Result<Run> {
-        let request = StartRequest {
-            volume_id: pair.volume_id.clone(),
-            ..Default::default()
-        };
+        let request = StartRequest { volume_id: pair.volume_id.clone(), ..Default::default() };
         self.measured(pair, async {
-            let job = self
-                .source
-                .sync()
-                .start(request)
-                .await
-                .context("start sync")?
-                .into_inner()
-                .job_id;
+            let job = self.source.sync().start(request).await.context("start sync")?.into_inner().job_id;
             self.source.wait(job).await
         })
     }
 
     pub fn verify_deep(&self, pair: &Pair) -> Result<Run> {
-        let request = VerifyRequest {
-            volume_id: pair.volume_id.clone(),
-            deep: true,
-            ..Default::default()
-        };
+        let request = VerifyRequest { volume_id: pair.volume_id.clone(), deep: true, ..Default::default() };
         let (cost, report) = self.measured(pair, async {
-            let job = self
-                .source
-                .sync()
-                .verify(request)
-                .await
-                .context("start verification")?
-                .into_inner()
-                .job_id;
+            let job = self.source.sync().verify(request).await.context("start verification")?.into_inner().job_id;
             self.source.wait(job).await
         })?;
-        ensure!(
-            report["replica_is_point"] == true,
-            "the verification found a discrepancy: {report}"
-        );
+        ensure!(report["replica_is_point"] == true, "the verification found a discrepancy: {report}");
         Ok((cost, report))
     }
 
     fn measured(&self, pair: &Pair, job: impl Future<Output = Result<JobStatus>>) -> Result<Run> {
         let ends = [self.source.child.id(), self.sink.child.id()];
         let (cost, job) = measure(&ends, &pair.replica, |_| self.runtime.block_on(job))?;
-        Ok((
-            cost,
-            serde_json::from_str(&job.report_json).context("read the report of the job")?,
-        ))
+        Ok((cost, serde_json::from_str(&job.report_json).context("read the report of the job")?))
     }
 }
 
@@ -217,42 +156,22 @@ impl Agent {
         SyncClient::new(self.channel.clone())
     }
 
-    async fn enable(
-        &self,
-        volume_id: &str,
-        end: End,
-        path: &str,
-        role: VolumeRole,
-        peer: &str,
-    ) -> Result<()> {
-        let directory = Directory {
-            root: end.root.to_owned(),
-            path: path.to_owned(),
-        };
+    async fn enable(&self, volume_id: &str, end: End, path: &str, role: VolumeRole, peer: &str) -> Result<()> {
+        let directory = Directory { root: end.root.to_owned(), path: path.to_owned() };
         let request = EnableRequest {
             volume_id: volume_id.to_owned(),
-            spec: Some(VolumeSpec {
-                kind: Some(volume_spec::Kind::Directory(directory)),
-            }),
+            spec: Some(VolumeSpec { kind: Some(volume_spec::Kind::Directory(directory)) }),
             role: role.into(),
             peer: Some(peer.to_owned()),
             ..Default::default()
         };
-        self.replication()
-            .enable(request)
-            .await
-            .with_context(|| format!("enable {path} at {}", end.name))?;
+        self.replication().enable(request).await.with_context(|| format!("enable {path} at {}", end.name))?;
         Ok(())
     }
 
     /// Until the job has ended well.
     async fn wait(&self, job_id: String) -> Result<JobStatus> {
-        let mut updates = self
-            .sync()
-            .watch(WatchRequest { job_id })
-            .await
-            .context("watch job")?
-            .into_inner();
+        let mut updates = self.sync().watch(WatchRequest { job_id }).await.context("watch job")?.into_inner();
         while let Some(update) = updates.message().await.context("watch job")? {
             let job = update.job.context("update without a job")?;
             match job.state() {
@@ -268,26 +187,18 @@ impl Agent {
 }
 
 async fn connect(socket: &Path, child: &mut Child) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
-        .context("name the agent's socket")?;
+    let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).context("name the agent's socket")?;
     let start = Instant::now();
     loop {
         if let Ok(channel) = endpoint.connect().await
-            && NodeClient::new(channel.clone())
-                .get_info(NodeGetInfoRequest {})
-                .await
-                .is_ok()
+            && NodeClient::new(channel.clone()).get_info(NodeGetInfoRequest {}).await.is_ok()
         {
             return Ok(channel);
         }
         if let Some(status) = child.try_wait()? {
             bail!("it ended: {status}");
         }
-        ensure!(
-            start.elapsed() < START_LIMIT,
-            "it does not answer at {}",
-            socket.display()
-        );
+        ensure!(start.elapsed() < START_LIMIT, "it does not answer at {}", socket.display());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -295,11 +206,7 @@ async fn connect(socket: &Path, child: &mut Child) -> Result<Channel> {
 fn configuration(site: &Site, state: &Path, end: End, peer: End) -> String {
     let certificates = site.agents().join("certs").display().to_string();
     let root = site.base.join(end.root).display().to_string();
-    let End {
-        name,
-        port,
-        root: root_name,
-    } = end;
+    let End { name, port, root: root_name } = end;
     format!(
         r#"name = "{name}"
 listen = "127.0.0.1:{port}"

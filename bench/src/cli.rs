@@ -54,10 +54,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<()> {
-        ensure!(
-            rustix::process::geteuid().is_root(),
-            "the workloads have owners and xattrs that only root can copy"
-        );
+        ensure!(rustix::process::geteuid().is_root(), "the workloads have owners and xattrs that only root can copy");
         let base = self.dir.join("run");
         remove(&base)?;
         let outcome = self.measure(&base);
@@ -73,17 +70,11 @@ impl Arguments {
         let machine = Machine::describe(&site.base);
         print!("{}", table::header(&machine, self.size, self.rounds));
         let rsync = Rsync::start(&site)?;
-        let agents = if self.rivals_only {
-            None
-        } else {
-            Some(Agents::start(&site, &self.agent()?)?)
-        };
+        let agents = if self.rivals_only { None } else { Some(Agents::start(&site, &self.agent()?)?) };
         let mut arena = Arena::new(&site, &rsync, agents.as_ref(), self.rounds);
         let mut workloads = Vec::new();
         for workload in self.workloads() {
-            let outcome = arena
-                .run(workload)
-                .with_context(|| format!("measure {}", workload.name()))?;
+            let outcome = arena.run(workload).with_context(|| format!("measure {}", workload.name()))?;
             let verdicts = verdicts(&outcome);
             print!("{}", table::table(&outcome, &verdicts));
             workloads.push(json!({ "outcome": outcome, "goals": verdicts }));
@@ -97,23 +88,13 @@ impl Arguments {
     }
 
     fn workloads(&self) -> Vec<Workload> {
-        if self.workloads.is_empty() {
-            Workload::ALL.to_vec()
-        } else {
-            self.workloads.clone()
-        }
+        if self.workloads.is_empty() { Workload::ALL.to_vec() } else { self.workloads.clone() }
     }
 
     fn agent(&self) -> Result<PathBuf> {
-        let beside = std::env::current_exe()
-            .context("find this program")?
-            .with_file_name("drover-agent");
+        let beside = std::env::current_exe().context("find this program")?.with_file_name("drover-agent");
         let agent = self.agent.clone().unwrap_or(beside);
-        ensure!(
-            agent.exists(),
-            "{} does not exist: build it, or name another with --agent",
-            agent.display()
-        );
+        ensure!(agent.exists(), "{} does not exist: build it, or name another with --agent", agent.display());
         Ok(agent)
     }
 }

@@ -36,63 +36,16 @@ fn goals(workload: Workload) -> &'static [Goal] {
     const PLAIN: &str = "rsync -aHAX";
     const TUNED: &str = "rsync -aHAX tuned";
     match workload {
-        Workload::FirstCopy => &[
-            Goal::Wall {
-                rival: PLAIN,
-                ratio: 0.5,
-            },
-            CPU,
-            PEAK,
-        ],
-        Workload::Unchanged => &[
-            Goal::Wall {
-                rival: TUNED,
-                ratio: 0.34,
-            },
-            Goal::Wire { bytes: 16e3 },
-            CPU,
-            PEAK,
-        ],
-        Workload::Changed => &[
-            Goal::Wall {
-                rival: TUNED,
-                ratio: 0.45,
-            },
-            Goal::WirePerChange {
-                ratio: 1.1,
-                plus_bytes: 50e3,
-            },
-            CPU,
-            PEAK,
-        ],
-        Workload::Deep => &[
-            Goal::Wall {
-                rival: "rsync -aHAXc",
-                ratio: 0.5,
-            },
-            PEAK,
-        ],
-        Workload::Inserted => &[
-            Goal::Wall {
-                rival: PLAIN,
-                ratio: 0.4,
-            },
-            Goal::Wire { bytes: 2e6 },
-            CPU,
-            PEAK,
-        ],
-        Workload::Appended => &[
-            Goal::Wall {
-                rival: PLAIN,
-                ratio: 0.4,
-            },
-            Goal::Wall {
-                rival: "rsync --inplace",
-                ratio: 1.0,
-            },
-            CPU,
-            PEAK,
-        ],
+        Workload::FirstCopy => &[Goal::Wall { rival: PLAIN, ratio: 0.5 }, CPU, PEAK],
+        Workload::Unchanged => &[Goal::Wall { rival: TUNED, ratio: 0.34 }, Goal::Wire { bytes: 16e3 }, CPU, PEAK],
+        Workload::Changed => {
+            &[Goal::Wall { rival: TUNED, ratio: 0.45 }, Goal::WirePerChange { ratio: 1.1, plus_bytes: 50e3 }, CPU, PEAK]
+        }
+        Workload::Deep => &[Goal::Wall { rival: "rsync -aHAXc", ratio: 0.5 }, PEAK],
+        Workload::Inserted => &[Goal::Wall { rival: PLAIN, ratio: 0.4 }, Goal::Wire { bytes: 2e6 }, CPU, PEAK],
+        Workload::Appended => {
+            &[Goal::Wall { rival: PLAIN, ratio: 0.4 }, Goal::Wall { rival: "rsync --inplace", ratio: 1.0 }, CPU, PEAK]
+        }
     }
 }
 
@@ -108,10 +61,7 @@ pub fn verdicts(outcome: &Outcome) -> Vec<Verdict> {
     let Some(drover) = outcome.drover() else {
         return Vec::new();
     };
-    goals(outcome.workload)
-        .iter()
-        .filter_map(|goal| goal.verdict(outcome, drover))
-        .collect()
+    goals(outcome.workload).iter().filter_map(|goal| goal.verdict(outcome, drover)).collect()
 }
 
 impl Goal {
@@ -120,51 +70,22 @@ impl Goal {
         let (goal, value, limit) = match self {
             Self::Wall { rival, ratio } => {
                 let flushed = outcome.rival(rival)?.median.flushed_seconds;
-                (
-                    format!("wall / {rival} flushed"),
-                    drover.wall_seconds / flushed,
-                    ratio,
-                )
+                (format!("wall / {rival} flushed"), drover.wall_seconds / flushed, ratio)
             }
-            Self::Wire { bytes } => (
-                "wire, KB".to_owned(),
-                drover.wire_bytes as f64 / 1e3,
-                bytes / 1e3,
-            ),
+            Self::Wire { bytes } => ("wire, KB".to_owned(), drover.wire_bytes as f64 / 1e3, bytes / 1e3),
             Self::WirePerChange { ratio, plus_bytes } => {
                 let limit = outcome.changed_bytes_median() * ratio + plus_bytes;
-                let goal = format!(
-                    "wire, KB (limit {ratio} x changed + {} KB)",
-                    plus_bytes / 1e3
-                );
+                let goal = format!("wire, KB (limit {ratio} x changed + {} KB)", plus_bytes / 1e3);
                 (goal, drover.wire_bytes as f64 / 1e3, limit / 1e3)
             }
-            Self::PeakMib(limit) => (
-                "peak of one agent, MiB".to_owned(),
-                mib(drover.peak_rss_bytes),
-                limit,
-            ),
+            Self::PeakMib(limit) => ("peak of one agent, MiB".to_owned(), mib(drover.peak_rss_bytes), limit),
             Self::Cpu { ratio } => {
-                let rivals = outcome
-                    .contestants
-                    .iter()
-                    .filter(|rival| rival.name != crate::round::DROVER);
-                let least = rivals
-                    .map(|rival| rival.median.cpu_seconds)
-                    .min_by(f64::total_cmp)?;
-                (
-                    "CPU / thriftiest rival".to_owned(),
-                    drover.cpu_seconds / least,
-                    ratio,
-                )
+                let rivals = outcome.contestants.iter().filter(|rival| rival.name != crate::round::DROVER);
+                let least = rivals.map(|rival| rival.median.cpu_seconds).min_by(f64::total_cmp)?;
+                ("CPU / thriftiest rival".to_owned(), drover.cpu_seconds / least, ratio)
             }
         };
-        Some(Verdict {
-            goal,
-            value,
-            limit,
-            is_met: value <= limit,
-        })
+        Some(Verdict { goal, value, limit, is_met: value <= limit })
     }
 }
 

@@ -40,11 +40,7 @@ pub struct Cost {
 }
 
 /// Runs `job` between the long-lived processes `ends` and children that it starts and waits for.
-pub fn measure<T>(
-    ends: &[u32],
-    destination: &Path,
-    job: impl FnOnce(&Sampler) -> Result<T>,
-) -> Result<(Cost, T)> {
+pub fn measure<T>(ends: &[u32], destination: &Path, job: impl FnOnce(&Sampler) -> Result<T>) -> Result<(Cost, T)> {
     // What others left dirty is not this run's to write.
     rustix::fs::sync();
     ends.iter().try_for_each(|pid| reset_peak(*pid))?;
@@ -72,27 +68,16 @@ pub fn measure<T>(
 /// The ends with all their children, and the children that this process waited for.
 fn ticks_of_all(ends: &[u32]) -> Result<u64> {
     let [_, _, user, system] = stat_ticks(std::process::id())?;
-    let ends = ends
-        .iter()
-        .flat_map(|pid| family(*pid))
-        .map(|pid| Ok(stat_ticks(pid)?.iter().sum::<u64>()));
+    let ends = ends.iter().flat_map(|pid| family(*pid)).map(|pid| Ok(stat_ticks(pid)?.iter().sum::<u64>()));
     Ok(user + system + ends.sum::<Result<u64>>()?)
 }
 
 /// utime, stime, cutime, cstime of proc_pid_stat(5).
 fn stat_ticks(pid: u32) -> Result<[u64; 4]> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid} is gone"))?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
     // The command's name may hold anything but ends with the last parenthesis; utime is the 12th field after it.
-    let (_, fields) = stat
-        .rsplit_once(") ")
-        .context("/proc/PID/stat has no name")?;
-    let ticks: Vec<u64> = fields
-        .split(' ')
-        .skip(11)
-        .take(4)
-        .map_while(|field| field.parse().ok())
-        .collect();
+    let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat has no name")?;
+    let ticks: Vec<u64> = fields.split(' ').skip(11).take(4).map_while(|field| field.parse().ok()).collect();
     ticks.try_into().ok().context("/proc/PID/stat is short")
 }
 
@@ -101,17 +86,9 @@ fn family(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut next = 0;
     while let Some(pid) = all.get(next) {
-        for task in fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            all.extend(
-                children
-                    .split_whitespace()
-                    .filter_map(|child| child.parse::<u32>().ok()),
-            );
+            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
         }
         next += 1;
     }
@@ -132,15 +109,8 @@ fn settle(pid: u32) -> Result<()> {
 
 fn loopback_bytes() -> Result<u64> {
     let devices = fs::read_to_string("/proc/self/net/dev").context("read interface counters")?;
-    let loopback = devices
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("lo:"))
-        .context("no loopback interface")?;
-    loopback
-        .split_whitespace()
-        .next()
-        .and_then(|bytes| bytes.parse().ok())
-        .context("loopback has no counter")
+    let loopback = devices.lines().find_map(|line| line.trim().strip_prefix("lo:")).context("no loopback interface")?;
+    loopback.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).context("loopback has no counter")
 }
 
 /// `proc_pid_clear_refs(5)`: 5 resets the high-water mark.
@@ -150,14 +120,8 @@ fn reset_peak(pid: u32) -> Result<()> {
 
 fn peak_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace()
-        .next()?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Looks at the processes of each end now and then.
@@ -180,10 +144,7 @@ impl Sampler {
 
     /// Another end that has just been started.
     pub fn watch(&self, pid: u32) {
-        self.ends
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .push(pid);
+        self.ends.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(pid);
     }
 
     fn finish(self) -> u64 {
@@ -199,10 +160,7 @@ fn sample(ends: &Mutex<Vec<u32>>, stop: &AtomicBool) -> BTreeMap<u32, u64> {
     let mut peaks: BTreeMap<u32, BTreeMap<u32, u64>> = BTreeMap::new();
     loop {
         let last = stop.load(Ordering::Relaxed);
-        let ends = ends
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clone();
+        let ends = ends.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         for end in ends {
             for pid in family(end) {
                 let highest = peaks.entry(end).or_default().entry(pid).or_default();
@@ -210,10 +168,7 @@ fn sample(ends: &Mutex<Vec<u32>>, stop: &AtomicBool) -> BTreeMap<u32, u64> {
             }
         }
         if last {
-            return peaks
-                .into_iter()
-                .map(|(end, processes)| (end, processes.into_values().sum()))
-                .collect();
+            return peaks.into_iter().map(|(end, processes)| (end, processes.into_values().sum())).collect();
         }
         thread::park_timeout(SAMPLE_EVERY);
     }

@@ -44,18 +44,11 @@ impl Outcome {
     }
 
     pub fn rival(&self, name: &str) -> Option<&Contestant> {
-        self.contestants
-            .iter()
-            .find(|contestant| contestant.name == name)
+        self.contestants.iter().find(|contestant| contestant.name == name)
     }
 
     pub fn changed_bytes_median(&self) -> f64 {
-        crate::meter::median(
-            self.changed_bytes
-                .iter()
-                .map(|bytes| *bytes as f64)
-                .collect(),
-        )
+        crate::meter::median(self.changed_bytes.iter().map(|bytes| *bytes as f64).collect())
     }
 }
 
@@ -91,14 +84,7 @@ struct Series {
 
 impl<'a> Arena<'a> {
     pub fn new(site: &'a Site, rsync: &'a Rsync, agents: Option<&'a Agents>, rounds: u64) -> Self {
-        Self {
-            site,
-            rsync,
-            agents,
-            rounds,
-            pairs: HashMap::new(),
-            round: 0,
-        }
+        Self { site, rsync, agents, rounds, pairs: HashMap::new(), round: 0 }
     }
 
     pub fn run(&mut self, workload: Workload) -> Result<Outcome> {
@@ -122,34 +108,16 @@ impl<'a> Arena<'a> {
         self.judge(workload, &source)?;
         series.sort_by_key(|series| series.place(workload));
         let contestants = series.into_iter().map(Series::finish).collect();
-        Ok(Outcome {
-            workload,
-            contestants,
-            changed_bytes: changed_bytes.split_off(1),
-        })
+        Ok(Outcome { workload, contestants, changed_bytes: changed_bytes.split_off(1) })
     }
 
     fn entrants(&self, workload: Workload) -> Vec<Series> {
         let drover = self.agents.map(|_| Entrant::Drover);
-        let entrants = drover
-            .into_iter()
-            .chain(Variant::of(workload).iter().map(Entrant::Rival));
-        entrants
-            .map(|entrant| Series {
-                entrant,
-                costs: Vec::new(),
-                report: None,
-            })
-            .collect()
+        let entrants = drover.into_iter().chain(Variant::of(workload).iter().map(Entrant::Rival));
+        entrants.map(|entrant| Series { entrant, costs: Vec::new(), report: None }).collect()
     }
 
-    fn round(
-        &mut self,
-        workload: Workload,
-        source: &Path,
-        series: &mut [Series],
-        purpose: Purpose,
-    ) -> Result<()> {
+    fn round(&mut self, workload: Workload, source: &Path, series: &mut [Series], purpose: Purpose) -> Result<()> {
         for series in series {
             let cost = match (series.entrant, self.agents) {
                 (Entrant::Drover, Some(agents)) => {
@@ -162,10 +130,7 @@ impl<'a> Arena<'a> {
                     cost
                 }
                 (Entrant::Drover, None) => continue,
-                (Entrant::Rival(variant), _) => {
-                    self.rsync
-                        .copy(self.site, variant, source, &self.replica(workload))?
-                }
+                (Entrant::Rival(variant), _) => self.rsync.copy(self.site, variant, source, &self.replica(workload))?,
             };
             series.costs.push(cost);
         }
@@ -199,11 +164,7 @@ impl<'a> Arena<'a> {
     fn judge(&self, workload: Workload, source: &Path) -> Result<()> {
         if let Some(pair) = self.pairs.get(workload.source()) {
             let differences = differences(source, &pair.replica)?;
-            ensure!(
-                differences.is_empty(),
-                "{}: Drover's replica differs:\n{differences}",
-                workload.name()
-            );
+            ensure!(differences.is_empty(), "{}: Drover's replica differs:\n{differences}", workload.name());
         }
         Ok(())
     }
@@ -215,10 +176,7 @@ impl Series {
         match self.entrant {
             Entrant::Drover => 0,
             Entrant::Rival(variant) => {
-                1 + Variant::of(workload)
-                    .iter()
-                    .position(|v| v.name == variant.name)
-                    .unwrap_or_default()
+                1 + Variant::of(workload).iter().position(|v| v.name == variant.name).unwrap_or_default()
             }
         }
     }
@@ -229,11 +187,6 @@ impl Series {
             Entrant::Rival(variant) => variant.name,
         };
         let rounds = self.costs.get(1..).unwrap_or_default().to_vec();
-        Contestant {
-            name,
-            median: median_cost(&rounds),
-            rounds,
-            report: self.report,
-        }
+        Contestant { name, median: median_cost(&rounds), rounds, report: self.report }
     }
 }

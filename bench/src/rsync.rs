@@ -32,49 +32,21 @@ pub struct Variant {
     is_tuned: bool,
 }
 
-const PLAIN: Variant = Variant {
-    name: "rsync -aHAX",
-    replica: "plain",
-    arguments: &[],
-    is_tuned: false,
-};
-const TUNED: Variant = Variant {
-    name: "rsync -aHAX tuned",
-    replica: "tuned",
-    arguments: &[],
-    is_tuned: true,
-};
-const CHECKSUM: Variant = Variant {
-    name: "rsync -aHAXc",
-    arguments: &["--checksum"],
-    ..PLAIN
-};
-const CHECKSUM_TUNED: Variant = Variant {
-    name: "rsync -aHAXc tuned",
-    arguments: &["--checksum"],
-    ..TUNED
-};
-const INPLACE: Variant = Variant {
-    name: "rsync --inplace",
-    replica: "inplace",
-    arguments: &["--inplace"],
-    is_tuned: false,
-};
-const INPLACE_TUNED: Variant = Variant {
-    name: "rsync --inplace tuned",
-    replica: "inplace-tuned",
-    arguments: &["--inplace"],
-    is_tuned: true,
-};
+const PLAIN: Variant = Variant { name: "rsync -aHAX", replica: "plain", arguments: &[], is_tuned: false };
+const TUNED: Variant = Variant { name: "rsync -aHAX tuned", replica: "tuned", arguments: &[], is_tuned: true };
+const CHECKSUM: Variant = Variant { name: "rsync -aHAXc", arguments: &["--checksum"], ..PLAIN };
+const CHECKSUM_TUNED: Variant = Variant { name: "rsync -aHAXc tuned", arguments: &["--checksum"], ..TUNED };
+const INPLACE: Variant =
+    Variant { name: "rsync --inplace", replica: "inplace", arguments: &["--inplace"], is_tuned: false };
+const INPLACE_TUNED: Variant =
+    Variant { name: "rsync --inplace tuned", replica: "inplace-tuned", arguments: &["--inplace"], is_tuned: true };
 
 impl Variant {
     pub fn of(workload: Workload) -> &'static [Self] {
         match workload {
             Workload::Deep => &[CHECKSUM, CHECKSUM_TUNED],
             Workload::Appended => &[PLAIN, TUNED, INPLACE, INPLACE_TUNED],
-            Workload::FirstCopy | Workload::Unchanged | Workload::Changed | Workload::Inserted => {
-                &[PLAIN, TUNED]
-            }
+            Workload::FirstCopy | Workload::Unchanged | Workload::Changed | Workload::Inserted => &[PLAIN, TUNED],
         }
     }
 }
@@ -87,39 +59,21 @@ pub struct Rsync {
 
 impl Rsync {
     pub fn start(site: &Site) -> Result<Self> {
-        Ok(Self {
-            plain: daemon(site, PORT, "")?,
-            tuned: daemon(site, PORT_TUNED, "socket options = TCP_NODELAY\n")?,
-        })
+        Ok(Self { plain: daemon(site, PORT, "")?, tuned: daemon(site, PORT_TUNED, "socket options = TCP_NODELAY\n")? })
     }
 
     /// Copies `source` to a replica of that name.
-    pub fn copy(
-        &self,
-        site: &Site,
-        variant: &Variant,
-        source: &Path,
-        replica: &str,
-    ) -> Result<Cost> {
-        let (daemon, port) = if variant.is_tuned {
-            (&self.tuned, PORT_TUNED)
-        } else {
-            (&self.plain, PORT)
-        };
+    pub fn copy(&self, site: &Site, variant: &Variant, source: &Path, replica: &str) -> Result<Cost> {
+        let (daemon, port) = if variant.is_tuned { (&self.tuned, PORT_TUNED) } else { (&self.plain, PORT) };
         let destination = site.rsync_replicas().join(variant.replica).join(replica);
         fs::create_dir_all(&destination)?;
         let mut rsync = Command::new("rsync");
-        rsync
-            .args(["-aHAX", "--numeric-ids", "--delete"])
-            .args(variant.arguments);
+        rsync.args(["-aHAX", "--numeric-ids", "--delete"]).args(variant.arguments);
         if variant.is_tuned {
             rsync.arg("--sockopts=TCP_NODELAY");
         }
         rsync.arg(format!("{}/", source.display()));
-        rsync.arg(format!(
-            "rsync://127.0.0.1:{port}/rival/{}/{replica}/",
-            variant.replica
-        ));
+        rsync.arg(format!("rsync://127.0.0.1:{port}/rival/{}/{replica}/", variant.replica));
         let (cost, ()) = measure(&[daemon.id()], &destination, |sampler| {
             let mut client = rsync.spawn().context("start rsync")?;
             sampler.watch(client.id());
@@ -175,10 +129,6 @@ pub fn differences(source: &Path, replica: &Path) -> Result<String> {
         .arg(format!("{}/", replica.display()))
         .output()
         .context("start rsync as judge")?;
-    ensure!(
-        output.status.success(),
-        "the judge failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "the judge failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

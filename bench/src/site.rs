@@ -18,13 +18,9 @@ pub struct Site {
 impl Site {
     pub fn create(base: &Path, size: Size) -> Result<Self> {
         for name in ["source", "replica", "rsync", "agents"] {
-            fs::create_dir_all(base.join(name))
-                .with_context(|| format!("create {}", base.join(name).display()))?;
+            fs::create_dir_all(base.join(name)).with_context(|| format!("create {}", base.join(name).display()))?;
         }
-        Ok(Self {
-            base: base.canonicalize()?,
-            size,
-        })
+        Ok(Self { base: base.canonicalize()?, size })
     }
 
     /// Root of one agent: every source is a volume beneath it.

@@ -11,16 +11,7 @@ use crate::{
 };
 
 pub fn header(machine: &Machine, size: Size, rounds: u64) -> String {
-    let Machine {
-        processor,
-        cores,
-        memory_gib,
-        kernel,
-        filesystem,
-        rsync,
-        command,
-        has_own_network,
-    } = machine;
+    let Machine { processor, cores, memory_gib, kernel, filesystem, rsync, command, has_own_network } = machine;
     let mut text = format!(
         "{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {filesystem}, warm page cache\n\
          {rsync}\n{command}\n\
@@ -30,26 +21,16 @@ pub fn header(machine: &Machine, size: Size, rounds: u64) -> String {
         text.push_str("small size: only shows that the run works, the ratios mean nothing\n");
     }
     if !has_own_network {
-        text.push_str(
-            "shared network namespace: bytes on the wire include everybody's loopback traffic\n",
-        );
+        text.push_str("shared network namespace: bytes on the wire include everybody's loopback traffic\n");
     }
     text
 }
 
 pub fn table(outcome: &Outcome, verdicts: &[Verdict]) -> String {
-    let mut text = format!(
-        "\n{}  {}\n",
-        outcome.workload.name(),
-        description(outcome.workload)
-    );
+    let mut text = format!("\n{}  {}\n", outcome.workload.name(), description(outcome.workload));
     if outcome.changed_bytes_median() > 0.0 {
         // Writing to a String can't fail.
-        let _ = writeln!(
-            text,
-            "changed content: {:.0} bytes",
-            outcome.changed_bytes_median()
-        );
+        let _ = writeln!(text, "changed content: {:.0} bytes", outcome.changed_bytes_median());
     }
     let _ = writeln!(
         text,
@@ -59,31 +40,15 @@ pub fn table(outcome: &Outcome, verdicts: &[Verdict]) -> String {
     let drover = outcome.drover().map(|drover| drover.median);
     for contestant in &outcome.contestants {
         let rival = drover.filter(|_| contestant.name != DROVER);
-        let _ = writeln!(
-            text,
-            "{}",
-            row(contestant.name, &contestant.median, rival.as_ref())
-        );
+        let _ = writeln!(text, "{}", row(contestant.name, &contestant.median, rival.as_ref()));
     }
-    if let Some(durations) = outcome
-        .drover()
-        .and_then(|d| d.report.as_ref())
-        .and_then(|r| r.get("durations"))
-    {
+    if let Some(durations) = outcome.drover().and_then(|d| d.report.as_ref()).and_then(|r| r.get("durations")) {
         let _ = writeln!(text, "phases of the last round, ms: {durations}");
     }
     for verdict in verdicts {
-        let Verdict {
-            goal,
-            value,
-            limit,
-            is_met,
-        } = verdict;
+        let Verdict { goal, value, limit, is_met } = verdict;
         let mark = if *is_met { "PASS" } else { "MISSED" };
-        let _ = writeln!(
-            text,
-            "goal of a later release: {goal:48}{value:>10.2} <= {limit:<10.2}{mark}"
-        );
+        let _ = writeln!(text, "goal of a later release: {goal:48}{value:>10.2} <= {limit:<10.2}{mark}");
     }
     text
 }
@@ -112,7 +77,5 @@ fn row(name: &str, cost: &Cost, drover: Option<&Cost>) -> String {
 fn description(workload: Workload) -> String {
     use clap::ValueEnum;
     let value = workload.to_possible_value();
-    value
-        .and_then(|value| value.get_help().map(ToString::to_string))
-        .unwrap_or_default()
+    value.and_then(|value| value.get_help().map(ToString::to_string)).unwrap_or_default()
 }

@@ -33,14 +33,8 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [Self; 6] = [
-        Self::FirstCopy,
-        Self::Unchanged,
-        Self::Changed,
-        Self::Deep,
-        Self::Inserted,
-        Self::Appended,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::FirstCopy, Self::Unchanged, Self::Changed, Self::Deep, Self::Inserted, Self::Appended];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -2,9 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use drover_proto::v1::{
-    node_client::NodeClient, replication_client::ReplicationClient, sync_client::SyncClient,
-};
+use drover_proto::v1::{node_client::NodeClient, replication_client::ReplicationClient, sync_client::SyncClient};
 use drover_report::{Exit, causes};
 use futures_util::future::join_all;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -23,23 +21,11 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
     #[error("can't read {what} {}: {source}", path.display())]
-    Credentials {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Credentials { what: &'static str, path: PathBuf, source: io::Error },
     #[error("agent {agent}: address {address} can't be used: {source}")]
-    Address {
-        agent: String,
-        address: String,
-        source: tonic::transport::Error,
-    },
+    Address { agent: String, address: String, source: tonic::transport::Error },
     #[error("agent {agent} at {address} can't be reached: {}", causes(source))]
-    Unreachable {
-        agent: String,
-        address: String,
-        source: tonic::transport::Error,
-    },
+    Unreachable { agent: String, address: String, source: tonic::transport::Error },
 }
 
 impl AgentError {
@@ -82,19 +68,11 @@ pub(crate) struct Connected {
 pub(crate) async fn connect(config: &Config) -> Result<Connected, AgentError> {
     let tls = config.tls.as_ref().map(load).transpose()?;
     let attempts = config.agents.iter().map(|agent| dial(agent, tls.clone()));
-    let mut connected = Connected {
-        agents: Vec::new(),
-        unreachable: Vec::new(),
-    };
+    let mut connected = Connected { agents: Vec::new(), unreachable: Vec::new() };
     for (agent, attempt) in config.agents.iter().zip(join_all(attempts).await) {
         match attempt {
-            Ok(channel) => connected.agents.push(Agent {
-                name: agent.name.clone(),
-                channel,
-            }),
-            Err(error @ AgentError::Unreachable { .. }) => {
-                connected.unreachable.push((agent.name.clone(), error))
-            }
+            Ok(channel) => connected.agents.push(Agent { name: agent.name.clone(), channel }),
+            Err(error @ AgentError::Unreachable { .. }) => connected.unreachable.push((agent.name.clone(), error)),
             Err(error) => return Err(error),
         }
     }
@@ -103,26 +81,16 @@ pub(crate) async fn connect(config: &Config) -> Result<Connected, AgentError> {
 
 fn load(files: &TlsConfig) -> Result<ClientTlsConfig, AgentError> {
     let read = |what, path: &PathBuf| {
-        std::fs::read(path).map_err(|source| AgentError::Credentials {
-            what,
-            path: path.clone(),
-            source,
-        })
+        std::fs::read(path).map_err(|source| AgentError::Credentials { what, path: path.clone(), source })
     };
     let ca = read("the CA certificate", &files.ca)?;
     let certificate = read("our certificate", &files.certificate)?;
     let key = read("our private key", &files.key)?;
-    Ok(ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(ca))
-        .identity(Identity::from_pem(certificate, key)))
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).identity(Identity::from_pem(certificate, key)))
 }
 
 async fn dial(agent: &AgentConfig, tls: Option<ClientTlsConfig>) -> Result<Channel, AgentError> {
-    let bad = |source| AgentError::Address {
-        agent: agent.name.clone(),
-        address: agent.address.clone(),
-        source,
-    };
+    let bad = |source| AgentError::Address { agent: agent.name.clone(), address: agent.address.clone(), source };
     let mut endpoint = Endpoint::from_shared(agent.address.clone())
         .map_err(bad)?
         .connect_timeout(Duration::from_secs(CONNECT_SECONDS))
@@ -130,16 +98,11 @@ async fn dial(agent: &AgentConfig, tls: Option<ClientTlsConfig>) -> Result<Chann
         .http2_keep_alive_interval(Duration::from_secs(KEEP_ALIVE_SECONDS))
         .keep_alive_timeout(Duration::from_secs(KEEP_ALIVE_SECONDS));
     if let (Some(Transport::Tls), Some(tls)) = (agent.transport(), tls) {
-        endpoint = endpoint
-            .tls_config(tls.domain_name(agent.server_name()))
-            .map_err(bad)?;
+        endpoint = endpoint.tls_config(tls.domain_name(agent.server_name())).map_err(bad)?;
     }
-    endpoint
-        .connect()
-        .await
-        .map_err(|source| AgentError::Unreachable {
-            agent: agent.name.clone(),
-            address: agent.address.clone(),
-            source,
-        })
+    endpoint.connect().await.map_err(|source| AgentError::Unreachable {
+        agent: agent.name.clone(),
+        address: agent.address.clone(),
+        source,
+    })
 }

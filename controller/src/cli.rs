@@ -28,14 +28,7 @@ struct Globals {
     #[command(flatten)]
     connect: Connect,
     /// What stands on stdout; progress and talk go to stderr
-    #[arg(
-        long,
-        short,
-        value_enum,
-        default_value_t,
-        global = true,
-        env = "DROVER_OUTPUT"
-    )]
+    #[arg(long, short, value_enum, default_value_t, global = true, env = "DROVER_OUTPUT")]
     output: Output,
     /// No progress
     #[arg(long, short, global = true)]
@@ -44,11 +37,7 @@ struct Globals {
 
 impl Globals {
     fn show(&self) -> Show {
-        if self.quiet {
-            Show::Nothing
-        } else {
-            Show::detect()
-        }
+        if self.quiet { Show::Nothing } else { Show::detect() }
     }
 }
 

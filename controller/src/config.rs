@@ -42,29 +42,18 @@ pub(crate) enum ConfigError {
     #[error("can't read configuration {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("configuration {} is wrong:\n{}", path.display(), source.to_string().trim_end())]
-    Parse {
-        path: PathBuf,
-        source: toml::de::Error,
-    },
+    Parse { path: PathBuf, source: toml::de::Error },
     #[error("two agents are called {0}; each needs a name of its own")]
     SameName(String),
-    #[error(
-        "no agent is configured: write them to drover.toml, or name one with --agent NAME=https://HOST:PORT"
-    )]
+    #[error("no agent is configured: write them to drover.toml, or name one with --agent NAME=https://HOST:PORT")]
     NoAgents,
-    #[error(
-        "no agent is called {name}; configured are {known}. Use --agent NAME=URL for one that is not configured"
-    )]
+    #[error("no agent is called {name}; configured are {known}. Use --agent NAME=URL for one that is not configured")]
     UnknownAgent { name: String, known: String },
     #[error("--ca, --cert and --key belong together: {0} is missing")]
     HalfTls(&'static str),
-    #[error(
-        "agent {agent}: address {address} needs TLS: give --ca, --cert and --key, or [tls] in drover.toml"
-    )]
+    #[error("agent {agent}: address {address} needs TLS: give --ca, --cert and --key, or [tls] in drover.toml")]
     NoTls { agent: String, address: String },
-    #[error(
-        "agent {agent}: address {address} must begin with https:// or unix:// (plain http:// only to loopback)"
-    )]
+    #[error("agent {agent}: address {address} must begin with https:// or unix:// (plain http:// only to loopback)")]
     Address { agent: String, address: String },
 }
 
@@ -80,17 +69,10 @@ impl FromStr for AgentChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            _ if text.is_empty() || text.starts_with('=') => {
-                Err("an agent has a name: NAME or NAME=URL".to_owned())
-            }
-            None if text.contains("://") => {
-                Err(format!("give the agent a name: --agent NAME={text}"))
-            }
+            _ if text.is_empty() || text.starts_with('=') => Err("an agent has a name: NAME or NAME=URL".to_owned()),
+            None if text.contains("://") => Err(format!("give the agent a name: --agent NAME={text}")),
             None => Ok(Self::Named(text.to_owned())),
-            Some((name, address)) => Ok(Self::Given {
-                name: name.to_owned(),
-                address: address.to_owned(),
-            }),
+            Some((name, address)) => Ok(Self::Given { name: name.to_owned(), address: address.to_owned() }),
         }
     }
 }
@@ -99,13 +81,7 @@ impl FromStr for AgentChoice {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Connect {
     /// Agents and TLS files [default: drover.toml here, else /etc/drover/drover.toml]
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "DROVER_CONFIG",
-        global = true,
-        help_heading = "Connection"
-    )]
+    #[arg(long, value_name = "FILE", env = "DROVER_CONFIG", global = true, help_heading = "Connection")]
     pub config: Option<PathBuf>,
     /// Only this agent: a name of the configuration, or NAME=URL for one that is not in it; can be repeated
     #[arg(
@@ -118,31 +94,13 @@ pub(crate) struct Connect {
     )]
     pub agents: Vec<AgentChoice>,
     /// CA certificates that the agents' certificates must come from (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "DROVER_CA",
-        global = true,
-        help_heading = "Connection"
-    )]
+    #[arg(long, value_name = "FILE", env = "DROVER_CA", global = true, help_heading = "Connection")]
     pub ca: Option<PathBuf>,
     /// Our certificate (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "DROVER_CERT",
-        global = true,
-        help_heading = "Connection"
-    )]
+    #[arg(long, value_name = "FILE", env = "DROVER_CERT", global = true, help_heading = "Connection")]
     pub cert: Option<PathBuf>,
     /// Our private key (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "DROVER_KEY",
-        global = true,
-        help_heading = "Connection"
-    )]
+    #[arg(long, value_name = "FILE", env = "DROVER_KEY", global = true, help_heading = "Connection")]
     pub key: Option<PathBuf>,
 }
 
@@ -159,34 +117,23 @@ impl Connect {
             config.tls = Some(tls);
         }
         if !self.agents.is_empty() {
-            config.agents = self
-                .agents
-                .iter()
-                .map(|choice| config.choose(choice))
-                .collect::<Result<_, _>>()?;
+            config.agents = self.agents.iter().map(|choice| config.choose(choice)).collect::<Result<_, _>>()?;
         }
         config.check()?;
         Ok(config)
     }
 
     fn file(&self) -> Option<PathBuf> {
-        let default = || {
-            Self::PLACES
-                .iter()
-                .map(PathBuf::from)
-                .find(|path| path.exists())
-        };
+        let default = || Self::PLACES.iter().map(PathBuf::from).find(|path| path.exists());
         self.config.clone().or_else(default)
     }
 
     fn tls(&self) -> Result<Option<TlsConfig>, ConfigError> {
         match (&self.ca, &self.cert, &self.key) {
             (None, None, None) => Ok(None),
-            (Some(ca), Some(cert), Some(key)) => Ok(Some(TlsConfig {
-                ca: ca.clone(),
-                certificate: cert.clone(),
-                key: key.clone(),
-            })),
+            (Some(ca), Some(cert), Some(key)) => {
+                Ok(Some(TlsConfig { ca: ca.clone(), certificate: cert.clone(), key: key.clone() }))
+            }
             (None, _, _) => Err(ConfigError::HalfTls("--ca")),
             (_, None, _) => Err(ConfigError::HalfTls("--cert")),
             (_, _, None) => Err(ConfigError::HalfTls("--key")),
@@ -196,14 +143,10 @@ impl Connect {
 
 impl Config {
     fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
         // Files are named as seen from the configuration, wherever drover is started.
         if let (Some(tls), Some(place)) = (&mut config.tls, path.parent()) {
             for file in [&mut tls.ca, &mut tls.certificate, &mut tls.key] {
@@ -215,32 +158,16 @@ impl Config {
 
     fn choose(&self, choice: &AgentChoice) -> Result<AgentConfig, ConfigError> {
         match choice {
-            AgentChoice::Given { name, address } => Ok(AgentConfig {
-                name: name.clone(),
-                address: address.clone(),
-                server_name: None,
-            }),
-            AgentChoice::Named(name) => self
-                .agents
-                .iter()
-                .find(|agent| agent.name == *name)
-                .cloned()
-                .ok_or_else(|| {
-                    let known: Vec<&str> = self
-                        .agents
-                        .iter()
-                        .map(|agent| agent.name.as_str())
-                        .collect();
-                    let known = if known.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        known.join(", ")
-                    };
-                    ConfigError::UnknownAgent {
-                        name: name.clone(),
-                        known,
-                    }
-                }),
+            AgentChoice::Given { name, address } => {
+                Ok(AgentConfig { name: name.clone(), address: address.clone(), server_name: None })
+            }
+            AgentChoice::Named(name) => {
+                self.agents.iter().find(|agent| agent.name == *name).cloned().ok_or_else(|| {
+                    let known: Vec<&str> = self.agents.iter().map(|agent| agent.name.as_str()).collect();
+                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                    ConfigError::UnknownAgent { name: name.clone(), known }
+                })
+            }
         }
     }
 
@@ -261,15 +188,9 @@ impl Config {
     fn check_address(&self, agent: &AgentConfig) -> Result<(), ConfigError> {
         let (name, address) = (agent.name.clone(), agent.address.clone());
         match agent.transport() {
-            Some(Transport::Tls) if self.tls.is_none() => Err(ConfigError::NoTls {
-                agent: name,
-                address,
-            }),
+            Some(Transport::Tls) if self.tls.is_none() => Err(ConfigError::NoTls { agent: name, address }),
             Some(Transport::Tls | Transport::Plain) => Ok(()),
-            None => Err(ConfigError::Address {
-                agent: name,
-                address,
-            }),
+            None => Err(ConfigError::Address { agent: name, address }),
         }
     }
 }
@@ -283,9 +204,7 @@ pub(crate) enum Transport {
 
 impl AgentConfig {
     pub(crate) fn server_name(&self) -> String {
-        self.server_name
-            .clone()
-            .unwrap_or_else(|| format!("{}.drover", self.name))
+        self.server_name.clone().unwrap_or_else(|| format!("{}.drover", self.name))
     }
 
     pub(crate) fn transport(&self) -> Option<Transport> {
@@ -294,8 +213,7 @@ impl AgentConfig {
             return Some(Transport::Tls);
         }
         let loopback = ["http://127.0.0.1:", "http://[::1]:", "http://localhost:"];
-        let local = address.starts_with("unix:")
-            || loopback.iter().any(|prefix| address.starts_with(prefix));
+        let local = address.starts_with("unix:") || loopback.iter().any(|prefix| address.starts_with(prefix));
         local.then_some(Transport::Plain)
     }
 }

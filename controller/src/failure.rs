@@ -25,20 +25,14 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
     #[error("agent {agent} sent a report that this release can't read: {source}")]
-    Report {
-        agent: String,
-        source: serde_json::Error,
-    },
+    Report { agent: String, source: serde_json::Error },
     #[error("can't write the result")]
     Output(#[from] std::io::Error),
 }
 
 impl Failure {
     pub(crate) fn told(agent: &str, status: &Status) -> Self {
-        Self::Told {
-            agent: agent.to_owned(),
-            told: Told::of_status(status),
-        }
+        Self::Told { agent: agent.to_owned(), told: Told::of_status(status) }
     }
 
     /// For stderr: the error, and what to do about it.
@@ -50,9 +44,7 @@ impl Failure {
         match self {
             Self::Config(_) | Self::Usage(_) => Exit::Usage,
             Self::Agent(error) => error.exit(),
-            Self::Lookup(LookupError::NotFound { unreachable, .. }) if !unreachable.is_empty() => {
-                Exit::Unreachable
-            }
+            Self::Lookup(LookupError::NotFound { unreachable, .. }) if !unreachable.is_empty() => Exit::Unreachable,
             Self::Lookup(_) | Self::Output(_) | Self::Report { .. } => Exit::Failure,
             Self::Refused(_) => Exit::Refused,
             Self::Told { told, .. } => told.exit(),
@@ -67,9 +59,7 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.0)?;
         match self.0 {
-            Failure::Told { told, .. } => told
-                .advice()
-                .map_or(Ok(()), |advice| write!(f, "\n  to do: {advice}")),
+            Failure::Told { told, .. } => told.advice().map_or(Ok(()), |advice| write!(f, "\n  to do: {advice}")),
             _ => Ok(()),
         }
     }
@@ -87,27 +77,16 @@ pub(crate) struct Told {
 impl Told {
     pub(crate) fn of_job(error: &v1::JobError) -> Self {
         let kind = parse_kind(&error.kind).unwrap_or(Kind::Internal);
-        Self {
-            kind,
-            reason: error.reason.clone(),
-            message: error.message.clone(),
-        }
+        Self { kind, reason: error.reason.clone(), message: error.message.clone() }
     }
 
     pub(crate) fn of_status(status: &Status) -> Self {
         let info = status.get_details_error_info();
-        let kind = info
-            .as_ref()
-            .and_then(|info| info.metadata.get("kind"))
-            .and_then(|kind| parse_kind(kind));
+        let kind = info.as_ref().and_then(|info| info.metadata.get("kind")).and_then(|kind| parse_kind(kind));
         Self {
             kind: kind.unwrap_or_else(|| kind_of_code(status.code())),
             reason: info.map(|info| info.reason).unwrap_or_default(),
-            message: if status.message().is_empty() {
-                status.code().to_string()
-            } else {
-                status.message().to_owned()
-            },
+            message: if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() },
         }
     }
 
@@ -132,11 +111,7 @@ impl Told {
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        if self.reason.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " [{}]", self.reason)
-        }
+        if self.reason.is_empty() { Ok(()) } else { write!(f, " [{}]", self.reason) }
     }
 }
 

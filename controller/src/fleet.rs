@@ -52,41 +52,25 @@ pub(crate) struct Volume {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum LookupError {
     #[error("no agent has a volume {wanted}; `drover status` lists them{}", unasked(.unreachable))]
-    NotFound {
-        wanted: String,
-        unreachable: Vec<String>,
-    },
+    NotFound { wanted: String, unreachable: Vec<String> },
     #[error("{wanted} may be any of these volumes; name one by its id:\n  {}", .found.join("\n  "))]
     Ambiguous { wanted: String, found: Vec<String> },
 }
 
 fn unasked(reasons: &[String]) -> String {
-    reasons
-        .iter()
-        .map(|reason| format!("\n  not asked: {reason}"))
-        .collect()
+    reasons.iter().map(|reason| format!("\n  not asked: {reason}")).collect()
 }
 
 impl Fleet {
     /// An agent that can't be asked is noted, not an error: the others may be all that is needed.
     pub(crate) async fn connect(config: &Config) -> Result<Self, Failure> {
         let connected = agents::connect(config).await?;
-        let unreachable = connected
-            .unreachable
-            .into_iter()
-            .map(|(name, error)| (name, error.into()))
-            .collect();
-        let mut fleet = Self {
-            agents: Vec::new(),
-            unreachable,
-            roots: Vec::new(),
-        };
+        let unreachable = connected.unreachable.into_iter().map(|(name, error)| (name, error.into())).collect();
+        let mut fleet = Self { agents: Vec::new(), unreachable, roots: Vec::new() };
         for agent in connected.agents {
             match agent.node().get_info(v1::NodeGetInfoRequest {}).await {
                 Ok(node) => fleet.add(agent, node.into_inner().roots),
-                Err(status) => fleet
-                    .unreachable
-                    .push((agent.name.clone(), Failure::told(&agent.name, &status))),
+                Err(status) => fleet.unreachable.push((agent.name.clone(), Failure::told(&agent.name, &status))),
             }
         }
         Ok(fleet)
@@ -112,29 +96,14 @@ impl Fleet {
     /// By id, by the unique beginning of an id, by path on its host, or by `root/path`.
     pub(crate) async fn find(&self, wanted: &str) -> Result<Volume, Failure> {
         let by_id = self.load(|id| id.starts_with(wanted)).await?;
-        let found = if by_id.is_empty() {
-            self.find_path(wanted).await?
-        } else {
-            by_id
-        };
+        let found = if by_id.is_empty() { self.find_path(wanted).await? } else { by_id };
         if found.is_empty() {
-            let unreachable = self
-                .unreachable
-                .iter()
-                .map(|(_, why)| why.to_string())
-                .collect();
-            return Err(LookupError::NotFound {
-                wanted: wanted.to_owned(),
-                unreachable,
-            }
-            .into());
+            let unreachable = self.unreachable.iter().map(|(_, why)| why.to_string()).collect();
+            return Err(LookupError::NotFound { wanted: wanted.to_owned(), unreachable }.into());
         }
         let [volume] = <[Volume; 1]>::try_from(found).map_err(|found| LookupError::Ambiguous {
             wanted: wanted.to_owned(),
-            found: found
-                .iter()
-                .map(|volume| format!("{}  {}", volume.id, volume.label()))
-                .collect(),
+            found: found.iter().map(|volume| format!("{}  {}", volume.id, volume.label())).collect(),
         })?;
         Ok(volume)
     }
@@ -149,72 +118,38 @@ impl Fleet {
 
     async fn load(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Volume>, Failure> {
         let questions = self.roots.iter().flat_map(|root| {
-            root.volumes
-                .iter()
-                .filter(|id| wanted(id))
-                .map(|id| self.ask(root, id.clone()))
-                .collect::<Vec<_>>()
+            root.volumes.iter().filter(|id| wanted(id)).map(|id| self.ask(root, id.clone())).collect::<Vec<_>>()
         });
-        let copies: Vec<Replica> = stream::iter(questions)
-            .buffered(QUESTIONS)
-            .try_collect()
-            .await?;
+        let copies: Vec<Replica> = stream::iter(questions).buffered(QUESTIONS).try_collect().await?;
         let mut volumes: BTreeMap<String, Vec<Replica>> = BTreeMap::new();
         for copy in copies {
-            volumes
-                .entry(copy.info.volume_id.clone())
-                .or_default()
-                .push(copy);
+            volumes.entry(copy.info.volume_id.clone()).or_default().push(copy);
         }
-        let mut volumes: Vec<Volume> = volumes
-            .into_iter()
-            .map(|(id, copies)| Volume { id, copies })
-            .collect();
+        let mut volumes: Vec<Volume> = volumes.into_iter().map(|(id, copies)| Volume { id, copies }).collect();
         volumes.sort_by_cached_key(Volume::label);
         Ok(volumes)
     }
 
     async fn ask(&self, root: &Root, volume_id: String) -> Result<Replica, Failure> {
         let agent = self.agents[root.agent].clone();
-        let asked = agent
-            .replication()
-            .get_info(v1::GetInfoRequest {
-                volume_id: volume_id.clone(),
-            })
-            .await;
-        let answer = asked
-            .map_err(|status| Failure::told(&agent.name, &status))?
-            .into_inner();
-        let info = answer.volume.unwrap_or(VolumeInfo {
-            volume_id,
-            ..VolumeInfo::default()
-        });
+        let asked = agent.replication().get_info(v1::GetInfoRequest { volume_id: volume_id.clone() }).await;
+        let answer = asked.map_err(|status| Failure::told(&agent.name, &status))?.into_inner();
+        let info = answer.volume.unwrap_or(VolumeInfo { volume_id, ..VolumeInfo::default() });
         let beneath = match info.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {
             Some(v1::volume_spec::Kind::Directory(directory)) => directory.path.as_str(),
             None => ".",
         };
         let join = |top: &str| {
-            if beneath == "." {
-                top.to_owned()
-            } else {
-                format!("{top}/{beneath}")
-            }
+            if beneath == "." { top.to_owned() } else { format!("{top}/{beneath}") }
         };
-        Ok(Replica {
-            path: join(root.path.trim_end_matches('/')),
-            name: join(&root.name),
-            agent,
-            info,
-        })
+        Ok(Replica { path: join(root.path.trim_end_matches('/')), name: join(&root.name), agent, info })
     }
 
     /// Agent, root and problem.
     pub(crate) fn problems(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.roots.iter().flat_map(|root| {
             let agent = self.agents[root.agent].name.as_str();
-            root.problems
-                .iter()
-                .map(move |problem| (agent, root.name.as_str(), problem.as_str()))
+            root.problems.iter().map(move |problem| (agent, root.name.as_str(), problem.as_str()))
         })
     }
 }

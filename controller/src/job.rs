@@ -56,11 +56,7 @@ enum Pause {
 }
 
 impl Job {
-    pub(crate) async fn follow(
-        &self,
-        screen: &Screen,
-        mut interrupts: Interrupts,
-    ) -> Result<Outcome, Failure> {
+    pub(crate) async fn follow(&self, screen: &Screen, mut interrupts: Interrupts) -> Result<Outcome, Failure> {
         let mut bar = screen.bar(&self.label);
         let mut seen = 0;
         let mut away_since: Option<Instant> = None;
@@ -89,9 +85,7 @@ impl Job {
     }
 
     async fn watch(&self, mut each: impl FnMut(&JobStatus)) -> Pause {
-        let request = WatchRequest {
-            job_id: self.id.clone(),
-        };
+        let request = WatchRequest { job_id: self.id.clone() };
         let mut answers = match self.agent.sync().watch(request).await {
             Ok(answers) => answers.into_inner(),
             Err(status) => return Pause::Lost(status),
@@ -106,9 +100,7 @@ impl Job {
                     }
                 }
                 Ok(None) => {
-                    return Pause::Lost(Status::unavailable(
-                        "the agent stopped telling about the job",
-                    ));
+                    return Pause::Lost(Status::unavailable("the agent stopped telling about the job"));
                 }
                 Err(status) => return Pause::Lost(status),
             }
@@ -116,43 +108,25 @@ impl Job {
     }
 
     async fn cancel(&self, screen: &Screen) -> Result<(), Failure> {
-        screen.say(&format!(
-            "{}: cancelling; Ctrl-C again leaves the job to itself",
-            self.label
-        ));
-        let cancelled = self
-            .agent
-            .sync()
-            .cancel(CancelRequest {
-                job_id: self.id.clone(),
-            })
-            .await;
+        screen.say(&format!("{}: cancelling; Ctrl-C again leaves the job to itself", self.label));
+        let cancelled = self.agent.sync().cancel(CancelRequest { job_id: self.id.clone() }).await;
         match cancelled {
             Ok(_) => Ok(()),
             // It has ended meanwhile, or the agent is away: watching tells.
-            Err(status)
-                if matches!(status.code(), Code::FailedPrecondition | Code::Unavailable) =>
-            {
-                Ok(())
-            }
+            Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::Unavailable) => Ok(()),
             Err(status) => Err(Failure::told(&self.agent.name, &status)),
         }
     }
 
     fn how_to_watch(&self) -> String {
-        format!(
-            "job {} goes on at agent {}; watch it with: {}",
-            self.id, self.agent.name, self.again
-        )
+        format!("job {} goes on at agent {}; watch it with: {}", self.id, self.agent.name, self.again)
     }
 }
 
 fn is_away(status: &Status) -> bool {
     // A connection that breaks in the middle of a stream is Unknown or Internal with an HTTP/2 cause.
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
-    ) || (status.code() == Code::Internal && std::error::Error::source(status).is_some())
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded)
+        || (status.code() == Code::Internal && std::error::Error::source(status).is_some())
 }
 
 fn has_ended(state: JobState) -> bool {
@@ -167,31 +141,20 @@ fn outcome(agent: &str, status: &JobStatus) -> Result<Outcome, Failure> {
     Ok(match status.state() {
         JobState::Done => {
             let read = serde_json::from_str(&status.report_json);
-            let report = read.map_err(|source| Failure::Report {
-                agent: agent.to_owned(),
-                source,
-            })?;
+            let report = read.map_err(|source| Failure::Report { agent: agent.to_owned(), source })?;
             Outcome::Done(Box::new(report))
         }
         JobState::Cancelled => Outcome::Cancelled,
-        JobState::Failed
-        | JobState::Unspecified
-        | JobState::Queued
-        | JobState::Running
-        | JobState::Retrying => Outcome::Failed(told().unwrap_or_else(Told::unexplained)),
+        JobState::Failed | JobState::Unspecified | JobState::Queued | JobState::Running | JobState::Retrying => {
+            Outcome::Failed(told().unwrap_or_else(Told::unexplained))
+        }
     })
 }
 
 fn sample(status: &JobStatus) -> Sample {
-    let why = status
-        .error
-        .as_ref()
-        .map(|error| error.message.clone())
-        .unwrap_or_default();
+    let why = status.error.as_ref().map(|error| error.message.clone()).unwrap_or_default();
     let note = match status.state() {
-        JobState::Queued => {
-            Some("waits for a free place, or for another job of this volume".to_owned())
-        }
+        JobState::Queued => Some("waits for a free place, or for another job of this volume".to_owned()),
         JobState::Retrying => Some(format!("trying again (attempt {}): {why}", status.attempts)),
         _ => None,
     };

@@ -20,10 +20,7 @@ use drover_report::Exit;
 /// The whole program: parses, acts, reports, and returns the exit code.
 pub fn run() -> ExitCode {
     let cli = cli::Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: can't start: {error}");

@@ -32,6 +32,21 @@ impl<T: Say> Say for [T] {
 }
 
 impl Output {
+    /// The end of a job. What went wrong is talk for people, and part of the data for programs.
+    pub(crate) fn print_job(self, report: &JobReport) -> io::Result<()> {
+        match self {
+            Self::Text if report.error.is_some() => io::stderr().lock().write_all(report.text().as_bytes()),
+            Self::Text | Self::Json => self.print(report),
+        }
+    }
+
+    pub(crate) fn print_jobs(self, reports: &[JobReport]) -> io::Result<()> {
+        match self {
+            Self::Text => reports.iter().try_for_each(|report| self.print_job(report)),
+            Self::Json => self.print(reports),
+        }
+    }
+
     pub(crate) fn print<T: Say + ?Sized>(self, what: &T) -> io::Result<()> {
         let text = match self {
             Self::Text => what.text(),

@@ -4,6 +4,7 @@
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/drover.v1.bin"));
 
 pub mod v1 {
+    #![expect(clippy::allow_attributes, reason = "generated code")]
     tonic::include_proto!("drover.v1");
 }
 

@@ -34,11 +34,7 @@ fn facts_of_file(file: &FileDescriptorProto, facts: &mut BTreeMap<String, String
         for method in &service.method {
             let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
             let (from, to) = (method.client_streaming(), method.server_streaming());
-            let types = format!(
-                "{} stream={from} -> {} stream={to}",
-                method.input_type(),
-                method.output_type()
-            );
+            let types = format!("{} stream={from} -> {} stream={to}", method.input_type(), method.output_type());
             facts.insert(name, types);
         }
     }
@@ -48,14 +44,8 @@ fn facts_of_message(scope: &str, message: &DescriptorProto, facts: &mut BTreeMap
     let name = format!("{scope}.{}", message.name());
     for field in &message.field {
         let (number, kind, label) = (field.number(), field.r#type(), field.label());
-        let within = field
-            .oneof_index
-            .map(|at| message.oneof_decl[at as usize].name())
-            .unwrap_or("-");
-        let fact = format!(
-            "field {number} {kind:?} {} {label:?} {within}",
-            field.type_name()
-        );
+        let within = field.oneof_index.map(|at| message.oneof_decl[at as usize].name()).unwrap_or("-");
+        let fact = format!("field {number} {kind:?} {} {label:?} {within}", field.type_name());
         facts.insert(format!("{name}.{}", field.name()), fact);
     }
     facts.insert(name.clone(), "message".to_owned());
@@ -67,10 +57,7 @@ fn facts_of_message(scope: &str, message: &DescriptorProto, facts: &mut BTreeMap
 fn broken(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<String> {
     let differs = |(name, was): (&String, &String)| match new.get(name) {
         Some(is) if is == was => None,
-        is => Some(format!(
-            "{name}: was {was}, is {}",
-            is.map_or("gone", String::as_str)
-        )),
+        is => Some(format!("{name}: was {was}, is {}", is.map_or("gone", String::as_str))),
     };
     old.iter().filter_map(differs).collect()
 }
@@ -80,14 +67,9 @@ fn only_additions() {
     let new = facts(drover_proto::DESCRIPTOR_SET);
     let old = facts(&std::fs::read(COMMITTED).expect("descriptor/v1.bin is committed"));
     let broken = broken(&old, &new);
-    assert!(
-        broken.is_empty(),
-        "the protocol may only grow:\n{}",
-        broken.join("\n")
-    );
+    assert!(broken.is_empty(), "the protocol may only grow:\n{}", broken.join("\n"));
     if std::env::var_os("DROVER_ACCEPT_DESCRIPTORS").is_some() {
-        std::fs::write(COMMITTED, drover_proto::DESCRIPTOR_SET)
-            .expect("descriptor/v1.bin can be written");
+        std::fs::write(COMMITTED, drover_proto::DESCRIPTOR_SET).expect("descriptor/v1.bin can be written");
         return;
     }
     let added: Vec<_> = new.keys().filter(|name| !old.contains_key(*name)).collect();

@@ -58,9 +58,7 @@ impl CutLink {
 
     /// Breaks all connections after `bytes` more; new ones are let through again.
     pub fn cut_after(&self, bytes: u64) {
-        self.state
-            .cut_at
-            .store(self.passed() + bytes, Ordering::SeqCst);
+        self.state.cut_at.store(self.passed() + bytes, Ordering::SeqCst);
     }
 
     /// How often it was cut.
@@ -107,13 +105,7 @@ impl State {
     fn count(&self, bytes: usize) {
         let passed = self.passed.fetch_add(bytes as u64, Ordering::SeqCst) + bytes as u64;
         let at = self.cut_at.load(Ordering::SeqCst);
-        if at > 0
-            && passed >= at
-            && self
-                .cut_at
-                .compare_exchange(at, 0, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok()
-        {
+        if at > 0 && passed >= at && self.cut_at.compare_exchange(at, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             self.cut();
         }
     }
@@ -137,11 +129,7 @@ fn connect(near: TcpStream, target: u16, state: &Arc<State>) -> io::Result<()> {
     let far = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, target)))?;
     for stream in [&near, &far] {
         stream.set_nodelay(true)?;
-        state
-            .streams
-            .lock()
-            .expect("no holder panics")
-            .push(stream.try_clone()?);
+        state.streams.lock().expect("no holder panics").push(stream.try_clone()?);
     }
     for (from, to) in [(near.try_clone()?, far.try_clone()?), (far, near)] {
         let state = Arc::clone(state);

@@ -33,21 +33,12 @@ impl EioFs {
     pub fn mount(real: &Path, at: &Path) -> io::Result<Self> {
         let broken = Broken::default();
         let mut config = Config::default();
-        config.mount_options = vec![
-            MountOption::FSName("eiofs".into()),
-            MountOption::DefaultPermissions,
-        ];
-        config
-            .mount_options
-            .extend([MountOption::Suid, MountOption::Dev]);
+        config.mount_options = vec![MountOption::FSName("eiofs".into()), MountOption::DefaultPermissions];
+        config.mount_options.extend([MountOption::Suid, MountOption::Dev]);
         config.acl = SessionACL::All;
         let passthrough = Passthrough::new(real.to_owned(), Arc::clone(&broken));
         let session = fuser::spawn_mount(passthrough, at, &config)?;
-        Ok(Self {
-            _session: session,
-            at: at.to_owned(),
-            broken,
-        })
+        Ok(Self { _session: session, at: at.to_owned(), broken })
     }
 
     pub fn path(&self) -> &Path {
@@ -56,10 +47,7 @@ impl EioFs {
 
     /// From now on reading this file fails.
     pub fn break_file(&self, path: impl Into<PathBuf>) {
-        self.broken
-            .lock()
-            .expect("no holder panics")
-            .insert(path.into());
+        self.broken.lock().expect("no holder panics").insert(path.into());
     }
 
     pub fn mend_all(&self) {

@@ -26,37 +26,18 @@ pub fn differences(source: &Path, replica: &Path) -> Vec<String> {
 #[track_caller]
 pub fn assert_same(source: &Path, replica: &Path, why: &str) {
     let all = differences(source, replica);
-    assert!(
-        all.is_empty(),
-        "{why}: {} and {} differ:\n{}",
-        source.display(),
-        replica.display(),
-        shown(&all)
-    );
+    assert!(all.is_empty(), "{why}: {} and {} differ:\n{}", source.display(), replica.display(), shown(&all));
 }
 
 /// The replica is exactly what was seen before.
 #[track_caller]
 pub fn assert_is(expected: &Portrait, tree: &Path, why: &str) {
-    let all: Vec<String> = compare(expected, &Portrait::of(tree))
-        .iter()
-        .map(Difference::to_string)
-        .collect();
-    assert!(
-        all.is_empty(),
-        "{why}: {} is not what it was:\n{}",
-        tree.display(),
-        shown(&all)
-    );
+    let all: Vec<String> = compare(expected, &Portrait::of(tree)).iter().map(Difference::to_string).collect();
+    assert!(all.is_empty(), "{why}: {} is not what it was:\n{}", tree.display(), shown(&all));
 }
 
 pub fn shown(differences: &[String]) -> String {
-    let mut text = differences
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join("\n");
+    let mut text = differences.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
     if let Some(more @ 1..) = differences.len().checked_sub(SHOWN) {
         text.push_str(&format!("\n… and {more} more"));
     }

@@ -19,13 +19,7 @@ impl Done {
     /// For programs that must succeed.
     #[track_caller]
     pub fn expect(self, what: &str) -> Self {
-        assert!(
-            self.status.success(),
-            "{what}: {}\n{}{}",
-            self.status,
-            self.stdout,
-            self.stderr
-        );
+        assert!(self.status.success(), "{what}: {}\n{}{}", self.status, self.stdout, self.stderr);
         self
     }
 
@@ -44,21 +38,12 @@ pub fn run(command: Command, deadline: Duration) -> Done {
 /// As `run`, but says what went wrong.
 pub fn try_run(mut command: Command, deadline: Duration) -> io::Result<Done> {
     let start = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
     let status = wait(&mut child, deadline)?;
     let text = |reader: thread::JoinHandle<String>| reader.join().expect("reader does not panic");
-    Ok(Done {
-        status,
-        stdout: text(stdout),
-        stderr: text(stderr),
-        took: start.elapsed(),
-    })
+    Ok(Done { status, stdout: text(stdout), stderr: text(stderr), took: start.elapsed() })
 }
 
 fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
@@ -82,10 +67,7 @@ pub fn wait(child: &mut Child, deadline: Duration) -> io::Result<ExitStatus> {
         if Instant::now() >= end {
             child.kill()?;
             child.wait()?;
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("still running after {deadline:?}"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("still running after {deadline:?}")));
         }
         thread::sleep(Duration::from_millis(2));
     }
@@ -106,11 +88,7 @@ pub fn until<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Optio
 
 /// A program with these arguments, which must succeed.
 #[track_caller]
-pub fn must(
-    program: &str,
-    arguments: &[&dyn AsRef<std::ffi::OsStr>],
-    deadline: Duration,
-) -> String {
+pub fn must(program: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>], deadline: Duration) -> String {
     let mut command = Command::new(program);
     command.args(arguments.iter().map(|argument| argument.as_ref()));
     run(command, deadline).expect(program).stdout
@@ -118,6 +96,5 @@ pub fn must(
 
 /// Is the program there?
 pub fn has(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }

@@ -57,11 +57,7 @@ impl Rounds {
     };
 
     pub fn chosen() -> Self {
-        if env::var_os("DROVER_FULL").is_some_and(|value| value == "1") {
-            Self::FULL
-        } else {
-            Self::SMALL
-        }
+        if env::var_os("DROVER_FULL").is_some_and(|value| value == "1") { Self::FULL } else { Self::SMALL }
     }
 
     pub fn is_full(&self) -> bool {
@@ -70,19 +66,11 @@ impl Rounds {
 
     /// Says aloud what this run does and what a full one would do.
     pub fn announce(&self, test: &str, what: &str, pick: fn(&Self) -> u64) {
-        println!(
-            "{test}: {} {what} (a full run: {})",
-            pick(self),
-            pick(&Self::FULL)
-        );
+        println!("{test}: {} {what} (a full run: {})", pick(self), pick(&Self::FULL));
     }
 
     /// For one long campaign as a whole.
     pub fn deadline(&self) -> Duration {
-        if self.full {
-            Duration::from_secs(4 * 3600)
-        } else {
-            Duration::from_secs(600)
-        }
+        if self.full { Duration::from_secs(4 * 3600) } else { Duration::from_secs(600) }
     }
 }

@@ -20,12 +20,8 @@ impl Scratch {
     }
 
     pub fn beneath(parent: &Path, name: &str) -> Self {
-        let made = tempfile::Builder::new()
-            .prefix(&format!("drover-{name}-"))
-            .tempdir_in(parent);
-        let path = made
-            .unwrap_or_else(|error| panic!("directory in {}: {error}", parent.display()))
-            .keep();
+        let made = tempfile::Builder::new().prefix(&format!("drover-{name}-")).tempdir_in(parent);
+        let path = made.unwrap_or_else(|error| panic!("directory in {}: {error}", parent.display())).keep();
         Self { path }
     }
 

@@ -16,13 +16,9 @@ pub struct Seeds {
 impl Seeds {
     /// Prints the seed, so that a failed run can be repeated.
     pub fn of(test: &str) -> Self {
-        let given = env::var("DROVER_SEED")
-            .ok()
-            .map(|text| text.parse().expect("DROVER_SEED is a number"));
+        let given = env::var("DROVER_SEED").ok().map(|text| text.parse().expect("DROVER_SEED is a number"));
         let first = given.unwrap_or_else(|| {
-            let since = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .expect("the clock is past 1970");
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
             since.as_nanos() as u64 % 1_000_000_000_000
         });
         println!("{test}: DROVER_SEED={first}");

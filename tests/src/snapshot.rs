@@ -20,17 +20,10 @@ impl Snapshot {
     pub fn of(tree: &Path) -> Self {
         let copy = Scratch::new("snapshot");
         let mut command = Command::new("rsync");
-        command
-            .args(["-aHAX", "--sparse"])
-            .arg(format!("--exclude=/{DEEP}"));
-        command
-            .arg(format!("{}/", tree.display()))
-            .arg(format!("{}/", copy.path().display()));
+        command.args(["-aHAX", "--sparse"]).arg(format!("--exclude=/{DEEP}"));
+        command.arg(format!("{}/", tree.display())).arg(format!("{}/", copy.path().display()));
         process::run(command, Duration::from_secs(300)).expect("save a tree aside");
-        Self {
-            copy,
-            portrait: Portrait::of(tree),
-        }
+        Self { copy, portrait: Portrait::of(tree) }
     }
 
     pub fn path(&self) -> &Path {
@@ -52,11 +45,6 @@ impl Snapshot {
     #[track_caller]
     pub fn assert_is(&self, tree: &Path, why: &str) {
         let all = self.differences(tree);
-        assert!(
-            all.is_empty(),
-            "{why}: {} is not the saved tree:\n{}",
-            tree.display(),
-            judge::shown(&all)
-        );
+        assert!(all.is_empty(), "{why}: {} is not the saved tree:\n{}", tree.display(), judge::shown(&all));
     }
 }

@@ -43,14 +43,8 @@ const ROWS: &[(&str, &[Access])] = &[
     ("drover.v1.Transfer/Session", &[PEER]),
     ("grpc.health.v1.Health/Check", EVERYONE),
     ("grpc.health.v1.Health/Watch", EVERYONE),
-    (
-        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        READERS,
-    ),
-    (
-        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        READERS,
-    ),
+    ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", READERS),
+    ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", READERS),
 ];
 
 /// Calls a method with an empty message and says how that ended. A stream's first answer is enough.
@@ -58,26 +52,16 @@ fn call(client: &Client, method: &str) -> Result<(), Status> {
     let path: PathAndQuery = format!("/{method}").parse().expect("a path");
     let mut grpc = Grpc::new(client.channel());
     client.call(async move {
-        grpc.ready()
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = ProstCodec::<(), ()>::default();
-        let mut answer = grpc
-            .server_streaming(Request::new(()), path, codec)
-            .await?
-            .into_inner();
+        let mut answer = grpc.server_streaming(Request::new(()), path, codec).await?.into_inner();
         let first = tokio::time::timeout(Duration::from_secs(2), answer.message()).await;
         first.unwrap_or(Ok(None)).map(|_| tonic::Response::new(()))
     })
 }
 
 fn is_refused(answer: &Result<(), Status>) -> bool {
-    answer.as_ref().is_err_and(|status| {
-        matches!(
-            status.code(),
-            Code::PermissionDenied | Code::Unauthenticated
-        )
-    })
+    answer.as_ref().is_err_and(|status| matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated))
 }
 
 #[test]
@@ -86,20 +70,11 @@ fn each_role_is_refused_what_it_may_not_call() {
     for (method, allowed) in ROWS {
         for role in EVERYONE {
             let answer = call(&pair.a.client(*role), method);
-            assert_eq!(
-                is_refused(&answer),
-                !allowed.contains(role),
-                "{role:?} calls {method}: {answer:?}"
-            );
+            assert_eq!(is_refused(&answer), !allowed.contains(role), "{role:?} calls {method}: {answer:?}");
         }
     }
     let cells = (ROWS.len() * EVERYONE.len()) as u64;
-    figure::report(
-        "cells of the table of RPCs and roles",
-        cells,
-        "calls",
-        Goal::AtLeast(54),
-    );
+    figure::report("cells of the table of RPCs and roles", cells, "calls", Goal::AtLeast(54));
 }
 
 /// An RPC without a row would be tested by nobody.
@@ -114,10 +89,7 @@ fn every_rpc_has_a_row() {
         }
     }
     let rows: Vec<&str> = ROWS.iter().map(|(method, _)| *method).collect();
-    let missing: Vec<&String> = methods
-        .iter()
-        .filter(|method| !rows.contains(&method.as_str()))
-        .collect();
+    let missing: Vec<&String> = methods.iter().filter(|method| !rows.contains(&method.as_str())).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");
     assert!(methods.len() >= 18);
 }
@@ -127,16 +99,11 @@ fn without_a_certificate_of_the_authority_nothing_is_answered() {
     let pair = Pair::start();
     let other = pair.scratch().join("stranger");
     let strangers = drover_tests::host::Certificates::init(&other, &["site-a"]);
-    let (certificate, key) = (
-        strangers.certificate("controller"),
-        strangers.key("controller"),
-    );
+    let (certificate, key) = (strangers.certificate("controller"), strangers.key("controller"));
     let ours = pair.a.certificates().ca();
     for identity in [None, Some((certificate.as_path(), key.as_path()))] {
         let client = Client::connect_with(pair.a.port(), "site-a", &ours, identity);
-        let refused = client.map_or(true, |client| {
-            call(&client, "drover.v1.Node/GetInfo").is_err()
-        });
+        let refused = client.map_or(true, |client| call(&client, "drover.v1.Node/GetInfo").is_err());
         assert!(refused, "answered a caller with {identity:?}");
     }
     // And an agent that another authority signed is not believed.
@@ -147,24 +114,20 @@ fn without_a_certificate_of_the_authority_nothing_is_answered() {
 /// grpcurl, where `tests/run` put it or on the path.
 fn grpcurl() -> Option<PathBuf> {
     let given = std::env::var_os("DROVER_TOOLS").map(|dir| PathBuf::from(dir).join("bin/grpcurl"));
-    given
-        .filter(|path| path.is_file())
-        .or_else(|| has("grpcurl").then(|| "grpcurl".into()))
+    given.filter(|path| path.is_file()).or_else(|| has("grpcurl").then(|| "grpcurl".into()))
 }
 
-fn curl(agent: &Agent, role: &str, what: &[&str]) -> process::Done {
+fn curl(agent: &Agent, role: &str, what: &str, more: &[&str]) -> process::Done {
     let certificates = agent.certificates();
     let mut command = Command::new(grpcurl().expect("looked for before"));
     command.args(["-max-time", "10", "-authority", "site-a.drover"]);
     command.arg("-cacert").arg(certificates.ca());
-    command
-        .arg("-cert")
-        .arg(certificates.certificate(role))
-        .arg("-key")
-        .arg(certificates.key(role));
-    command
-        .arg(format!("127.0.0.1:{}", agent.port()))
-        .args(what);
+    command.arg("-cert").arg(certificates.certificate(role)).arg("-key").arg(certificates.key(role));
+    // "list" stands alone, "describe" wants a symbol, a call wants its message before the address.
+    if !matches!(what, "list" | "describe") {
+        command.args(["-d", "{}"]);
+    }
+    command.arg(format!("127.0.0.1:{}", agent.port())).arg(what).args(more);
     process::run(command, Duration::from_secs(30))
 }
 
@@ -172,42 +135,20 @@ fn curl(agent: &Agent, role: &str, what: &[&str]) -> process::Done {
 fn grpcurl_lists_and_calls_by_reflection() {
     const NAME: &str = "grpcurl_lists_and_calls_by_reflection";
     if grpcurl().is_none() {
-        return skip::skipped(
-            NAME,
-            "grpcurl is not installed (tests/run installs it where Go is)",
-        );
+        return skip::skipped(NAME, "grpcurl is not installed (tests/run installs it where Go is)");
     }
     let pair = Pair::start();
     pair.sync();
-    let services = curl(&pair.a, "controller", &["list"])
-        .expect("grpcurl list")
-        .stdout;
+    let services = curl(&pair.a, "controller", "list", &[]).expect("grpcurl list").stdout;
     for service in ["Replication", "Sync", "Node", "Transfer"] {
-        assert!(
-            services.contains(&format!("drover.v1.{service}")),
-            "{services}"
-        );
+        assert!(services.contains(&format!("drover.v1.{service}")), "{services}");
     }
-    let methods = curl(&pair.a, "viewer", &["describe", "drover.v1.Sync"])
-        .expect("grpcurl describe")
-        .stdout;
+    let methods = curl(&pair.a, "viewer", "describe", &["drover.v1.Sync"]).expect("grpcurl describe").stdout;
     assert!(methods.contains("ListRestorePoints"), "{methods}");
-    let health = curl(&pair.a, "controller", &["grpc.health.v1.Health/Check"])
-        .expect("grpcurl Health")
-        .stdout;
+    let health = curl(&pair.a, "controller", "grpc.health.v1.Health/Check", &[]).expect("grpcurl Health").stdout;
     assert!(health.contains("SERVING"), "{health}");
-    let jobs = curl(&pair.a, "viewer", &["drover.v1.Sync/List"])
-        .expect("grpcurl Sync/List")
-        .stdout;
+    let jobs = curl(&pair.a, "viewer", "drover.v1.Sync/List", &[]).expect("grpcurl Sync/List").stdout;
     assert!(jobs.contains(&pair.volume), "{jobs}");
-    let refused = curl(
-        &pair.a,
-        "viewer",
-        &["-d", "{}", "drover.v1.Replication/Promote"],
-    );
-    assert!(
-        refused.stderr.contains("PermissionDenied"),
-        "{}",
-        refused.stderr
-    );
+    let refused = curl(&pair.a, "viewer", "drover.v1.Replication/Promote", &[]);
+    assert!(refused.stderr.contains("PermissionDenied"), "{}", refused.stderr);
 }

@@ -45,18 +45,10 @@ struct Expected {
 impl Site {
     fn new(rounds: Rounds, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let pair = Pair::with(PairSetup {
-            retain: Some(4),
-            ..PairSetup::default()
-        });
+        let pair = Pair::with(PairSetup { retain: Some(4), ..PairSetup::default() });
         tree::create(&pair.source(), &mut rng, rounds.entries);
         pair.sync();
-        Self {
-            pair,
-            rng,
-            rounds,
-            recovery: Faults::none(),
-        }
+        Self { pair, rng, rounds, recovery: Faults::none() }
     }
 
     fn prepare(&mut self, workload: Workload) -> Expected {
@@ -65,15 +57,9 @@ impl Site {
             // Back to the point that the replica is at now.
             let old = Portrait::of(&self.pair.replica());
             self.pair.sync();
-            return Expected {
-                old: Portrait::of(&self.pair.replica()),
-                new: old,
-            };
+            return Expected { old: Portrait::of(&self.pair.replica()), new: old };
         }
-        Expected {
-            old: Portrait::of(&self.pair.replica()),
-            new: Portrait::of(&self.pair.source()),
-        }
+        Expected { old: Portrait::of(&self.pair.replica()), new: Portrait::of(&self.pair.source()) }
     }
 
     /// Runs the work with a kill at the given hit of a failpoint; false when it was not reached.
@@ -81,11 +67,7 @@ impl Site {
         let expected = self.prepare(place.workload);
         let kill = Faults::kill(&place.name, hit);
         let none = Faults::none();
-        let (a, b) = if place.victim == Victim::Source {
-            (&kill, &none)
-        } else {
-            (&none, &kill)
-        };
+        let (a, b) = if place.victim == Victim::Source { (&kill, &none) } else { (&none, &kill) };
         self.pair.a.kill();
         self.pair.b.kill();
         // A failpoint may lie in an agent's start.
@@ -111,11 +93,7 @@ impl Site {
         let Some(job) = place.workload.start(pair) else {
             return victim_died(pair);
         };
-        let client = if place.workload == Workload::Rollback {
-            &pair.b
-        } else {
-            &pair.a
-        };
+        let client = if place.workload == Workload::Rollback { &pair.b } else { &pair.a };
         let client = client.controller_if_up();
         process::until("a kill or the job's end", REACH, || {
             if victim_died(&mut self.pair) {
@@ -124,10 +102,7 @@ impl Site {
             let ended = client.as_ref()?.jobs(&self.pair.volume).ok()?;
             let job = ended.iter().find(|status| status.job_id == job)?;
             // The failpoint may come right after the job's last word.
-            let is_over = matches!(
-                job.state(),
-                JobState::Done | JobState::Failed | JobState::Cancelled
-            );
+            let is_over = matches!(job.state(), JobState::Done | JobState::Failed | JobState::Cancelled);
             is_over.then(|| {
                 thread::sleep(Duration::from_millis(200));
                 victim_died(&mut self.pair)
@@ -139,8 +114,9 @@ impl Site {
     fn recover_and_judge(&mut self, expected: &Expected, why: &str) -> Result<Found, String> {
         self.pair.a.kill();
         self.pair.b.kill();
-        recover(self.pair.root_b(), &self.recovery).expect("drover-agent recover");
-        judge(expected, &Portrait::of(&self.pair.replica()), why)
+        let done = recover(self.pair.root_b(), &self.recovery).expect("drover-agent recover");
+        let found = judge(expected, &Portrait::of(&self.pair.replica()), why);
+        found.map_err(|why| format!("{why}recover said:\n{}{}", done.stdout, done.stderr))
     }
 
     /// The next sync succeeds, and the replica is the source.
@@ -150,9 +126,7 @@ impl Site {
         self.pair.a.start(&Faults::none());
         self.settle();
         workload.finish(&self.pair);
-        self.pair
-            .try_sync()
-            .expect_done(&format!("the sync after {why}"));
+        self.pair.try_sync().expect_done(&format!("the sync after {why}"));
         self.pair.assert_same(why);
     }
 
@@ -161,9 +135,7 @@ impl Site {
         for agent in [&self.pair.a, &self.pair.b] {
             let client = agent.controller();
             for job in client.jobs(&self.pair.volume).expect("jobs") {
-                client
-                    .outcome(&job.job_id, SYNC)
-                    .expect("watch a resumed job");
+                client.outcome(&job.job_id, SYNC).expect("watch a resumed job");
             }
         }
     }
@@ -179,10 +151,7 @@ fn judge(expected: &Expected, found: &Portrait, why: &str) -> Result<Found, Stri
         return Ok(Found::Old);
     }
     let first = |list: &[drover_tests::judge::Difference]| {
-        list.iter()
-            .take(5)
-            .map(|difference| format!("  {difference}\n"))
-            .collect::<String>()
+        list.iter().take(5).map(|difference| format!("  {difference}\n")).collect::<String>()
     };
     Err(format!(
         "{why}: the replica is neither point.\n{} differences from the old:\n{}{} from the new:\n{}",
@@ -210,17 +179,13 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint() {
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
     let places = places(&rounds, seeds.round(0));
     let (names, applying) = count(&places);
-    println!(
-        "{NAME}: {names} failpoints, {applying} of them in apply, {} places on both agents",
-        places.len()
-    );
+    println!("{NAME}: {names} failpoints, {applying} of them in apply, {} places on both agents", places.len());
     let mut site = Site::new(rounds, seeds.round(1));
     let (mut kills, mut missed) = (BTreeMap::<(String, Victim), [u64; 2]>::new(), Vec::new());
     for place in &places {
         for hit in hits_to_try(place, rounds.kills_per_failpoint) {
             let found = (0..TRIES).find_map(|_| {
-                site.kill_at(place, hit)
-                    .unwrap_or_else(|why| panic!("DROVER_SEED={}: {why}", seeds.round(0)))
+                site.kill_at(place, hit).unwrap_or_else(|why| panic!("DROVER_SEED={}: {why}", seeds.round(0)))
             });
             let at = kills.entry((place.name.clone(), place.victim)).or_default();
             match found {
@@ -232,40 +197,20 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint() {
         }
     }
     for ((name, victim), [old, new]) in &kills {
-        println!(
-            "failpoint {name} {victim:?}: {} kills, {old} old, {new} new",
-            old + new
-        );
+        println!("failpoint {name} {victim:?}: {} kills, {old} old, {new} new", old + new);
     }
     println!("{NAME}: {} kills", kills.values().flatten().sum::<u64>());
-    figure::report(
-        "failpoints with a kill",
-        names as u64 - missed.len() as u64,
-        "names",
-        Goal::AtLeast(25),
-    );
+    figure::report("failpoints with a kill", names as u64 - missed.len() as u64, "names", Goal::AtLeast(25));
     figure::report(
         "failpoints between the commit record and the end of apply",
         applying as u64,
         "names",
         Goal::AtLeast(10),
     );
-    figure::report(
-        "failpoints that no kill came to",
-        missed.len() as u64,
-        "names",
-        Goal::AtMost(0),
-    );
-    assert_eq!(
-        missed,
-        Vec::<String>::new(),
-        "failpoints that no kill came to"
-    );
+    figure::report("failpoints that no kill came to", missed.len() as u64, "names", Goal::AtMost(0));
+    assert_eq!(missed, Vec::<String>::new(), "failpoints that no kill came to");
     assert!(names >= 25, "{names} failpoints, of 25 that are asked for");
-    assert!(
-        applying >= 10,
-        "{applying} failpoints in apply, of 10 that are asked for"
-    );
+    assert!(applying >= 10, "{applying} failpoints in apply, of 10 that are asked for");
 }
 
 #[test]
@@ -297,13 +242,8 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_any_moment() {
         if site.rng.bool() {
             site.pair.a.kill();
         }
-        let why = format!(
-            "DROVER_SEED={}: kill {round} after {wait:?} in {phase}",
-            seeds.round(0)
-        );
-        let at = site
-            .recover_and_judge(&expected, &why)
-            .unwrap_or_else(|why| panic!("{why}"));
+        let why = format!("DROVER_SEED={}: kill {round} after {wait:?} in {phase}", seeds.round(0));
+        let at = site.recover_and_judge(&expected, &why).unwrap_or_else(|why| panic!("{why}"));
         *found.entry(at).or_default() += 1;
         site.go_on(Workload::Sync, &why);
     }
@@ -325,29 +265,19 @@ fn a_crash_without_recovery_is_noticed() {
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
     let places = places(&rounds, seeds.round(0));
-    let applying =
-        |place: &&Place| place.name.starts_with("apply.") && place.victim == Victim::Sink;
+    let applying = |place: &&Place| place.name.starts_with("apply.") && place.victim == Victim::Sink;
     let mut site = Site::new(rounds, seeds.round(1));
     site.recovery = Faults::none().without("recovery");
-    let noticed = places
-        .iter()
-        .filter(applying)
-        .filter(|place| place.hits > 1)
-        .any(|place| {
-            let hit = place.hits.div_ceil(2);
-            match site.kill_at(place, hit) {
-                Err(why) => {
-                    println!("noticed at {}: {why}", place.name);
-                    true
-                }
-                Ok(_) => false,
+    let noticed = places.iter().filter(applying).filter(|place| place.hits > 1).any(|place| {
+        let hit = place.hits.div_ceil(2);
+        match site.kill_at(place, hit) {
+            Err(why) => {
+                println!("noticed at {}: {why}", place.name);
+                true
             }
-        });
-    figure::report(
-        "a crash without recovery is noticed",
-        noticed.into(),
-        "(1 = yes)",
-        Goal::AtLeast(1),
-    );
+            Ok(_) => false,
+        }
+    });
+    figure::report("a crash without recovery is noticed", noticed.into(), "(1 = yes)", Goal::AtLeast(1));
     assert!(noticed, "no kill in apply was noticed without recovery");
 }

@@ -37,9 +37,7 @@ impl Workload {
         tree::edit(&source, rng, rounds.edits);
         if tree::list(&source).len() < rounds.entries / 2 {
             tree::unlock_tree(&source).expect("unlock");
-            let more = (0..)
-                .map(|n| source.join(format!("more{n}")))
-                .find(|path| !path.exists());
+            let more = (0..).map(|n| source.join(format!("more{n}"))).find(|path| !path.exists());
             tree::create(&more.expect("some name is free"), rng, rounds.entries / 2);
         }
         if self == Self::Repair {
@@ -52,20 +50,13 @@ impl Workload {
         match self {
             Self::Sync | Self::Repair => {
                 let client = pair.a.controller();
-                client
-                    .start(pair.request(&pair.volume, Direction::Unspecified))
-                    .ok()
+                client.start(pair.request(&pair.volume, Direction::Unspecified)).ok()
             }
             Self::Rollback => {
                 let client = pair.b.controller();
                 let points = client.points(&pair.volume).expect("restore points");
-                let older = points
-                    .iter()
-                    .find(|point| is_older(point))
-                    .expect("an older restore point");
-                client
-                    .rollback(&pair.volume, &older.point.as_ref()?.id)
-                    .ok()
+                let older = points.iter().find(|point| is_older(point)).expect("an older restore point");
+                client.rollback(&pair.volume, &older.point.as_ref()?.id).ok()
             }
         }
     }
@@ -73,15 +64,8 @@ impl Workload {
     /// To its end, on agents that nothing happens to.
     pub(crate) fn run(self, pair: &Pair) {
         let job = self.start(pair).expect("start");
-        let client = if self == Self::Rollback {
-            pair.b.controller()
-        } else {
-            pair.a.controller()
-        };
-        client
-            .outcome(&job, SYNC)
-            .expect("watch")
-            .expect_done(&format!("{self:?}"));
+        let client = if self == Self::Rollback { pair.b.controller() } else { pair.a.controller() };
+        client.outcome(&job, SYNC).expect("watch").expect_done(&format!("{self:?}"));
         self.finish(pair);
     }
 
@@ -95,11 +79,7 @@ impl Workload {
 
 /// Not what the tree is at, nor what was kept of a change behind the agent's back.
 fn is_older(point: &RestorePoint) -> bool {
-    !point.current
-        && point
-            .point
-            .as_ref()
-            .is_some_and(|point| point.origin() == Origin::Sync)
+    !point.current && point.point.as_ref().is_some_and(|point| point.origin() == Origin::Sync)
 }
 
 /// One failpoint: in which work of which agent it lies, and how often a clean run hits it.
@@ -114,10 +94,7 @@ pub(crate) struct Place {
 /// Failpoints of all workloads on both agents, from clean runs. A name that two agents pass is there for both.
 pub(crate) fn places(rounds: &Rounds, seed: u64) -> Vec<Place> {
     let mut rng = Rng::with_seed(seed);
-    let mut pair = Pair::with(PairSetup {
-        retain: Some(4),
-        ..PairSetup::default()
-    });
+    let mut pair = Pair::with(PairSetup { retain: Some(4), ..PairSetup::default() });
     tree::create(&pair.source(), &mut rng, rounds.entries);
     pair.sync();
     let mut found: BTreeMap<(String, Victim), Place> = BTreeMap::new();
@@ -126,10 +103,7 @@ pub(crate) fn places(rounds: &Rounds, seed: u64) -> Vec<Place> {
         if workload == Workload::Rollback {
             pair.sync();
         }
-        let logs = [
-            pair.scratch().join("faults-a"),
-            pair.scratch().join("faults-b"),
-        ];
+        let logs = [pair.scratch().join("faults-a"), pair.scratch().join("faults-b")];
         pair.a.restart(&Faults::none().noted_in(&logs[0]));
         pair.b.restart(&Faults::none().noted_in(&logs[1]));
         workload.run(&pair);
@@ -145,19 +119,9 @@ pub(crate) fn places(rounds: &Rounds, seed: u64) -> Vec<Place> {
     found.into_values().collect()
 }
 
-fn note(
-    found: &mut BTreeMap<(String, Victim), Place>,
-    workload: Workload,
-    victim: Victim,
-    log: &Path,
-) {
+fn note(found: &mut BTreeMap<(String, Victim), Place>, workload: Workload, victim: Victim, log: &Path) {
     for (name, hits) in Faults::hits(log) {
-        let place = Place {
-            name: name.clone(),
-            workload,
-            victim,
-            hits,
-        };
+        let place = Place { name: name.clone(), workload, victim, hits };
         found.entry((name, victim)).or_insert(place);
     }
     // What the start of the next agent logs is another workload's.
@@ -166,11 +130,7 @@ fn note(
 
 /// How many different names there are, and how many of them lie between the commit record and the end of apply.
 pub(crate) fn count(places: &[Place]) -> (usize, usize) {
-    let names: std::collections::BTreeSet<&str> =
-        places.iter().map(|place| place.name.as_str()).collect();
-    let applying = names
-        .iter()
-        .filter(|name| name.starts_with("apply."))
-        .count();
+    let names: std::collections::BTreeSet<&str> = places.iter().map(|place| place.name.as_str()).collect();
+    let applying = names.iter().filter(|name| name.starts_with("apply.")).count();
     (names.len(), applying)
 }

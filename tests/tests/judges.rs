@@ -32,38 +32,18 @@ const OLD: Mtime = Mtime(1_000_000_000, 5);
 /// A tree with one entry for each plant, all times fixed.
 fn lay_out(root: &Path) {
     fs::create_dir(root.join("d")).unwrap();
-    for name in [
-        "content", "mode", "owner", "xattr", "trusted", "cap", "acl", "flags", "gone", "linked",
-        "ns",
-    ] {
+    for name in ["content", "mode", "owner", "xattr", "trusted", "cap", "acl", "flags", "gone", "linked", "ns"] {
         fs::write(root.join(name), [name; 400].concat()).unwrap();
     }
     fs::hard_link(root.join("linked"), root.join("d/linked")).unwrap();
     symlink("target", root.join("symlink")).unwrap();
-    mknodat(
-        CWD,
-        root.join("device"),
-        FileType::CharacterDevice,
-        Mode::from_raw_mode(0o600),
-        makedev(241, 1),
-    )
-    .unwrap();
+    mknodat(CWD, root.join("device"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), makedev(241, 1)).unwrap();
     let sparse = fs::File::create(root.join("sparse")).unwrap();
     sparse.set_len(1 << 20).unwrap();
     tree::set_xattr(&root.join("trusted"), "trusted.t", b"1").unwrap();
     tree::set_xattr(&root.join("cap"), "security.capability", tree::CAPABILITY).unwrap();
-    tree::set_xattr(
-        &root.join("acl"),
-        Acl::Access.xattr(),
-        &Acl::bytes(1000, 2000, 0o640),
-    )
-    .unwrap();
-    tree::set_xattr(
-        &root.join("d"),
-        Acl::Default.xattr(),
-        &Acl::bytes(1000, 2000, 0o750),
-    )
-    .unwrap();
+    tree::set_xattr(&root.join("acl"), Acl::Access.xattr(), &Acl::bytes(1000, 2000, 0o640)).unwrap();
+    tree::set_xattr(&root.join("d"), Acl::Default.xattr(), &Acl::bytes(1000, 2000, 0o750)).unwrap();
     for item in tree::list(root).iter().rev() {
         set(&item.path, OLD);
     }
@@ -97,14 +77,7 @@ fn retarget(root: &Path) {
 
 fn other_device(root: &Path) {
     fs::remove_file(root.join("device")).unwrap();
-    mknodat(
-        CWD,
-        root.join("device"),
-        FileType::CharacterDevice,
-        Mode::from_raw_mode(0o600),
-        makedev(241, 2),
-    )
-    .unwrap();
+    mknodat(CWD, root.join("device"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), makedev(241, 2)).unwrap();
     set(&root.join("device"), OLD);
     set(root, OLD);
 }
@@ -131,47 +104,23 @@ const PLANTS: [Plant; 21] = [
     ("content", Seen::Both, flip),
     ("mode", Seen::Both, |r| chmod(&r.join("mode"), 0o4600)),
     ("owner", Seen::Both, chown),
-    ("a nanosecond", Seen::OwnOnly, |r| {
-        set(&r.join("ns"), Mtime(OLD.0, OLD.1 + 1))
-    }),
-    ("directory's time", Seen::Both, |r| {
-        set(&r.join("d"), Mtime(OLD.0 + 1, 0))
-    }),
+    ("a nanosecond", Seen::OwnOnly, |r| set(&r.join("ns"), Mtime(OLD.0, OLD.1 + 1))),
+    ("directory's time", Seen::Both, |r| set(&r.join("d"), Mtime(OLD.0 + 1, 0))),
     ("root's mode", Seen::Both, |r| chmod(r, 0o711)),
-    ("size", Seen::Both, |r| {
-        fs::write(r.join("content"), b"short").unwrap()
-    }),
-    ("user xattr", Seen::Both, |r| {
-        tree::set_xattr(&r.join("xattr"), "user.x", b"").unwrap()
-    }),
-    ("trusted xattr", Seen::Both, |r| {
-        tree::set_xattr(&r.join("trusted"), "trusted.t", b"2").unwrap()
-    }),
-    ("trusted xattr of a symlink", Seen::Both, |r| {
-        tree::set_xattr(&r.join("symlink"), "trusted.t", b"2").unwrap()
-    }),
+    ("size", Seen::Both, |r| fs::write(r.join("content"), b"short").unwrap()),
+    ("user xattr", Seen::Both, |r| tree::set_xattr(&r.join("xattr"), "user.x", b"").unwrap()),
+    ("trusted xattr", Seen::Both, |r| tree::set_xattr(&r.join("trusted"), "trusted.t", b"2").unwrap()),
+    ("trusted xattr of a symlink", Seen::Both, |r| tree::set_xattr(&r.join("symlink"), "trusted.t", b"2").unwrap()),
     ("file capability", Seen::Both, |r| {
         rustix::fs::lremovexattr(r.join("cap"), "security.capability").unwrap();
     }),
     ("access ACL", Seen::Both, |r| {
-        tree::set_xattr(
-            &r.join("acl"),
-            Acl::Access.xattr(),
-            &Acl::bytes(1001, 2000, 0o640),
-        )
-        .unwrap();
+        tree::set_xattr(&r.join("acl"), Acl::Access.xattr(), &Acl::bytes(1001, 2000, 0o640)).unwrap();
     }),
     ("default ACL", Seen::Both, |r| {
-        tree::set_xattr(
-            &r.join("d"),
-            Acl::Default.xattr(),
-            &Acl::bytes(1001, 2000, 0o750),
-        )
-        .unwrap();
+        tree::set_xattr(&r.join("d"), Acl::Default.xattr(), &Acl::bytes(1001, 2000, 0o750)).unwrap();
     }),
-    ("flags", Seen::OwnOnly, |r| {
-        tree::set_flags(&r.join("flags"), IFlags::NODUMP, IFlags::empty()).unwrap()
-    }),
+    ("flags", Seen::OwnOnly, |r| tree::set_flags(&r.join("flags"), IFlags::NODUMP, IFlags::empty()).unwrap()),
     ("immutable directory", Seen::OwnOnly, |r| {
         tree::set_flags(&r.join("d"), IFlags::IMMUTABLE, IFlags::empty()).unwrap()
     }),
@@ -187,13 +136,7 @@ const PLANTS: [Plant; 21] = [
 ];
 
 fn chmod(path: &Path, mode: u32) {
-    rustix::fs::chmodat(
-        CWD,
-        path,
-        Mode::from_raw_mode(mode),
-        rustix::fs::AtFlags::empty(),
-    )
-    .unwrap();
+    rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(mode), rustix::fs::AtFlags::empty()).unwrap();
 }
 
 #[test]
@@ -214,18 +157,9 @@ fn each_judge_sees_what_it_should() {
         let rsync = judge::rsync_differences(&a, &b);
         println!("{name}: own judge {}, rsync {}", own.len(), rsync.len());
         assert!(!own.is_empty(), "own judge does not see: {name}");
-        assert_eq!(
-            !rsync.is_empty(),
-            seen == Seen::Both,
-            "rsync on {name}: {rsync:?}"
-        );
+        assert_eq!(!rsync.is_empty(), seen == Seen::Both, "rsync on {name}: {rsync:?}");
     }
-    figure::report(
-        "planted differences that the judges notice",
-        PLANTS.len() as u64,
-        "plants",
-        Goal::AtLeast(12),
-    );
+    figure::report("planted differences that the judges notice", PLANTS.len() as u64, "plants", Goal::AtLeast(12));
 }
 
 #[test]
@@ -240,14 +174,8 @@ fn a_missing_file_and_a_deep_one_are_seen() {
     }
     fs::remove_file(b.join("file")).unwrap();
     let own = compare(&Portrait::of(&a), &Portrait::of(&b));
-    assert!(
-        own.iter()
-            .any(|difference| difference.path == b"file" && difference.what == "existence")
-    );
-    assert!(
-        own.iter().any(|difference| difference.path.len() > 4096),
-        "a time far down differs"
-    );
+    assert!(own.iter().any(|difference| difference.path == b"file" && difference.what == "existence"));
+    assert!(own.iter().any(|difference| difference.path.len() > 4096), "a time far down differs");
     assert!(!judge::rsync_differences(&a, &b).is_empty());
 }
 

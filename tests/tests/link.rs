@@ -11,15 +11,7 @@ use drover_tests::{
 };
 
 /// What agents may say about a link that a test cuts.
-const CUT: &[&str] = &[
-    "link",
-    "connection",
-    "unreachable",
-    "retry",
-    "attempt",
-    "session",
-    "transport",
-];
+const CUT: &[&str] = &["link", "connection", "unreachable", "retry", "attempt", "session", "transport"];
 
 #[test]
 fn a_link_cut_after_n_bytes_is_taken_up_again() {
@@ -29,10 +21,7 @@ fn a_link_cut_after_n_bytes_is_taken_up_again() {
     }
     let seeds = Seeds::of(NAME);
     let mut rng = seeds.rng(0);
-    let pair = Pair::with(PairSetup {
-        with_link: true,
-        ..PairSetup::default()
-    });
+    let pair = Pair::with(PairSetup { with_link: true, ..PairSetup::default() });
     let link = pair.link.as_ref().expect("a link");
     tree::create(&pair.source(), &mut rng, 200);
     // A greeting, a listing, bodies: somewhere in each.
@@ -40,14 +29,9 @@ fn a_link_cut_after_n_bytes_is_taken_up_again() {
         tree::edit(&pair.source(), &mut rng, 20);
         let cuts = link.cuts();
         link.cut_after(bytes);
-        let outcome = pair
-            .try_sync()
-            .expect_done(&format!("seed {}, cut after {bytes}", seeds.round(0)));
+        let outcome = pair.try_sync().expect_done(&format!("seed {}, cut after {bytes}", seeds.round(0)));
         let was_cut = link.cuts() > cuts;
-        println!(
-            "{NAME}: cut after {bytes} bytes: {was_cut}, {} attempts",
-            outcome.status.attempts
-        );
+        println!("{NAME}: cut after {bytes} bytes: {was_cut}, {} attempts", outcome.status.attempts);
         assert!(!was_cut || outcome.status.attempts > 1, "{outcome}");
         pair.assert_same(&format!("seed {}, cut after {bytes}", seeds.round(0)));
     }
@@ -63,10 +47,7 @@ fn a_link_that_is_down_leaves_the_old_point() {
         return;
     }
     let mut rng = Seeds::of(NAME).rng(0);
-    let pair = Pair::with(PairSetup {
-        with_link: true,
-        ..PairSetup::default()
-    });
+    let pair = Pair::with(PairSetup { with_link: true, ..PairSetup::default() });
     tree::create(&pair.source(), &mut rng, 100);
     pair.sync();
     let old = Portrait::of(&pair.replica());
@@ -74,18 +55,13 @@ fn a_link_that_is_down_leaves_the_old_point() {
     let link = pair.link.as_ref().expect("a link");
     link.down();
     let (client, job) = pair.start_sync();
-    let retrying = client.watch(&job, Duration::from_secs(60), |job| {
-        job.state() == JobState::Retrying
-    });
+    let retrying = client.watch(&job, Duration::from_secs(60), |job| job.state() == JobState::Retrying);
     let retrying = retrying.expect("watch");
     assert_eq!(retrying.state(), JobState::Retrying, "{retrying}");
     assert!(!retrying.reason().is_empty(), "{retrying}");
     judge::assert_is(&old, &pair.replica(), "while the link is down");
     link.up();
-    client
-        .outcome(&job, SYNC)
-        .expect("watch")
-        .expect_done("after the link came up");
+    client.outcome(&job, SYNC).expect("watch").expect_done("after the link came up");
     pair.assert_same("after the link came up");
 }
 
@@ -97,10 +73,7 @@ fn a_cancelled_job_leaves_the_old_point() {
         return;
     }
     let mut rng = Seeds::of(NAME).rng(0);
-    let pair = Pair::with(PairSetup {
-        with_link: true,
-        ..PairSetup::default()
-    });
+    let pair = Pair::with(PairSetup { with_link: true, ..PairSetup::default() });
     tree::create(&pair.source(), &mut rng, 100);
     pair.sync();
     let old = Portrait::of(&pair.replica());
@@ -110,9 +83,7 @@ fn a_cancelled_job_leaves_the_old_point() {
     let (client, job) = pair.start_sync();
     std::thread::sleep(Duration::from_millis(300));
     client.cancel(&job).expect("cancel");
-    let outcome = client
-        .outcome(&job, Duration::from_secs(60))
-        .expect("watch");
+    let outcome = client.outcome(&job, Duration::from_secs(60)).expect("watch");
     link.flow();
     assert_eq!(outcome.state(), JobState::Cancelled, "{outcome}");
     judge::assert_is(&old, &pair.replica(), "after the cancel");

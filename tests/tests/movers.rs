@@ -33,11 +33,8 @@ fn lay_out(root: &Path) {
         fs::create_dir(directory(root, number)).expect("directory");
     }
     for number in 0..FILES {
-        fs::write(
-            directory(root, number % DIRECTORIES).join(format!("f{number}")),
-            format!("content {number}"),
-        )
-        .expect("file");
+        fs::write(directory(root, number % DIRECTORIES).join(format!("f{number}")), format!("content {number}"))
+            .expect("file");
     }
 }
 
@@ -58,14 +55,10 @@ fn move_about(root: &Path, rng: &mut Rng, stop: &AtomicBool, moves: &AtomicU64) 
     while !stop.load(Ordering::SeqCst) {
         let (file, to) = (rng.usize(0..FILES), rng.usize(0..DIRECTORIES));
         let name = format!("f{file}");
-        fs::rename(
-            directory(root, at[file]).join(&name),
-            directory(root, to).join(&name),
-        )
-        .expect("rename");
+        fs::rename(directory(root, at[file]).join(&name), directory(root, to).join(&name)).expect("rename");
         at[file] = to;
         // Fast enough that every scan meets renames, slow enough that a scan has a chance to settle.
-        if moves.fetch_add(1, Ordering::SeqCst) % 4 == 0 {
+        if moves.fetch_add(1, Ordering::SeqCst).is_multiple_of(4) {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -82,17 +75,9 @@ fn r5_what_only_moved_is_never_deleted() {
     let pair = Pair::start();
     lay_out(&pair.source());
     pair.sync();
-    let (stop, moves) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-    );
+    let (stop, moves) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writer = {
-        let (root, stop, moves, mut rng) = (
-            pair.source(),
-            Arc::clone(&stop),
-            Arc::clone(&moves),
-            seeds.rng(0),
-        );
+        let (root, stop, moves, mut rng) = (pair.source(), Arc::clone(&stop), Arc::clone(&moves), seeds.rng(0));
         thread::spawn(move || move_about(&root, &mut rng, &stop, &moves))
     };
     let (mut lost, mut kept) = (Vec::new(), 0);
@@ -101,36 +86,14 @@ fn r5_what_only_moved_is_never_deleted() {
         assert!(outcome.is_done(), "sync {sync}: {outcome}");
         kept += outcome.list("/not_deleted").len();
         let names = names(&pair.replica()).expect("look at the replica");
-        lost.extend(
-            (0..FILES)
-                .map(|number| format!("f{number}"))
-                .filter(|name| !names.contains(name)),
-        );
+        lost.extend((0..FILES).map(|number| format!("f{number}")).filter(|name| !names.contains(name)));
     }
     stop.store(true, Ordering::SeqCst);
     writer.join().expect("the writer");
-    println!(
-        "{NAME}: {} renames, {kept} kept by a second look",
-        moves.load(Ordering::SeqCst)
-    );
-    figure::report(
-        "syncs while files move to and fro",
-        rounds.mover_syncs,
-        "syncs",
-        Goal::AtLeast(50),
-    );
-    figure::report(
-        "files deleted though they exist at both ends",
-        lost.len() as u64,
-        "files",
-        Goal::AtMost(0),
-    );
-    assert_eq!(
-        lost,
-        Vec::<String>::new(),
-        "seed {}: deleted though it exists at both ends",
-        seeds.round(0)
-    );
+    println!("{NAME}: {} renames, {kept} kept by a second look", moves.load(Ordering::SeqCst));
+    figure::report("syncs while files move to and fro", rounds.mover_syncs, "syncs", Goal::AtLeast(50));
+    figure::report("files deleted though they exist at both ends", lost.len() as u64, "files", Goal::AtMost(0));
+    assert_eq!(lost, Vec::<String>::new(), "seed {}: deleted though it exists at both ends", seeds.round(0));
     pair.sync();
     pair.assert_same("after the writer stopped");
 }

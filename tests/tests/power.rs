@@ -10,6 +10,7 @@ use drover_tests::{
     host::{Faults, Pair, PairSetup, SYNC, recover},
     judge::{Difference, Portrait, compare},
     mount::{FileSystem, Image, Mounted, Store},
+    process,
     rounds::Rounds,
     seed::{Rng, Seeds},
     skip, tree,
@@ -17,10 +18,17 @@ use drover_tests::{
 
 /// Cuts at random moments of one sync; one more after its end.
 const CUTS_PER_SYNC: u64 = 4;
+/// Where every second sync is stopped for a cut: time alone hits the short phases too seldom.
+const STEPS: [&str; 8] =
+    ["apply.*", "apply.*", "apply.*", "apply.*", "retain.*", "commit.recorded", "commit.before-record", "stage.*"];
+/// How long a sync may take to get there; edits are random, so some never do.
+const REACH: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Tally {
     cuts: u64,
+    /// At a random step; the others are at a random time.
+    stepped: u64,
     old: u64,
     new: u64,
     /// What `recover` said.
@@ -50,91 +58,63 @@ impl Site {
             ..PairSetup::default()
         });
         let [source, image] = images;
-        Self {
-            pair,
-            image,
-            _mounts: mounts,
-            _images: source,
-            _store: store,
-        }
+        Self { pair, image, _mounts: mounts, _images: source, _store: store }
+    }
+
+    /// What was written until now is on the disk.
+    fn settle(&self) {
+        let root = std::fs::File::open(self.pair.root_b()).expect("the replica's root");
+        rustix::fs::syncfs(&root).expect("sync the replica's file system");
     }
 
     /// The tree as recovery leaves it after a cut, and what recovery said.
     fn recovered(&self, clone: &Image) -> Result<(Portrait, &'static str), String> {
-        let mounted = clone
-            .mount()
-            .map_err(|error| format!("mount the clone: {error}"))?;
+        let mounted = clone.mount().map_err(|error| format!("mount the clone: {error}"))?;
         let root = mounted.join("root");
         let done = recover(&root, &Faults::none());
         if !done.status.success() {
-            return Err(format!(
-                "recover: {}\n{}{}",
-                done.status, done.stdout, done.stderr
-            ));
+            return Err(format!("recover: {}\n{}{}", done.status, done.stdout, done.stderr));
         }
-        let portrait = Portrait::try_of(&root.join("v"))
-            .map_err(|error| format!("look at the clone: {error}"))?;
+        let portrait = Portrait::try_of(&root.join("v")).map_err(|error| format!("look at the clone: {error}"))?;
         Ok((portrait, said(&done.stdout)))
     }
 }
 
 fn said(stdout: &str) -> &'static str {
     let words = stdout.to_lowercase().replace('-', " ");
-    ["rolled forward", "undone"]
-        .into_iter()
-        .find(|word| words.contains(word))
-        .unwrap_or("clean")
+    ["rolled forward", "undone"].into_iter().find(|word| words.contains(word)).unwrap_or("clean")
 }
 
-/// Cuts until `cuts` are made, or the first violation.
-fn campaign(site: &Site, rng: &mut Rng, rounds: &Rounds, cuts: u64) -> Result<Tally, String> {
+/// One cut, and whether the sync was reported as done before it.
+struct Cut {
+    clone: Image,
+    is_done: bool,
+}
+
+/// Cuts until `cuts` are made, or the first violation. `faults` are the sink's for the whole campaign.
+fn campaign(site: &mut Site, rng: &mut Rng, rounds: &Rounds, cuts: u64, faults: &Faults) -> Result<Tally, String> {
     let mut tally = Tally::default();
     tree::create(&site.pair.source(), rng, rounds.entries);
     site.pair.sync();
-    let mut lasts = Duration::from_millis(400);
-    while tally.cuts < cuts {
-        tree::edit(&site.pair.source(), rng, rounds.edits);
-        let (old, new) = (
-            Portrait::of(&site.pair.replica()),
-            Portrait::of(&site.pair.source()),
-        );
-        let (client, job) = site.pair.start_sync();
-        let begun = std::time::Instant::now();
-        let mut moments: Vec<Duration> = (0..CUTS_PER_SYNC)
-            .map(|_| lasts.mul_f64(rng.f64()))
-            .collect();
-        moments.sort();
-        let mut clones = Vec::new();
-        for (number, moment) in moments.into_iter().enumerate() {
-            thread::sleep(moment.saturating_sub(begun.elapsed()));
-            clones.push((
-                site.image
-                    .cut_power(&format!("cut{number}-"))
-                    .map_err(|error| error.to_string())?,
-                false,
-            ));
-            let status = client
-                .watch(&job, SYNC, |_| true)
-                .map(|outcome| outcome.status);
-            let phase = status.map_or(Phase::Unspecified, |status| status.phase());
-            *tally.phases.entry(format!("{phase:?}")).or_default() += 1;
+    site.settle();
+    let mut lasts = Duration::from_millis(200);
+    for sync in 0.. {
+        if tally.cuts >= cuts {
+            break;
         }
-        client
-            .outcome(&job, SYNC)
-            .map_err(|status| status.to_string())?
-            .expect_done("sync");
-        lasts = begun.elapsed();
+        tree::edit(&site.pair.source(), rng, rounds.edits);
+        let (old, new) = (Portrait::of(&site.pair.replica()), Portrait::of(&site.pair.source()));
+        let mut made = if sync % 2 == 0 {
+            at_random_times(site, rng, &mut lasts, &mut tally)?
+        } else {
+            at_a_random_step(site, rng, faults, &mut tally)?
+        };
         // What was reported as done survives.
-        clones.push((
-            site.image
-                .cut_power("done-")
-                .map_err(|error| error.to_string())?,
-            true,
-        ));
-        for (clone, is_done) in clones {
+        let clone = site.image.cut_power("done-").map_err(|error| error.to_string())?;
+        made.push(Cut { clone, is_done: true });
+        for Cut { clone, is_done } in made {
             let (found, recovery) = site.recovered(&clone)?;
-            judge(&old, &new, &found, is_done, &mut tally)
-                .map_err(|why| format!("cut {}: {why}", tally.cuts))?;
+            judge(&old, &new, &found, is_done, &mut tally).map_err(|why| format!("cut {}: {why}", tally.cuts))?;
             *tally.recoveries.entry(recovery).or_default() += 1;
             tally.cuts += 1;
         }
@@ -142,13 +122,51 @@ fn campaign(site: &Site, rng: &mut Rng, rounds: &Rounds, cuts: u64) -> Result<Ta
     Ok(tally)
 }
 
-fn judge(
-    old: &Portrait,
-    new: &Portrait,
-    found: &Portrait,
-    is_done: bool,
-    tally: &mut Tally,
-) -> Result<(), String> {
+/// Several cuts at random moments of one sync.
+fn at_random_times(site: &Site, rng: &mut Rng, lasts: &mut Duration, tally: &mut Tally) -> Result<Vec<Cut>, String> {
+    let (client, job) = site.pair.start_sync();
+    let begun = std::time::Instant::now();
+    let mut moments: Vec<Duration> = (0..CUTS_PER_SYNC).map(|_| lasts.mul_f64(rng.f64())).collect();
+    moments.sort();
+    let mut made = Vec::new();
+    for (number, moment) in moments.into_iter().enumerate() {
+        thread::sleep(moment.saturating_sub(begun.elapsed()));
+        let clone = site.image.cut_power(&format!("cut{number}-")).map_err(|error| error.to_string())?;
+        made.push(Cut { clone, is_done: false });
+        let status = client.watch(&job, SYNC, |_| true).map(|outcome| outcome.status);
+        let phase = status.map_or(Phase::Unspecified, |status| status.phase());
+        *tally.phases.entry(format!("{phase:?}")).or_default() += 1;
+    }
+    // The next cuts are spread over what this sync seems to have taken.
+    let was_over = client.watch(&job, SYNC, |_| true).is_ok_and(|outcome| outcome.is_done());
+    *lasts = lasts.mul_f64(if was_over { 0.8 } else { 1.25 });
+    client.outcome(&job, SYNC).map_err(|status| status.to_string())?.expect_done("sync");
+    Ok(made)
+}
+
+/// One cut while the sink stands still at a random step.
+fn at_a_random_step(site: &mut Site, rng: &mut Rng, faults: &Faults, tally: &mut Tally) -> Result<Vec<Cut>, String> {
+    let (step, hit) = (STEPS[rng.usize(0..STEPS.len())], rng.u64(1..=30));
+    let hit = if step.ends_with('*') { hit } else { 1 };
+    let flag = site.pair.scratch().join("paused");
+    site.pair.b.restart(&faults.clone().and(format!("{step}#{hit}=pause:{}", flag.display())));
+    let (client, job) = site.pair.start_sync();
+    let is_there = process::until("the step or the sync's end", REACH, || {
+        let over = || client.watch(&job, SYNC, |_| true).is_ok_and(|outcome| outcome.is_done());
+        if flag.exists() { Some(true) } else { over().then_some(false) }
+    });
+    let mut made = Vec::new();
+    if is_there {
+        let clone = site.image.cut_power("step-").map_err(|error| error.to_string())?;
+        made.push(Cut { clone, is_done: false });
+        tally.stepped += 1;
+        std::fs::remove_file(&flag).map_err(|error| error.to_string())?;
+    }
+    client.outcome(&job, SYNC).map_err(|status| status.to_string())?.expect_done("sync");
+    Ok(made)
+}
+
+fn judge(old: &Portrait, new: &Portrait, found: &Portrait, is_done: bool, tally: &mut Tally) -> Result<(), String> {
     let from_new = compare(new, found);
     if from_new.is_empty() {
         tally.new += 1;
@@ -159,22 +177,9 @@ fn judge(
         tally.old += 1;
         return Ok(());
     }
-    let shown = |list: &[Difference]| {
-        list.iter()
-            .take(4)
-            .map(|one| format!("  {one}\n"))
-            .collect::<String>()
-    };
-    let what = if is_done {
-        "not the point that was reported as done"
-    } else {
-        "neither point"
-    };
-    Err(format!(
-        "{what}\nfrom the old:\n{}from the new:\n{}",
-        shown(&from_old),
-        shown(&from_new)
-    ))
+    let shown = |list: &[Difference]| list.iter().take(4).map(|one| format!("  {one}\n")).collect::<String>();
+    let what = if is_done { "not the point that was reported as done" } else { "neither point" };
+    Err(format!("{what}\nfrom the old:\n{}from the new:\n{}", shown(&from_old), shown(&from_new)))
 }
 
 fn r1_power_cut_on(file_system: FileSystem, name: &str) {
@@ -186,14 +191,11 @@ fn r1_power_cut_on(file_system: FileSystem, name: &str) {
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(name));
     rounds.announce(name, "cuts", |rounds| rounds.power_cuts);
-    let site = Site::new(file_system, &Faults::none());
-    let tally = campaign(&site, &mut seeds.rng(0), &rounds, rounds.power_cuts);
+    let mut site = Site::new(file_system, &Faults::none());
+    let tally = campaign(&mut site, &mut seeds.rng(0), &rounds, rounds.power_cuts, &Faults::none());
     let tally = tally.unwrap_or_else(|why| panic!("DROVER_SEED={}: {why}", seeds.round(0)));
-    println!(
-        "{name}: {} cuts: {} old, {} new; recovery {:?}",
-        tally.cuts, tally.old, tally.new, tally.recoveries
-    );
-    println!("{name}: phases {:?}", tally.phases);
+    println!("{name}: {} cuts: {} old, {} new; recovery {:?}", tally.cuts, tally.old, tally.new, tally.recoveries);
+    println!("{name}: {} cuts at a random step, the others at a random time: {:?}", tally.stepped, tally.phases);
     let what = format!("power cuts on {}, each a whole point", file_system.name());
     figure::report(&what, tally.cuts, "cuts", Goal::AtLeast(200));
 }
@@ -226,14 +228,12 @@ fn a_power_cut_without_fsync_is_noticed() {
             skip::skipped(NAME, &why);
             continue;
         }
-        let site = Site::new(file_system, &Faults::none().without("fsync"));
-        let why = campaign(&site, &mut seeds.rng(0), &rounds, 100)
-            .expect_err("no cut was noticed without fsync");
+        let faults = Faults::none().without("fsync");
+        let mut site = Site::new(file_system, &faults);
+        let tally = campaign(&mut site, &mut seeds.rng(0), &rounds, 100, &faults);
+        let why = tally.expect_err("no cut was noticed without fsync");
         println!("{NAME}: {file_system:?}: noticed: {why}");
-        let what = format!(
-            "a power cut without fsync is noticed on {}",
-            file_system.name()
-        );
+        let what = format!("a power cut without fsync is noticed on {}", file_system.name());
         figure::report(&what, 1, "(1 = yes)", Goal::AtLeast(1));
     }
 }

@@ -15,13 +15,7 @@ use drover_tests::{
 const TAMPER_EVERY: u64 = 3;
 
 /// Runs one chain: a new tree, then rounds of edits, each synced and judged. Returns the number of rounds.
-fn chain(
-    rounds: &Rounds,
-    seed: u64,
-    source: &Path,
-    replica: &Path,
-    mut sync: impl FnMut(&str),
-) -> u64 {
+fn chain(rounds: &Rounds, seed: u64, source: &Path, replica: &Path, mut sync: impl FnMut(&str)) -> u64 {
     let mut rng = Rng::with_seed(seed);
     tree::create(source, &mut rng, rounds.entries);
     if seed.is_multiple_of(4) {
@@ -37,10 +31,7 @@ fn chain(
             edits.extend(tree::edit(replica, &mut rng, 5));
         }
         let list: Vec<String> = edits.iter().map(ToString::to_string).collect();
-        let why = format!(
-            "seed {seed}, round {round} after\n  {}\n",
-            list.join("\n  ")
-        );
+        let why = format!("seed {seed}, round {round} after\n  {}\n", list.join("\n  "));
         sync(&why);
         judge::assert_same(source, replica, &why);
     }
@@ -72,21 +63,10 @@ fn random_trees_through_copy() {
         let (source, replica) = (site.source(), site.replica());
         done += chain(&rounds, seeds.round(number), &source, &replica, |why| {
             let done = site.run(&Default::default(), &["--max-delete", "100%"]);
-            assert!(
-                done.status.success(),
-                "{why}: {}\n{}{}",
-                done.status,
-                done.stdout,
-                done.stderr
-            );
+            assert!(done.status.success(), "{why}: {}\n{}{}", done.status, done.stdout, done.stderr);
         });
     }
-    figure::report(
-        "random trees and edits through copy",
-        done,
-        "rounds",
-        Goal::AtLeast(500),
-    );
+    figure::report("random trees and edits through copy", done, "rounds", Goal::AtLeast(500));
 }
 
 #[test]
@@ -96,29 +76,16 @@ fn random_trees_between_agents() {
         return;
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
-    rounds.announce(NAME, "rounds", |rounds| {
-        rounds.chains * (rounds.chain_rounds + 1)
-    });
+    rounds.announce(NAME, "rounds", |rounds| rounds.chains * (rounds.chain_rounds + 1));
     let mut done = 0;
     for number in 0..rounds.chains {
         let pair = Pair::start();
-        done += chain(
-            &rounds,
-            seeds.round(number),
-            &pair.source(),
-            &pair.replica(),
-            |why| {
-                pair.try_sync().expect_done(why);
-            },
-        );
+        done += chain(&rounds, seeds.round(number), &pair.source(), &pair.replica(), |why| {
+            pair.try_sync().expect_done(why);
+        });
         pair.assert_quiet(crate::LISTED);
     }
-    figure::report(
-        "random trees and edits between two agents",
-        done,
-        "rounds",
-        Goal::AtLeast(500),
-    );
+    figure::report("random trees and edits between two agents", done, "rounds", Goal::AtLeast(500));
 }
 
 /// What was changed on the replica behind the agent's back is found and repaired, though the source did not change.
@@ -140,11 +107,7 @@ fn a_change_behind_our_back_is_repaired() {
         let outcome = pair.sync();
         let why = format!("seed {}, round {round}: {edits:?}", seeds.round(0));
         pair.assert_same(&why);
-        assert!(
-            !outcome.list("/repaired").is_empty(),
-            "the report names what was repaired: {}",
-            outcome.report
-        );
+        assert!(!outcome.list("/repaired").is_empty(), "the report names what was repaired: {}", outcome.report);
     }
 }
 
@@ -159,16 +122,8 @@ fn an_unchanged_volume_moves_nothing() {
     tree::create(&pair.source(), &mut Seeds::of(NAME).rng(0), 300);
     let first = pair.sync();
     let second = pair.sync();
-    assert_eq!(
-        second.report.pointer("/unchanged"),
-        Some(&serde_json::Value::Bool(true)),
-        "{}",
-        second.report
-    );
-    assert_eq!(
-        first.report.pointer("/point/id"),
-        second.report.pointer("/point/id")
-    );
+    assert_eq!(second.report.pointer("/unchanged"), Some(&serde_json::Value::Bool(true)), "{}", second.report);
+    assert_eq!(first.report.pointer("/point/id"), second.report.pointer("/point/id"));
     let moved = second.number("/wire_sent") + second.number("/wire_received");
     assert!(moved < 8192, "{moved} bytes for nothing");
 }

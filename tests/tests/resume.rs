@@ -20,9 +20,7 @@ const TRANSFER: Duration = Duration::from_secs(900);
 /// Bytes that nothing can compress or find elsewhere.
 fn random_file(path: &Path, bytes: u64) {
     let mut file = File::create_new(path).expect("big file");
-    let mut random = File::open("/dev/urandom")
-        .expect("/dev/urandom")
-        .take(bytes);
+    let mut random = File::open("/dev/urandom").expect("/dev/urandom").take(bytes);
     io::copy(&mut random, &mut file).expect("write big file");
 }
 
@@ -33,10 +31,7 @@ fn rest_after_kill(name: &str, victim: &str, kill: fn(&mut Pair)) {
     let rounds = Rounds::chosen();
     rounds.announce(name, "bytes", |rounds| rounds.resume_bytes);
     let total = rounds.resume_bytes;
-    let mut pair = Pair::with(PairSetup {
-        with_link: true,
-        ..PairSetup::default()
-    });
+    let mut pair = Pair::with(PairSetup { with_link: true, ..PairSetup::default() });
     // One big file and some that are sent as ranges of their own: half of the whole each.
     random_file(&pair.source().join("big"), total / 2);
     for number in 0..8 {
@@ -44,9 +39,7 @@ fn rest_after_kill(name: &str, victim: &str, kill: fn(&mut Pair)) {
     }
     let (client, job) = pair.start_sync();
     let passed = |pair: &Pair| pair.link.as_ref().expect("a link").passed();
-    process::until("80 % of the transfer", TRANSFER, || {
-        (passed(&pair) >= total / 10 * 8).then_some(())
-    });
+    process::until("80 % of the transfer", TRANSFER, || (passed(&pair) >= total / 10 * 8).then_some(()));
     kill(&mut pair);
     let before = passed(&pair);
     drop(client);
@@ -56,19 +49,10 @@ fn rest_after_kill(name: &str, victim: &str, kill: fn(&mut Pair)) {
         }
     }
     let client = pair.a.controller();
-    client
-        .outcome(&job, TRANSFER)
-        .expect("watch")
-        .expect_done("the resumed job");
+    client.outcome(&job, TRANSFER).expect("watch").expect_done("the resumed job");
     let rest = passed(&pair) - before;
-    println!(
-        "{name}: {before} bytes before the kill, {rest} after, {total} in all: {} %",
-        rest * 100 / total
-    );
-    let figure = format!(
-        "rest of a transfer of {} MiB after a kill of the {victim} at 80 %",
-        total >> 20
-    );
+    println!("{name}: {before} bytes before the kill, {rest} after, {total} in all: {} %", rest * 100 / total);
+    let figure = format!("rest of a transfer of {} MiB after a kill of the {victim} at 80 %", total >> 20);
     figure::report(&figure, rest * 100 / total, "%", Goal::AtMost(25));
     assert!(rest <= total / 4, "{rest} of {total} bytes after the kill");
     pair.assert_same("after the resumed job");
@@ -76,18 +60,10 @@ fn rest_after_kill(name: &str, victim: &str, kill: fn(&mut Pair)) {
 
 #[test]
 fn the_rest_is_small_after_the_sink_is_killed_at_80_percent() {
-    rest_after_kill(
-        "the_rest_is_small_after_the_sink_is_killed_at_80_percent",
-        "sink",
-        |pair| pair.b.kill(),
-    );
+    rest_after_kill("the_rest_is_small_after_the_sink_is_killed_at_80_percent", "sink", |pair| pair.b.kill());
 }
 
 #[test]
 fn the_rest_is_small_after_the_source_is_killed_at_80_percent() {
-    rest_after_kill(
-        "the_rest_is_small_after_the_source_is_killed_at_80_percent",
-        "source",
-        |pair| pair.a.kill(),
-    );
+    rest_after_kill("the_rest_is_small_after_the_source_is_killed_at_80_percent", "source", |pair| pair.a.kill());
 }

@@ -23,12 +23,7 @@ fn chain(pair: &Pair, rng: &mut Rng, rounds: &Rounds) -> BTreeMap<String, Snapsh
     for _ in 0..POINTS {
         tree::edit(&pair.source(), rng, rounds.edits);
         let outcome = pair.sync();
-        let id = outcome
-            .report
-            .pointer("/point/id")
-            .and_then(|id| id.as_str())
-            .expect("the point's id")
-            .to_owned();
+        let id = outcome.report.pointer("/point/id").and_then(|id| id.as_str()).expect("the point's id").to_owned();
         saved.insert(id, Snapshot::of(&pair.replica()));
     }
     assert_eq!(saved.len() as u64, POINTS, "each sync made a point");
@@ -37,13 +32,8 @@ fn chain(pair: &Pair, rng: &mut Rng, rounds: &Rounds) -> BTreeMap<String, Snapsh
 
 fn roll_back(pair: &Pair, point: &str, why: &str) {
     let client = pair.b.controller();
-    let job = client
-        .rollback(&pair.volume, point)
-        .expect("start a rollback");
-    client
-        .outcome(&job, SYNC)
-        .expect("watch a rollback")
-        .expect_done(why);
+    let job = client.rollback(&pair.volume, point).expect("start a rollback");
+    client.outcome(&job, SYNC).expect("watch a rollback").expect_done(why);
 }
 
 #[test]
@@ -53,22 +43,13 @@ fn r2_every_restore_point_is_its_saved_copy() {
         return;
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
-    rounds.announce(NAME, "chains of ten points", |rounds| {
-        rounds.rollback_chains
-    });
+    rounds.announce(NAME, "chains of ten points", |rounds| rounds.rollback_chains);
     let mut compared = 0;
     for number in 0..rounds.rollback_chains {
         let mut rng = seeds.rng(number);
-        let pair = Pair::with(PairSetup {
-            retain: Some(POINTS as u32),
-            ..PairSetup::default()
-        });
+        let pair = Pair::with(PairSetup { retain: Some(POINTS as u32), ..PairSetup::default() });
         let saved = chain(&pair, &mut rng, &rounds);
-        let listed = pair
-            .b
-            .controller()
-            .points(&pair.volume)
-            .expect("restore points");
+        let listed = pair.b.controller().points(&pair.volume).expect("restore points");
         assert_eq!(listed.len(), saved.len(), "all points are kept");
         let mut order: Vec<&String> = saved.keys().collect();
         rng.shuffle(&mut order);
@@ -82,12 +63,7 @@ fn r2_every_restore_point_is_its_saved_copy() {
         pair.sync();
         pair.assert_same("after the rollbacks");
     }
-    figure::report(
-        "restore points compared with saved copies",
-        compared,
-        "points",
-        Goal::AtLeast(POINTS * 5),
-    );
+    figure::report("restore points compared with saved copies", compared, "points", Goal::AtLeast(POINTS * 5));
 }
 
 #[test]
@@ -98,10 +74,7 @@ fn an_interrupted_rollback_leaves_whole_points() {
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
     let mut rng = seeds.rng(0);
-    let mut pair = Pair::with(PairSetup {
-        retain: Some(POINTS as u32),
-        ..PairSetup::default()
-    });
+    let mut pair = Pair::with(PairSetup { retain: Some(POINTS as u32), ..PairSetup::default() });
     let saved = chain(&pair, &mut rng, &rounds);
     let points: Vec<&String> = saved.keys().collect();
     for kill in 1..=5 {
@@ -109,9 +82,7 @@ fn an_interrupted_rollback_leaves_whole_points() {
         let before = Portrait::of(&pair.replica());
         pair.b.restart(&Faults::kill("apply.*", kill * 7));
         let client = pair.b.controller();
-        let job = client
-            .rollback(&pair.volume, point)
-            .expect("start a rollback");
+        let job = client.rollback(&pair.volume, point).expect("start a rollback");
         let ended = client.outcome(&job, SYNC);
         if ended.is_err() {
             process::until("the kill", Duration::from_secs(10), || pair.b.ended());
@@ -121,11 +92,7 @@ fn an_interrupted_rollback_leaves_whole_points() {
         let after = Portrait::of(&pair.replica());
         let is_old = judge::compare(&before, &after).is_empty();
         let is_new = judge::compare(saved[point].portrait(), &after).is_empty();
-        assert!(
-            is_old || is_new,
-            "seed {}, kill {kill}: neither point",
-            seeds.round(0)
-        );
+        assert!(is_old || is_new, "seed {}, kill {kill}: neither point", seeds.round(0));
         pair.b.start(&Faults::none());
         settle(&pair);
         let why = format!("seed {}, after kill {kill}", seeds.round(0));
@@ -133,19 +100,14 @@ fn an_interrupted_rollback_leaves_whole_points() {
             roll_back(&pair, point, &why);
             saved[point].assert_is(&pair.replica(), &why);
         }
-        println!(
-            "{NAME}: kill {kill}: {}",
-            if is_new { "new" } else { "old" }
-        );
+        println!("{NAME}: kill {kill}: {}", if is_new { "new" } else { "old" });
     }
 }
 
 fn settle(pair: &Pair) {
     let client = pair.b.controller();
     for job in client.jobs(&pair.volume).expect("jobs") {
-        client
-            .outcome(&job.job_id, SYNC)
-            .expect("watch a resumed job");
+        client.outcome(&job.job_id, SYNC).expect("watch a resumed job");
     }
 }
 
@@ -157,10 +119,7 @@ fn a_rolled_back_replica_is_not_synced() {
         return;
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
-    let pair = Pair::with(PairSetup {
-        retain: Some(POINTS as u32),
-        ..PairSetup::default()
-    });
+    let pair = Pair::with(PairSetup { retain: Some(POINTS as u32), ..PairSetup::default() });
     let saved = chain(&pair, &mut seeds.rng(0), &rounds);
     let (oldest, copy) = saved.iter().next().expect("ten points");
     roll_back(&pair, oldest, "rollback");

@@ -34,10 +34,7 @@ fn eiofs_shows_a_tree_and_fails_where_it_should() {
     judge::assert_same(real.path(), fuse.path(), "through FUSE");
     fuse.break_file("d/bad");
     let error = fs::read(fuse.path().join("d/bad")).unwrap_err();
-    assert_eq!(
-        error.raw_os_error(),
-        Some(rustix::io::Errno::IO.raw_os_error())
-    );
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
     fs::write(fuse.path().join("new"), "n").unwrap();
     fs::rename(fuse.path().join("new"), fuse.path().join("d/new")).unwrap();
     fs::rename(fuse.path().join("d"), fuse.path().join("e")).unwrap();
@@ -64,9 +61,8 @@ fn cutlink_passes_cuts_and_passes_again() {
     stream.write_all(b"hello").unwrap();
     stream.read_exact(&mut [0; 5]).unwrap();
     link.cut_after(100_000);
-    let failed = (0..1000).any(|_| {
-        stream.write_all(&[1; 1000]).is_err() || !matches!(stream.read(&mut [0; 1000]), Ok(1..))
-    });
+    let failed =
+        (0..1000).any(|_| stream.write_all(&[1; 1000]).is_err() || !matches!(stream.read(&mut [0; 1000]), Ok(1..)));
     assert!(failed, "not cut after {} bytes", link.passed());
     assert_eq!(link.cuts(), 1);
     let mut stream = connect();
@@ -90,26 +86,16 @@ fn a_power_cut_keeps_what_was_synced() {
         let image = store.image(file_system, 0).unwrap();
         let mounted = image.mount().unwrap();
         fs::write(mounted.join("synced"), vec![5; 100_000]).unwrap();
-        fs::File::open(mounted.join("synced"))
-            .unwrap()
-            .sync_all()
-            .unwrap();
+        fs::File::open(mounted.join("synced")).unwrap().sync_all().unwrap();
         fs::write(mounted.join("cached"), vec![6; 100_000]).unwrap();
         let cut = image.cut_power("cut").unwrap();
         let lost = {
             drop(mounted);
             let after = cut.mount().unwrap();
-            assert_eq!(
-                fs::read(after.join("synced")).unwrap(),
-                vec![5; 100_000],
-                "{file_system:?}"
-            );
+            assert_eq!(fs::read(after.join("synced")).unwrap(), vec![5; 100_000], "{file_system:?}");
             fs::read(after.join("cached")).is_ok_and(|bytes| bytes == vec![6; 100_000])
         };
-        assert!(
-            !lost,
-            "{file_system:?}: the page cache survived, so this would prove nothing"
-        );
+        assert!(!lost, "{file_system:?}: the page cache survived, so this would prove nothing");
     }
 }
 

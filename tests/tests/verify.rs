@@ -12,26 +12,15 @@ use drover_tests::{
 
 fn verify(pair: &Pair, deep: bool) -> Outcome {
     let client = pair.a.controller();
-    let job = client
-        .verify(&pair.volume, deep)
-        .expect("start a verification");
-    client
-        .outcome(&job, SYNC)
-        .expect("watch")
-        .expect_done("verify")
+    let job = client.verify(&pair.volume, deep).expect("start a verification");
+    client.outcome(&job, SYNC).expect("watch").expect_done("verify")
 }
 
 #[track_caller]
 fn assert_names(outcome: &Outcome, list: &str, path: &str) {
     let found = outcome.list(list);
-    let names = |value: &serde_json::Value| {
-        value.as_str() == Some(path) || value["path"].as_str() == Some(path)
-    };
-    assert!(
-        found.iter().any(names),
-        "{list} names {path}: {}",
-        outcome.report
-    );
+    let names = |value: &serde_json::Value| value.as_str() == Some(path) || value["path"].as_str() == Some(path);
+    assert!(found.iter().any(names), "{list} names {path}: {}", outcome.report);
 }
 
 /// Flips a byte and puts the modification time back.
@@ -56,17 +45,8 @@ fn a_flipped_byte_with_its_times_restored_is_named() {
     for deep in [false, true] {
         let clean = verify(&pair, deep);
         assert_eq!(clean.report["replica_is_point"], true, "{}", clean.report);
-        assert_eq!(
-            clean.number("/replica_differs_total"),
-            0,
-            "{}",
-            clean.report
-        );
-        assert_eq!(
-            clean.report["replica_root"], clean.report["source_root"],
-            "{}",
-            clean.report
-        );
+        assert_eq!(clean.number("/replica_differs_total"), 0, "{}", clean.report);
+        assert_eq!(clean.report["replica_root"], clean.report["source_root"], "{}", clean.report);
     }
     flip_with_time_restored(&pair.replica().join("deep down/file"));
     let found = verify(&pair, true);
@@ -98,10 +78,7 @@ fn rot(file_system: FileSystem) {
     let image = Image::new(file_system, 64 << 20).expect("image");
     let at = drover_tests::scratch::Scratch::new("rot");
     let mounted = image.mount_at(at.path()).expect("mount");
-    let mut pair = Pair::with(PairSetup {
-        root_b: Some(at.join("root")),
-        ..PairSetup::default()
-    });
+    let mut pair = Pair::with(PairSetup { root_b: Some(at.join("root")), ..PairSetup::default() });
     let needle = b"a line that is nowhere else on this device, and nothing but a deep verification reads it again";
     fs::write(pair.source().join("rotten"), needle.repeat(100)).expect("write");
     fs::write(pair.source().join("sound"), "sound").expect("write");
@@ -112,23 +89,11 @@ fn rot(file_system: FileSystem) {
     let mounted = image.mount_at(at.path()).expect("mount again");
     pair.b.start(&Faults::none());
     let quick = verify(&pair, false);
-    println!(
-        "{file_system:?}: a quick verification says {}",
-        quick.report["replica_is_point"]
-    );
+    println!("{file_system:?}: a quick verification says {}", quick.report["replica_is_point"]);
     let found = verify(&pair, true);
-    assert_eq!(
-        found.report["replica_is_point"], false,
-        "{file_system:?}: {}",
-        found.report
-    );
+    assert_eq!(found.report["replica_is_point"], false, "{file_system:?}: {}", found.report);
     assert_names(&found, "/replica_differs", "rotten");
-    assert_eq!(
-        found.number("/replica_differs_total"),
-        1,
-        "{}",
-        found.report
-    );
+    assert_eq!(found.number("/replica_differs_total"), 1, "{}", found.report);
     drop(pair);
     drop(mounted);
 }
@@ -143,10 +108,7 @@ fn rot_on_the_source_is_named() {
     let image = Image::new(FileSystem::Ext4, 64 << 20).expect("image");
     let at = drover_tests::scratch::Scratch::new("rot");
     let mounted = image.mount_at(at.path()).expect("mount");
-    let mut pair = Pair::with(PairSetup {
-        root_a: Some(at.join("root")),
-        ..PairSetup::default()
-    });
+    let mut pair = Pair::with(PairSetup { root_a: Some(at.join("root")), ..PairSetup::default() });
     let needle = b"a line of the source that is nowhere else on this device and that nobody reads again by himself";
     fs::write(pair.source().join("rotten"), needle.repeat(100)).expect("write");
     pair.sync();

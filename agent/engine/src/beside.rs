@@ -33,10 +33,7 @@ use crate::{
 };
 
 pub const BESIDE_NAME: &str = ".drover";
-const MARK: RecordKind = RecordKind {
-    magic: *b"DRVM",
-    version: 1,
-};
+const MARK: RecordKind = RecordKind { magic: *b"DRVM", version: 1 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum BesideError {
@@ -54,9 +51,7 @@ pub enum BesideError {
         #[source]
         source: io::Error,
     },
-    #[error(
-        "{beside} is on another file system than root {root}; choose a directory on the same one"
-    )]
+    #[error("{beside} is on another file system than root {root}; choose a directory on the same one")]
     OtherFilesystem { root: PathBuf, beside: PathBuf },
     #[error("root {path} is in use by another drover process")]
     Locked { path: PathBuf },
@@ -125,11 +120,7 @@ pub(crate) struct Mark {
 
 impl Mark {
     pub(crate) fn new(volume: VolumeId, path: RelPath, root: FileId) -> Self {
-        Self {
-            volume,
-            path,
-            root: (root.ino, root.born.secs, root.born.nanos),
-        }
+        Self { volume, path, root: (root.ino, root.born.secs, root.born.nanos) }
     }
 
     pub(crate) fn is_of(&self, root: FileId) -> bool {
@@ -141,14 +132,11 @@ impl Mark {
     }
 
     pub(crate) fn load(dir: &Dir, volume: VolumeId) -> Result<Option<Self>, BesideError> {
-        let payload = record::load(dir, b"mark", MARK)
-            .map_err(|source| BesideError::Mark { volume, source })?;
+        let payload = record::load(dir, b"mark", MARK).map_err(|source| BesideError::Mark { volume, source })?;
         let Some((_, payload)) = payload else {
             return Ok(None);
         };
-        serde_json::from_slice(&payload)
-            .map(Some)
-            .map_err(|source| BesideError::MarkFormat { volume, source })
+        serde_json::from_slice(&payload).map(Some).map_err(|source| BesideError::MarkFormat { volume, source })
     }
 }
 
@@ -163,15 +151,9 @@ pub(crate) fn subdirectory(dir: &Dir, name: &[u8]) -> io::Result<Dir> {
 
 impl Root {
     pub fn open(path: &Path, beside: Option<&Path>, how: Open) -> Result<Self, BesideError> {
-        let root = Dir::open(path).map_err(|source| BesideError::Root {
-            path: path.into(),
-            source,
-        })?;
+        let root = Dir::open(path).map_err(|source| BesideError::Root { path: path.into(), source })?;
         let beside_path = beside.map_or_else(|| path.join(BESIDE_NAME), Path::to_path_buf);
-        let io = |source| BesideError::Beside {
-            path: beside_path.clone(),
-            source,
-        };
+        let io = |source| BesideError::Beside { path: beside_path.clone(), source };
         if how == Open::Create && !std::fs::exists(&beside_path).map_err(io)? {
             std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
                 .create(&beside_path)
@@ -183,10 +165,7 @@ impl Root {
             _ => io(source),
         })?;
         if root.stat_self().map_err(io)?.dev != beside.stat_self().map_err(io)?.dev {
-            return Err(BesideError::OtherFilesystem {
-                root: path.into(),
-                beside: beside_path,
-            });
+            return Err(BesideError::OtherFilesystem { root: path.into(), beside: beside_path });
         }
         beside.chmod(b"", 0o700).map_err(io)?;
         let lock = open_or_create(&beside, b"lock").map_err(io)?;
@@ -200,13 +179,9 @@ impl Root {
         for name in ["volumes", "trash"] {
             subdirectory(&beside, name.as_bytes()).map_err(io)?;
         }
-        Ok(Self {
-            path: path.into(),
-            root,
-            beside,
-            beside_path,
-            _lock: lock,
-        })
+        // Made while there is space, for when there is none.
+        open_or_create(&beside, b"clock").map_err(io)?;
+        Ok(Self { path: path.into(), root, beside, beside_path, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -223,20 +198,11 @@ impl Root {
 
     /// Volumes that have a mark here.
     pub fn volumes(&self) -> Result<Vec<VolumeId>, BesideError> {
-        let io = |source| BesideError::Beside {
-            path: self.beside_path.clone(),
-            source,
-        };
+        let io = |source| BesideError::Beside { path: self.beside_path.clone(), source };
         let names = self.volumes_dir().and_then(|dir| dir.list()).map_err(io)?;
-        let ids = names
-            .iter()
-            .filter_map(|(name, _)| std::str::from_utf8(name).ok()?.parse().ok());
+        let ids = names.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok()?.parse().ok());
         let mut ids: Vec<VolumeId> = ids.collect();
-        ids.retain(|id| {
-            self.volume_dir(*id)
-                .and_then(|dir| dir.stat(b"mark"))
-                .is_ok()
-        });
+        ids.retain(|id| self.volume_dir(*id).and_then(|dir| dir.stat(b"mark")).is_ok());
         ids.sort_unstable();
         Ok(ids)
     }
@@ -268,18 +234,13 @@ impl Root {
 
     /// Deletes what has been in the trash for longer than `keep_secs`; returns the names that went.
     pub fn purge_trash(&self, keep_secs: i64) -> Result<Vec<String>, BesideError> {
-        let io = |source| BesideError::Beside {
-            path: self.beside_path.join("trash"),
-            source,
-        };
+        let io = |source| BesideError::Beside { path: self.beside_path.join("trash"), source };
         let trash = self.trash().map_err(io)?;
         let before = crate::volume::unix_now() - keep_secs;
         let mut purged = Vec::new();
         for (name, _) in trash.list().map_err(io)? {
             let name = String::from_utf8_lossy(&name).into_owned();
-            let since = name
-                .rsplit_once('-')
-                .and_then(|(_, secs)| secs.parse::<i64>().ok());
+            let since = name.rsplit_once('-').and_then(|(_, secs)| secs.parse::<i64>().ok());
             if since.is_some_and(|since| since < before) {
                 crate::stage::remove_tree(&trash, name.as_bytes()).map_err(io)?;
                 purged.push(name);
@@ -291,8 +252,7 @@ impl Root {
     /// The file system's own clock: what it stamps a file with that is written now.
     pub(crate) fn clock(&self) -> io::Result<Time> {
         let file = open_or_create(&self.beside, b"clock")?;
-        // A write stamps the time by the kernel's clock, as any other write does.
-        std::os::unix::fs::FileExt::write_all_at(&file, b".", 0)?;
+        drover_linux::file::touch(&file)?;
         Ok(drover_linux::file::stat(&file)?.mtime)
     }
 }

@@ -20,11 +20,7 @@ pub enum DecodeError {
     #[error("{what} are not in order")]
     Unsorted { what: &'static str },
     #[error("{what} is {value}, the limit is {limit}")]
-    TooLarge {
-        what: &'static str,
-        value: u64,
-        limit: u64,
-    },
+    TooLarge { what: &'static str, value: u64, limit: u64 },
     #[error("JSON is not what this release understands")]
     Json,
     #[error(transparent)]
@@ -141,10 +137,7 @@ impl<'a> Reader<'a> {
     /// A count of things of at least `bytes_each` bytes, so that a forged count can't make us allocate.
     pub fn count(&mut self, bytes_each: usize) -> Result<usize, DecodeError> {
         let count = usize::try_from(self.uint()?).map_err(|_| DecodeError::Overflow)?;
-        if count
-            .checked_mul(bytes_each.max(1))
-            .is_none_or(|bytes| bytes > self.0.len())
-        {
+        if count.checked_mul(bytes_each.max(1)).is_none_or(|bytes| bytes > self.0.len()) {
             return Err(DecodeError::Truncated);
         }
         Ok(count)
@@ -162,10 +155,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn digest(&mut self) -> Result<Digest, DecodeError> {
-        let (head, tail) = self
-            .0
-            .split_first_chunk::<32>()
-            .ok_or(DecodeError::Truncated)?;
+        let (head, tail) = self.0.split_first_chunk::<32>().ok_or(DecodeError::Truncated)?;
         self.0 = tail;
         Ok(Digest::from_bytes(*head))
     }
@@ -179,11 +169,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn end(self) -> Result<(), DecodeError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Trailing { left: self.0.len() })
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Trailing { left: self.0.len() }) }
     }
 }
 
@@ -218,9 +204,6 @@ mod tests {
     fn forged_length_is_refused() {
         let mut w = Writer::new();
         w.uint(u64::MAX);
-        assert!(matches!(
-            Reader::new(&w.into_bytes()).bytes(),
-            Err(DecodeError::Truncated)
-        ));
+        assert!(matches!(Reader::new(&w.into_bytes()).bytes(), Err(DecodeError::Truncated)));
     }
 }

@@ -72,10 +72,7 @@ impl Site<'_> {
     }
 }
 
-const STATE: crate::record::RecordKind = crate::record::RecordKind {
-    magic: *b"DRVS",
-    version: 1,
-};
+const STATE: crate::record::RecordKind = crate::record::RecordKind { magic: *b"DRVS", version: 1 };
 
 pub(crate) fn store_state(beside: &Dir, state: &VolumeState) -> io::Result<()> {
     crate::record::replace(beside, b"state", STATE, &serde_json::to_vec(state)?)
@@ -85,10 +82,8 @@ pub(crate) fn load_state(beside: &Dir) -> Result<Option<VolumeState>, crate::rec
     let Some((_, payload)) = crate::record::load(beside, b"state", STATE)? else {
         return Ok(None);
     };
-    serde_json::from_slice(&payload)
-        .map(Some)
-        .map_err(|_| crate::record::RecordError::Malformed {
-            name: "state".to_owned(),
-            source: crate::codec::DecodeError::Json,
-        })
+    serde_json::from_slice(&payload).map(Some).map_err(|_| crate::record::RecordError::Malformed {
+        name: "state".to_owned(),
+        source: crate::codec::DecodeError::Json,
+    })
 }

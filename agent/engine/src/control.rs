@@ -126,24 +126,17 @@ impl Throttle {
     }
 
     pub fn new(bytes_per_second: u64) -> Self {
-        Self {
-            bytes_per_second: AtomicU64::new(bytes_per_second),
-            free_at: Mutex::new(Instant::now()),
-        }
+        Self { bytes_per_second: AtomicU64::new(bytes_per_second), free_at: Mutex::new(Instant::now()) }
     }
 
     pub fn set(&self, bytes_per_second: u64) {
-        self.bytes_per_second
-            .store(bytes_per_second, Ordering::Relaxed);
+        self.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
     }
 
     fn reserve(&self, bytes: u64) -> Instant {
         let rate = self.bytes_per_second.load(Ordering::Relaxed);
         let now = Instant::now();
-        let mut free_at = self
-            .free_at
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut free_at = self.free_at.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if rate == 0 {
             *free_at = now;
             return now;
@@ -175,12 +168,7 @@ impl Default for Control {
 
 impl Control {
     pub fn new(throttle: Arc<Throttle>) -> Self {
-        Self {
-            progress: Arc::default(),
-            throttle,
-            in_flight_bytes: IN_FLIGHT_BYTES,
-            cancelled: Arc::default(),
-        }
+        Self { progress: Arc::default(), throttle, in_flight_bytes: IN_FLIGHT_BYTES, cancelled: Arc::default() }
     }
 
     pub fn cancel(&self) {
@@ -192,11 +180,7 @@ impl Control {
     }
 
     pub fn check(&self) -> Result<(), Cancelled> {
-        if self.is_cancelled() {
-            Err(Cancelled)
-        } else {
-            Ok(())
-        }
+        if self.is_cancelled() { Err(Cancelled) } else { Ok(()) }
     }
 
     /// Waits until `bytes` may be sent. Blocks the thread; never called from async code.

@@ -55,9 +55,7 @@ impl FromStr for Digest {
     type Err = DigestParseError;
 
     fn from_str(s: &str) -> Result<Self, DigestParseError> {
-        blake3::Hash::from_hex(s)
-            .map(Self::from)
-            .map_err(|_| DigestParseError)
+        blake3::Hash::from_hex(s).map(Self::from).map_err(|_| DigestParseError)
     }
 }
 
@@ -69,8 +67,6 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -6,6 +6,7 @@
 //! thread waits until it is gone). `name` may end in `*`. `DROVER_FAULT_LOG` names a file to which each hit appends
 //! a line. `DROVER_FAULT_OFF` switches mechanisms off, to show that a test notices: `fsync`, `recovery`.
 
+#[cfg(not(feature = "faults"))]
 use std::io;
 
 #[cfg(not(feature = "faults"))]
@@ -55,29 +56,15 @@ mod on {
 
     static PLAN: LazyLock<Mutex<Plan>> = LazyLock::new(|| {
         let spec = env::var("DROVER_FAULT").unwrap_or_default();
-        let rules = spec
-            .split(';')
-            .filter(|s| !s.is_empty())
-            .map(parse)
-            .collect();
+        let rules = spec.split(';').filter(|s| !s.is_empty()).map(parse).collect();
         let log = env::var_os("DROVER_FAULT_LOG").map(|path| {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .expect("DROVER_FAULT_LOG can be written")
+            OpenOptions::new().create(true).append(true).open(path).expect("DROVER_FAULT_LOG can be written")
         });
-        Mutex::new(Plan {
-            rules,
-            log,
-            hits: HashMap::new(),
-        })
+        Mutex::new(Plan { rules, log, hits: HashMap::new() })
     });
 
     fn parse(rule: &str) -> Rule {
-        let (place, action) = rule
-            .split_once('=')
-            .unwrap_or_else(|| panic!("DROVER_FAULT: {rule} has no action"));
+        let (place, action) = rule.split_once('=').unwrap_or_else(|| panic!("DROVER_FAULT: {rule} has no action"));
         let (name, at) = place.split_once('#').unwrap_or((place, "1"));
         let action = match action.split_once(':') {
             None if action == "kill" => Action::Kill,
@@ -85,18 +72,12 @@ mod on {
             Some(("pause", path)) => Action::Pause(path.to_owned()),
             _ => panic!("DROVER_FAULT: unknown action {action}"),
         };
-        Rule {
-            name: name.to_owned(),
-            at: at.parse().expect("DROVER_FAULT: a number after #"),
-            action,
-        }
+        Rule { name: name.to_owned(), at: at.parse().expect("DROVER_FAULT: a number after #"), action }
     }
 
     impl Rule {
         fn matches(&self, name: &str) -> bool {
-            self.name
-                .strip_suffix('*')
-                .map_or(self.name == name, |prefix| name.starts_with(prefix))
+            self.name.strip_suffix('*').map_or(self.name == name, |prefix| name.starts_with(prefix))
         }
     }
 
@@ -108,14 +89,11 @@ mod on {
                 // One write, so that lines of several threads do not mix.
                 let _ = log.write_all(format!("{name}\n").as_bytes());
             }
-            plan.rules
-                .iter()
-                .filter(|rule| rule.matches(name))
-                .find_map(|rule| {
-                    let hits = plan.hits.entry(rule.name.clone()).or_default();
-                    *hits += 1;
-                    (*hits == rule.at).then(|| rule.action.clone())
-                })
+            plan.rules.iter().filter(|rule| rule.matches(name)).find_map(|rule| {
+                let hits = plan.hits.entry(rule.name.clone()).or_default();
+                *hits += 1;
+                (*hits == rule.at).then(|| rule.action.clone())
+            })
         };
         match action {
             None => Ok(()),
@@ -132,8 +110,7 @@ mod on {
     }
 
     pub fn is_off(mechanism: &'static str) -> bool {
-        static OFF: LazyLock<String> =
-            LazyLock::new(|| env::var("DROVER_FAULT_OFF").unwrap_or_default());
+        static OFF: LazyLock<String> = LazyLock::new(|| env::var("DROVER_FAULT_OFF").unwrap_or_default());
         OFF.split(',').any(|off| off == mechanism)
     }
 }

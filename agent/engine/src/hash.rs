@@ -8,10 +8,7 @@ use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt};
 
 use blake3::{
     Hasher,
-    hazmat::{
-        ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root,
-        merge_subtrees_root,
-    },
+    hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root},
 };
 use drover_linux::file::data_ranges;
 
@@ -32,17 +29,8 @@ thread_local! {
 /// caller compares the file's times before and after. Fails with `Cancelled` inside when `control` says so.
 pub fn hash_file(file: &File, size: u64, control: &Control) -> io::Result<Body> {
     let data = data_ranges(file, size)?;
-    let content = Content {
-        file,
-        data: &data,
-        segment_bytes: SEGMENT_BYTES,
-        control,
-    };
-    Ok(Body {
-        size,
-        digest: content.digest(size)?,
-        holes: hole_fingerprint(&data, size),
-    })
+    let content = Content { file, data: &data, segment_bytes: SEGMENT_BYTES, control };
+    Ok(Body { size, digest: content.digest(size)?, holes: hole_fingerprint(&data, size) })
 }
 
 struct Content<'a> {
@@ -64,10 +52,7 @@ impl Content<'_> {
 
     fn halves(&self, offset: u64, len: u64) -> io::Result<(ChainingValue, ChainingValue)> {
         let left = left_subtree_len(len);
-        let (a, b) = rayon::join(
-            || self.subtree(offset, left),
-            || self.subtree(offset + left, len - left),
-        );
+        let (a, b) = rayon::join(|| self.subtree(offset, left), || self.subtree(offset + left, len - left));
         Ok((a?, b?))
     }
 
@@ -86,9 +71,7 @@ impl Content<'_> {
         hasher.set_input_offset(offset);
         let end = offset + len;
         let mut at = offset;
-        let first = self
-            .data
-            .partition_point(|(start, len)| start + len <= offset);
+        let first = self.data.partition_point(|(start, len)| start + len <= offset);
         for (start, len) in &self.data[first..] {
             if *start >= end {
                 break;
@@ -107,9 +90,7 @@ impl Content<'_> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut at = from;
             while at < to {
-                let want = buffer
-                    .len()
-                    .min(usize::try_from(to - at).unwrap_or(usize::MAX));
+                let want = buffer.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
                 match self.file.read_at(&mut buffer[..want], at) {
                     Ok(0) => break,
                     Ok(n) => {
@@ -149,10 +130,7 @@ fn hole_fingerprint(data: &[(u64, u64)], size: u64) -> u64 {
         return 0;
     }
     let digest = Digest::of(&holes.into_bytes());
-    let (first, _) = digest
-        .as_bytes()
-        .split_first_chunk()
-        .expect("a digest has 32 bytes");
+    let (first, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
     u64::from_le_bytes(*first).max(1)
 }
 
@@ -191,8 +169,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let size = 9 * SEGMENT_BYTES + 12_345;
         file.set_len(size).unwrap();
-        file.write_all_at(&[7; 100_000], 3 * SEGMENT_BYTES - 5000)
-            .unwrap();
+        file.write_all_at(&[7; 100_000], 3 * SEGMENT_BYTES - 5000).unwrap();
         let mut plain = vec![0; size as usize];
         file.read_exact_at(&mut plain, 0).unwrap();
         let control = Control::default();
@@ -210,10 +187,7 @@ mod tests {
         let full = file_with(&[0; 65536]);
         let sparse = tempfile::tempfile().unwrap();
         sparse.set_len(65536).unwrap();
-        let (full, sparse) = (
-            hash_file(&full, 65536, &control).unwrap(),
-            hash_file(&sparse, 65536, &control).unwrap(),
-        );
+        let (full, sparse) = (hash_file(&full, 65536, &control).unwrap(), hash_file(&sparse, 65536, &control).unwrap());
         assert_eq!((full.digest, full.holes), (sparse.digest, 0));
         assert_ne!(sparse.holes, 0);
         assert_eq!(hole_fingerprint(&[(0, 10)], 10), 0);
@@ -226,12 +200,7 @@ mod tests {
         let body = hash_file(&file, 3, &Control::default()).unwrap();
         assert_eq!(body.digest, Digest::of(b"abc"));
         let control = Control::default();
-        let content = Content {
-            file: &file,
-            data: &[(0, 5)],
-            segment_bytes: SEGMENT_BYTES,
-            control: &control,
-        };
+        let content = Content { file: &file, data: &[(0, 5)], segment_bytes: SEGMENT_BYTES, control: &control };
         assert_eq!(content.digest(5).unwrap(), Digest::of(b"abc\0\0"));
     }
 }

@@ -30,10 +30,7 @@ pub use local::Local;
 use local::{LocalReader, LocalWriter};
 use manifest_file::ManifestFileError;
 
-const RECORD: RecordKind = RecordKind {
-    magic: *b"DRVX",
-    version: 1,
-};
+const RECORD: RecordKind = RecordKind { magic: *b"DRVX", version: 1 };
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Index {
@@ -64,19 +61,13 @@ impl Index {
         let payload = match record::load(dir, name, RECORD) {
             Ok(record) => record?.1,
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "index is not used, the volume is read anew"
-                );
+                tracing::warn!(error = &error as &dyn std::error::Error, "index is not used, the volume is read anew");
                 return None;
             }
         };
         Self::decode(&payload)
             .inspect_err(|error| {
-                tracing::warn!(
-                    error = error as &dyn std::error::Error,
-                    "index is not used, the volume is read anew"
-                );
+                tracing::warn!(error = error as &dyn std::error::Error, "index is not used, the volume is read anew");
             })
             .ok()
     }
@@ -90,11 +81,7 @@ impl Index {
         let Some((parent, name)) = path.split() else {
             return Some(&self.root);
         };
-        let at = self
-            .manifest
-            .block(&parent)?
-            .entries()
-            .position(|entry| entry.name == name)?;
+        let at = self.manifest.block(&parent)?.entries().position(|entry| entry.name == name)?;
         self.locals.get(&parent)?.get(at)
     }
 
@@ -121,19 +108,10 @@ impl Index {
         let manifest = manifest_file::decode_plain(r.bytes()?)?;
         let mut locals = BTreeMap::new();
         for (path, block) in manifest.blocks() {
-            let of_block = block
-                .entries()
-                .map(|_| reader.local(&mut r))
-                .collect::<Result<Arc<[_]>, _>>()?;
+            let of_block = block.entries().map(|_| reader.local(&mut r)).collect::<Result<Arc<[_]>, _>>()?;
             locals.insert(path.clone(), of_block);
         }
         r.end()?;
-        Ok(Self {
-            manifest,
-            locals,
-            root,
-            mark,
-            complete,
-        })
+        Ok(Self { manifest, locals, root, mark, complete })
     }
 }

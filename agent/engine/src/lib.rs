@@ -20,7 +20,6 @@ pub mod plan;
 pub mod point;
 pub mod pool;
 pub mod record;
-pub mod recover;
 mod reindex;
 pub mod report;
 pub mod scan;

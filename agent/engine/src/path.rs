@@ -119,11 +119,7 @@ impl RelPath {
     }
 
     pub fn depth(&self) -> usize {
-        if self.0.is_empty() {
-            0
-        } else {
-            1 + self.0.iter().filter(|b| **b == b'/').count()
-        }
+        if self.0.is_empty() { 0 } else { 1 + self.0.iter().filter(|b| **b == b'/').count() }
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -151,9 +147,7 @@ fn escaped(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             if c.is_control() || c == '\\' {
-                c.encode_utf8(&mut [0; 4])
-                    .bytes()
-                    .try_for_each(|b| hex(f, &b))?;
+                c.encode_utf8(&mut [0; 4]).bytes().try_for_each(|b| hex(f, &b))?;
             } else {
                 write!(f, "{c}")?;
             }
@@ -168,10 +162,7 @@ fn unescaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        let code = rest
-            .strip_prefix(b"\\x")
-            .and_then(|r| r.get(..2))
-            .and_then(|h| std::str::from_utf8(h).ok());
+        let code = rest.strip_prefix(b"\\x").and_then(|r| r.get(..2)).and_then(|h| std::str::from_utf8(h).ok());
         match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => (bytes.push(byte), rest = &rest[4..]).0,
             None => (bytes.push(*first), rest = tail).0,
@@ -185,11 +176,7 @@ impl FromStr for RelPath {
 
     /// Of what `Display` shows: `.` is the root.
     fn from_str(text: &str) -> Result<Self, PathError> {
-        if text == "." {
-            Ok(Self::root())
-        } else {
-            Self::new(&unescaped(text))
-        }
+        if text == "." { Ok(Self::root()) } else { Self::new(&unescaped(text)) }
     }
 }
 
@@ -201,9 +188,7 @@ impl Serialize for RelPath {
 
 impl<'de> Deserialize<'de> for RelPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -221,11 +206,7 @@ impl fmt::Debug for Name {
 
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_root() {
-            f.write_str(".")
-        } else {
-            escaped(&self.0, f)
-        }
+        if self.is_root() { f.write_str(".") } else { escaped(&self.0, f) }
     }
 }
 
@@ -247,10 +228,7 @@ mod tests {
     fn directory_sorts_right_before_its_content() {
         let mut paths = ["a.b", "a/b", "a", "a/b/c", "a-b", "a b", "b"].map(path);
         paths.sort();
-        assert_eq!(
-            paths,
-            ["a", "a/b", "a/b/c", "a b", "a-b", "a.b", "b"].map(path)
-        );
+        assert_eq!(paths, ["a", "a/b", "a/b/c", "a b", "a-b", "a.b", "b"].map(path));
     }
 
     #[test]
@@ -264,14 +242,8 @@ mod tests {
 
     #[test]
     fn any_bytes_survive_being_shown() {
-        for bytes in [
-            &b"plain"[..],
-            b"new\nline",
-            b"back\\slash",
-            b"\\x41",
-            b"\xff\xfe/\xc3\xa4",
-            "\u{85}".as_bytes(),
-        ] {
+        for bytes in [&b"plain"[..], b"new\nline", b"back\\slash", b"\\x41", b"\xff\xfe/\xc3\xa4", "\u{85}".as_bytes()]
+        {
             let path = RelPath::new(bytes).unwrap();
             assert_eq!(path.to_string().parse::<RelPath>().unwrap(), path, "{path}");
         }

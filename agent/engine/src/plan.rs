@@ -9,7 +9,7 @@
 //! 3. `In`, `Exchange`, `Link`  what is new, in path order, so that a directory comes before what enters it;
 //! 4. `Meta`    metadata of inodes that stay (R4: only where no name outside the plan shares the inode);
 //! 5. `Times`   modification times of directories that the steps touched;
-//! 6. `Lock`    immutable and append-only flags.
+//! 6. `Lock`    immutable and append-only flags, after the old things were retired.
 //!
 //! A wholly new directory is staged with everything in it and enters by one rename.
 

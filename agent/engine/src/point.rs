@@ -131,10 +131,7 @@ pub struct PointTotals {
 
 impl From<Totals> for PointTotals {
     fn from(totals: Totals) -> Self {
-        Self {
-            entries: totals.entries,
-            bytes: totals.bytes,
-        }
+        Self { entries: totals.entries, bytes: totals.bytes }
     }
 }
 

@@ -21,18 +21,13 @@ fn names(digest: &Digest) -> ([u8; 2], Vec<u8>) {
 
 impl Pool {
     pub(crate) fn open(volume: &Dir) -> io::Result<Self> {
-        Ok(Self {
-            dir: subdirectory(volume, b"pool")?,
-        })
+        Ok(Self { dir: subdirectory(volume, b"pool")? })
     }
 
     /// Directory and name of a content, if it is here.
     pub(crate) fn find(&self, digest: &Digest) -> io::Result<Option<(Dir, Vec<u8>)>> {
         let (shard, name) = names(digest);
-        let found = self
-            .dir
-            .open_beneath(&shard)
-            .and_then(|dir| dir.stat(&name).map(|_| dir));
+        let found = self.dir.open_beneath(&shard).and_then(|dir| dir.stat(&name).map(|_| dir));
         match found {
             Ok(dir) => Ok(Some((dir, name))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -63,11 +58,7 @@ impl Pool {
         let mut digests = HashSet::new();
         for (shard, _) in self.dir.list()? {
             for (name, _) in self.dir.open_beneath(&shard)?.list()? {
-                digests.extend(
-                    std::str::from_utf8(&name)
-                        .ok()
-                        .and_then(|text| text.parse::<Digest>().ok()),
-                );
+                digests.extend(std::str::from_utf8(&name).ok().and_then(|text| text.parse::<Digest>().ok()));
             }
         }
         Ok(digests)

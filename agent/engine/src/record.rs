@@ -28,14 +28,8 @@ pub enum RecordError {
     },
     #[error("record {name} is damaged: {problem}")]
     Damaged { name: String, problem: &'static str },
-    #[error(
-        "record {name} has version {found}, this release reads up to {newest}; use the release that wrote it"
-    )]
-    Newer {
-        name: String,
-        found: u16,
-        newest: u16,
-    },
+    #[error("record {name} has version {found}, this release reads up to {newest}; use the release that wrote it")]
+    Newer { name: String, found: u16, newest: u16 },
     #[error("record {name} is malformed")]
     Malformed {
         name: String,
@@ -60,10 +54,7 @@ fn head(kind: RecordKind, payload: &[u8]) -> [u8; HEAD_BYTES] {
     head[..4].copy_from_slice(&kind.magic);
     head[4..6].copy_from_slice(&kind.version.to_le_bytes());
     head[6..14].copy_from_slice(&(payload.len() as u64).to_le_bytes());
-    let check = blake3::Hasher::new()
-        .update(&head[..14])
-        .update(payload)
-        .finalize();
+    let check = blake3::Hasher::new().update(&head[..14]).update(payload).finalize();
     head[14..].copy_from_slice(&check.as_bytes()[..16]);
     head
 }
@@ -88,12 +79,7 @@ fn write(dir: &Dir, name: &[u8], kind: RecordKind, payload: &[u8]) -> io::Result
     dir.rename_replace(&temporary, dir, name)
 }
 
-fn write_temporary(
-    dir: &Dir,
-    temporary: &[u8],
-    kind: RecordKind,
-    payload: &[u8],
-) -> io::Result<File> {
+fn write_temporary(dir: &Dir, temporary: &[u8], kind: RecordKind, payload: &[u8]) -> io::Result<File> {
     match dir.unlink(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -106,28 +92,16 @@ fn write_temporary(
 
 /// Syncs a file, unless a test switched that off to show that it notices.
 pub fn sync_file(file: &File) -> io::Result<()> {
-    if fault::is_off("fsync") {
-        Ok(())
-    } else {
-        file.sync_all()
-    }
+    if fault::is_off("fsync") { Ok(()) } else { file.sync_all() }
 }
 
 pub fn sync_dir(dir: &Dir) -> io::Result<()> {
-    if fault::is_off("fsync") {
-        Ok(())
-    } else {
-        dir.sync()
-    }
+    if fault::is_off("fsync") { Ok(()) } else { dir.sync() }
 }
 
 /// Everything of the file system that `dir` lies on; reports write errors since `dir` was opened (`syncfs(2)`).
 pub fn sync_filesystem(dir: &Dir) -> io::Result<()> {
-    if fault::is_off("fsync") {
-        Ok(())
-    } else {
-        dir.sync_filesystem()
-    }
+    if fault::is_off("fsync") { Ok(()) } else { dir.sync_filesystem() }
 }
 
 pub fn remove(dir: &Dir, name: &[u8]) -> io::Result<()> {
@@ -139,38 +113,22 @@ pub fn remove(dir: &Dir, name: &[u8]) -> io::Result<()> {
 }
 
 /// Version and payload of a record, or `None` when there is none.
-pub fn load(
-    dir: &Dir,
-    name: &[u8],
-    kind: RecordKind,
-) -> Result<Option<(u16, Vec<u8>)>, RecordError> {
-    let io = |source| RecordError::Io {
-        name: text(name),
-        source,
-    };
+pub fn load(dir: &Dir, name: &[u8], kind: RecordKind) -> Result<Option<(u16, Vec<u8>)>, RecordError> {
+    let io = |source| RecordError::Io { name: text(name), source };
     let mut bytes = Vec::new();
     match dir.open_file(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),
         Ok(mut file) => file.read_to_end(&mut bytes).map_err(io)?,
     };
-    let damaged = |problem| RecordError::Damaged {
-        name: text(name),
-        problem,
-    };
-    let (read_head, payload) = bytes
-        .split_at_checked(HEAD_BYTES)
-        .ok_or_else(|| damaged("shorter than a head"))?;
+    let damaged = |problem| RecordError::Damaged { name: text(name), problem };
+    let (read_head, payload) = bytes.split_at_checked(HEAD_BYTES).ok_or_else(|| damaged("shorter than a head"))?;
     if read_head[..4] != kind.magic {
         return Err(damaged("wrong magic"));
     }
     let version = u16::from_le_bytes([read_head[4], read_head[5]]);
     if version > kind.version {
-        return Err(RecordError::Newer {
-            name: text(name),
-            found: version,
-            newest: kind.version,
-        });
+        return Err(RecordError::Newer { name: text(name), found: version, newest: kind.version });
     }
     if *read_head != head(RecordKind { version, ..kind }, payload) {
         return Err(damaged("length or checksum does not match"));

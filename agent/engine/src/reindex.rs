@@ -17,13 +17,7 @@ use crate::{
 };
 
 /// Identities of what is at each path now. Everything just written counts as racy (R9), so the next scan reads it again.
-pub(crate) fn reindex(
-    live: &Dir,
-    before: &Index,
-    target: &Manifest,
-    plan: &Plan,
-    clock: Time,
-) -> io::Result<Index> {
+pub(crate) fn reindex(live: &Dir, before: &Index, target: &Manifest, plan: &Plan, clock: Time) -> io::Result<Index> {
     let touched = Touched::of(plan);
     let blocks: Vec<_> = target.blocks().collect();
     let locals = blocks.par_iter().map(|(path, block)| {
@@ -35,13 +29,7 @@ pub(crate) fn reindex(
     });
     let locals = locals.collect::<io::Result<BTreeMap<_, _>>>()?;
     let root = Local::new(&live.stat_self()?, clock);
-    Ok(Index {
-        manifest: target.clone(),
-        locals,
-        root,
-        mark: before.mark,
-        complete: true,
-    })
+    Ok(Index { manifest: target.clone(), locals, root, mark: before.mark, complete: true })
 }
 
 struct Touched {
@@ -57,19 +45,13 @@ impl Touched {
             Step::Link { path, from, .. } => vec![path.clone(), from.clone()],
             step => vec![step.path().clone()],
         });
-        let paths: BTreeSet<RelPath> = stepped
-            .chain(plan.staged.iter().map(|staged| staged.path.clone()))
-            .collect();
+        let paths: BTreeSet<RelPath> = stepped.chain(plan.staged.iter().map(|staged| staged.path.clone())).collect();
         let directories = paths.iter().filter_map(RelPath::parent).collect();
         Self { paths, directories }
     }
 
     fn known(&self, path: &RelPath, before: &Index) -> Option<Arc<[Local]>> {
-        if self.directories.contains(path) {
-            None
-        } else {
-            before.locals.get(path).cloned()
-        }
+        if self.directories.contains(path) { None } else { before.locals.get(path).cloned() }
     }
 
     fn look(
@@ -83,17 +65,12 @@ impl Touched {
         let dir = live.open_beneath(path.as_bytes())?;
         let old = before.manifest.block(path).zip(before.locals.get(path));
         let old: BTreeMap<_, _> = old.map_or_else(BTreeMap::new, |(block, locals)| {
-            block
-                .entries()
-                .map(|entry| entry.name)
-                .zip(locals.iter().copied())
-                .collect()
+            block.entries().map(|entry| entry.name).zip(locals.iter().copied()).collect()
         });
         let look = |entry: crate::tree::Entry| {
             // A name of an inode that lost another name has a new link count: only single names are known for sure.
-            let known = old
-                .get(&entry.name)
-                .filter(|local| local.nlink == 1 && !self.paths.contains(&path.join(&entry.name)));
+            let known =
+                old.get(&entry.name).filter(|local| local.nlink == 1 && !self.paths.contains(&path.join(&entry.name)));
             match known {
                 Some(local) => Ok(*local),
                 None => Ok(Local::new(&dir.stat(entry.name.as_bytes())?, clock)),

@@ -12,6 +12,7 @@ pub const PATHS_SHOWN: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
+#[expect(clippy::large_enum_variant, reason = "one report a job; boxing would only move it")]
 pub enum Report {
     Sync(SyncReport),
     Plan(PlanReport),

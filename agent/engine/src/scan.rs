@@ -115,45 +115,22 @@ pub fn scan(
     options: &ScanOptions<'_>,
     control: &Control,
 ) -> Result<Scan, ScanError> {
-    let previous = previous
-        .filter(|index| index.mark == options.mark)
-        .map(Previous::new);
+    let previous = previous.filter(|index| index.mark == options.mark).map(Previous::new);
     let root_stat = root.stat_self().map_err(ScanError::Root)?;
-    let scanner = Scanner {
-        root,
-        root_stat,
-        previous,
-        options,
-        control,
-        findings: Mutex::default(),
-    };
+    let scanner = Scanner { root, root_stat, previous, options, control, findings: Mutex::default() };
     let mut listings = Listings::default();
     let unsettled_directories = scanner.settle(&mut listings)?;
-    let kept = if unsettled_directories.is_empty() {
-        Vec::new()
-    } else {
-        scanner.keep(&mut listings)
-    };
+    let kept = if unsettled_directories.is_empty() { Vec::new() } else { scanner.keep(&mut listings) };
     fault::hit("scan.done").map_err(ScanError::Fault)?;
     let index = scanner.assemble(listings)?;
-    let findings = scanner
-        .findings
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let findings = scanner.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
     let is_unstable = |path: &RelPath| index.local(path).is_some_and(Local::is_distrusted);
     let unstable = findings.unstable.into_iter().filter(is_unstable).collect();
     Ok(Scan {
-        index: Index {
-            complete: findings.unreadable.is_empty(),
-            ..index
-        },
+        index: Index { complete: findings.unreadable.is_empty(), ..index },
         changed: findings.changed,
         unreadable: findings.unreadable,
-        flux: Flux {
-            unstable,
-            unsettled_directories,
-            kept,
-        },
+        flux: Flux { unstable, unsettled_directories, kept },
         rotten: findings.rotten,
     })
 }
@@ -192,8 +169,6 @@ impl Scanner<'_> {
             listings.thaw(previous, |_| true);
         }
         keep::later_sightings(listings);
-        self.previous
-            .as_ref()
-            .map_or_else(Vec::new, |previous| keep::unseen(listings, previous))
+        self.previous.as_ref().map_or_else(Vec::new, |previous| keep::unseen(listings, previous))
     }
 }

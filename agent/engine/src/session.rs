@@ -76,10 +76,7 @@ pub fn dial(
         Message::Welcome(welcome) => return Err(SessionError::version(welcome.release)),
         Message::Failure(failure) => return Err(SessionError::Peer(failure)),
         other => {
-            return Err(SessionError::Unexpected {
-                expected: "welcome",
-                got: other.name(),
-            });
+            return Err(SessionError::Unexpected { expected: "welcome", got: other.name() });
         }
     }
     carry_out(wire, volume, side, &intent, occupied)
@@ -89,19 +86,14 @@ pub fn dial(
 pub fn greet(wire: &Wire<'_>) -> Result<Hello, SessionError> {
     match wire.receive()? {
         Message::Hello(hello) => Ok(hello),
-        other => Err(SessionError::Unexpected {
-            expected: "hello",
-            got: other.name(),
-        }),
+        other => Err(SessionError::Unexpected { expected: "hello", got: other.name() }),
     }
 }
 
 /// The listener's part, to the end.
 pub fn answer(wire: &Wire<'_>, hello: &Hello, volume: &Volume) -> Result<Report, SessionError> {
     let prepared = if (hello.version_min..=hello.version_max).contains(&VERSION) {
-        volume
-            .occupy("a sync or verify")
-            .map_err(SessionError::from)
+        volume.occupy("a sync or verify").map_err(SessionError::from)
     } else {
         Err(SessionError::version(hello.release.clone()))
     };
@@ -112,10 +104,7 @@ pub fn answer(wire: &Wire<'_>, hello: &Hello, volume: &Volume) -> Result<Report,
             return Err(error);
         }
     };
-    wire.send(&Message::Welcome(Welcome {
-        version: VERSION,
-        release: RELEASE.to_owned(),
-    }))?;
+    wire.send(&Message::Welcome(Welcome { version: VERSION, release: RELEASE.to_owned() }))?;
     carry_out(wire, volume, hello.side.other(), &hello.intent, occupied)
 }
 

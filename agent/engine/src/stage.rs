@@ -28,10 +28,7 @@ pub struct Staging {
 impl Staging {
     pub(crate) fn open(volume: &Dir) -> io::Result<Self> {
         let staging = subdirectory(volume, b"staging")?;
-        Ok(Self {
-            tree: subdirectory(&staging, b"tree")?,
-            out: subdirectory(&staging, b"out")?,
-        })
+        Ok(Self { tree: subdirectory(&staging, b"tree")?, out: subdirectory(&staging, b"out")? })
     }
 
     /// Throws everything away. Only when there is no commit record: what a commit took out lies here too.
@@ -61,9 +58,6 @@ impl Staging {
 pub(crate) fn locate(root: &Dir, path: &RelPath) -> io::Result<(Dir, Vec<u8>)> {
     match path.split() {
         None => Ok((root.try_clone()?, Vec::new())),
-        Some((parent, name)) => Ok((
-            root.open_beneath(parent.as_bytes())?,
-            name.as_bytes().to_vec(),
-        )),
+        Some((parent, name)) => Ok((root.open_beneath(parent.as_bytes())?, name.as_bytes().to_vec())),
     }
 }

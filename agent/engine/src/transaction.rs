@@ -25,10 +25,7 @@ use crate::{
     volume::Volume,
 };
 
-pub(crate) const MANIFEST: RecordKind = RecordKind {
-    magic: *b"DRVP",
-    version: 1,
-};
+pub(crate) const MANIFEST: RecordKind = RecordKind { magic: *b"DRVP", version: 1 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -58,10 +55,7 @@ struct Paths<'a>(&'a [RelPath]);
 
 impl std::fmt::Display for Paths<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0
-            .iter()
-            .take(3)
-            .try_for_each(|path| write!(f, "{path}, "))?;
+        self.0.iter().take(3).try_for_each(|path| write!(f, "{path}, "))?;
         write!(f, "{} in all,", self.0.len())
     }
 }
@@ -140,9 +134,7 @@ impl Transaction<'_> {
         if !self.volume.may_commit(&record.state) {
             return Err(CommitError::Superseded);
         }
-        record
-            .store(self.volume.beside())
-            .map_err(write("commit record"))?;
+        record.store(self.volume.beside()).map_err(write("commit record"))?;
         let commit = begin.elapsed();
         fault::hit("commit.recorded").map_err(write("commit record"))?;
         self.carry_out(builder, &record, commit, expired)
@@ -157,9 +149,7 @@ impl Transaction<'_> {
         expired: &[Point],
     ) -> Result<Took, CommitError> {
         let write = |what| move |source| CommitError::Write { what, source };
-        self.control
-            .progress
-            .enter(Phase::Applying, record.steps.len() as u64, 0);
+        self.control.progress.enter(Phase::Applying, record.steps.len() as u64, 0);
         let begin = Instant::now();
         let site = self.volume.site(builder.staging);
         match site.carry_out(record).map_err(write("commit"))? {
@@ -180,16 +170,10 @@ impl Transaction<'_> {
         self.volume.set_state_in_memory(record.state.clone());
         self.control.progress.enter(Phase::Retaining, 0, 0);
         let begin = Instant::now();
-        self.volume
-            .finish_retiring(builder.staging, record)
-            .map_err(write("history"))?;
+        self.volume.finish_retiring(builder.staging, record).map_err(write("history"))?;
         expire(self.volume, expired);
         self.store_index();
-        Ok(Took {
-            commit,
-            apply,
-            retain: begin.elapsed(),
-        })
+        Ok(Took { commit, apply, retain: begin.elapsed() })
     }
 
     /// The identities of staged inodes, for replay to recognise them.
@@ -198,9 +182,7 @@ impl Transaction<'_> {
         let at = |place: &Place| stage::staged_stat(&staging, place).map(|stat| stat.id);
         for step in &mut self.plan.steps {
             let (place, id): (Place, &mut Option<FileId>) = match step {
-                Step::In { place, id, .. } | Step::Exchange { place, id, .. } => {
-                    (place.clone(), id)
-                }
+                Step::In { place, id, .. } | Step::Exchange { place, id, .. } => (place.clone(), id),
                 Step::Link { from, id, .. } => (Place::Tree(from.clone()), id),
                 _ => continue,
             };
@@ -213,13 +195,7 @@ impl Transaction<'_> {
 
     fn store_index(&self) {
         let stored = self.volume.root().clock().and_then(|clock| {
-            let index = reindex(
-                self.volume.live(),
-                self.actual,
-                self.target,
-                &self.plan,
-                clock,
-            )?;
+            let index = reindex(self.volume.live(), self.actual, self.target, &self.plan, clock)?;
             index.store(self.volume.beside(), b"index")
         });
         if let Err(error) = stored {
@@ -236,12 +212,7 @@ fn points_dir(volume: &Volume) -> io::Result<drover_linux::Dir> {
 }
 
 pub(crate) fn store_manifest(volume: &Volume, id: PointId, manifest: &Manifest) -> io::Result<()> {
-    record::replace(
-        &points_dir(volume)?,
-        id.to_string().as_bytes(),
-        MANIFEST,
-        &manifest_file::encode(manifest)?,
-    )
+    record::replace(&points_dir(volume)?, id.to_string().as_bytes(), MANIFEST, &manifest_file::encode(manifest)?)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -270,8 +241,7 @@ pub(crate) fn load_manifest(volume: &Volume, point: &Point) -> Result<Manifest, 
     let record = record::load(&dir, id.to_string().as_bytes(), MANIFEST);
     let record = record.map_err(|source| LoadManifestError::Record { point: id, source })?;
     let (_, payload) = record.ok_or(LoadManifestError::Missing(id))?;
-    manifest_file::decode(&payload, point.root)
-        .map_err(|source| LoadManifestError::Format { point: id, source })
+    manifest_file::decode(&payload, point.root).map_err(|source| LoadManifestError::Format { point: id, source })
 }
 
 /// Manifests of expired points go, then contents that no restorable point needs. Any doubt keeps them.
@@ -283,11 +253,7 @@ pub(crate) fn expire(volume: &Volume, expired: &[Point]) {
         fault::hit("retain.expire")?;
         let state = volume.state();
         let mut unneeded = volume.pool().contents()?;
-        for point in state
-            .restorable
-            .iter()
-            .filter(|point| Some(point.id) != state.current)
-        {
+        for point in state.restorable.iter().filter(|point| Some(point.id) != state.current) {
             if unneeded.is_empty() {
                 break;
             }
@@ -305,9 +271,7 @@ pub(crate) fn expire(volume: &Volume, expired: &[Point]) {
             }
         }
         fault::hit("retain.sweep")?;
-        unneeded
-            .iter()
-            .try_for_each(|digest| volume.pool().drop_content(digest))?;
+        unneeded.iter().try_for_each(|digest| volume.pool().drop_content(digest))?;
         Ok(())
     })();
     if let Err(error) = swept {

@@ -96,50 +96,34 @@ impl Volume {
         })?;
         let mark = Mark::load(&beside, id)?.ok_or(VolumeError::NotFound(id))?;
         let path = mark.path.clone();
-        let live =
-            root.dir()
-                .open_beneath(path.as_bytes())
-                .map_err(|source| VolumeError::Tree {
-                    path: path.clone(),
-                    source,
-                })?;
+        let live = root
+            .dir()
+            .open_beneath(path.as_bytes())
+            .map_err(|source| VolumeError::Tree { path: path.clone(), source })?;
         if !mark.is_of(live.stat_self().map_err(storage)?.id) {
             return Err(VolumeError::NotTheMarkedTree { volume: id, path });
         }
-        let state = commit::load_state(&beside)
-            .map_err(|source| VolumeError::State { volume: id, source })?;
+        let state = commit::load_state(&beside).map_err(|source| VolumeError::State { volume: id, source })?;
         let state = state.ok_or(VolumeError::NotFound(id))?;
         let mark = beside.stat(b"mark").map_err(storage)?.id;
         let pool = Pool::open(&beside).map_err(storage)?;
         let (root, state, busy) = (Arc::clone(root), Mutex::new(state), Mutex::new(None));
-        let mut volume = Self {
-            root,
-            id,
-            beside,
-            live,
-            path,
-            mark,
-            pool,
-            state,
-            busy,
-            recovery: Recovery::Clean,
-        };
+        let mut volume = Self { root, id, beside, live, path, mark, pool, state, busy, recovery: Recovery::Clean };
         volume.recovery = volume.recover()?;
         volume.forget_strays();
         Ok(volume)
     }
 
+    /// A commit whose last part failed is finished before anything else begins.
+    pub(crate) fn finish_interrupted(&self) -> Result<(), VolumeError> {
+        self.recover().map(drop)
+    }
+
     /// R1: after the record there is only forward, or all the way back.
     fn recover(&self) -> Result<Recovery, VolumeError> {
-        let storage = |source| VolumeError::Storage {
-            volume: self.id,
-            source,
-        };
+        let storage = |source| VolumeError::Storage { volume: self.id, source };
         let record = CommitRecord::load(&self.beside);
-        let record = record.map_err(|source| VolumeError::State {
-            volume: self.id,
-            source,
-        })?;
+        let record = record.map_err(|source| VolumeError::State { volume: self.id, source })?;
         let Some(mut record) = record else {
             return Ok(Recovery::Clean);
         };
@@ -155,9 +139,7 @@ impl Volume {
             if !self.may_commit(&record.state) {
                 record.direction = commit::Direction::Undo;
             }
-            if let Applied::Undone { why, left } =
-                self.site(&staging).carry_out(&record).map_err(storage)?
-            {
+            if let Applied::Undone { why, left } = self.site(&staging).carry_out(&record).map_err(storage)? {
                 if !left.is_empty() {
                     self.set_staging_aside().map_err(storage)?;
                 }
@@ -165,9 +147,7 @@ impl Volume {
                 for path in &left {
                     tracing::error!(volume = %self.id, %path, "could not be put back; the next sync repairs it");
                 }
-                return Ok(Recovery::Undone {
-                    reason: why.to_string(),
-                });
+                return Ok(Recovery::Undone { reason: why.to_string() });
             }
             self.set_state_in_memory(record.state.clone());
         }
@@ -182,12 +162,7 @@ impl Volume {
             return;
         };
         let state = self.state();
-        let is_listed = |name: &[u8]| {
-            state
-                .restorable
-                .iter()
-                .any(|point| point.id.to_string().as_bytes() == name)
-        };
+        let is_listed = |name: &[u8]| state.restorable.iter().any(|point| point.id.to_string().as_bytes() == name);
         for (name, _) in points.list().unwrap_or_default() {
             if !is_listed(&name) {
                 // Best effort: a stray manifest takes space and nothing else.
@@ -196,11 +171,7 @@ impl Volume {
         }
     }
 
-    pub(crate) fn finish_retiring(
-        &self,
-        staging: &Staging,
-        record: &CommitRecord,
-    ) -> io::Result<()> {
+    pub(crate) fn finish_retiring(&self, staging: &Staging, record: &CommitRecord) -> io::Result<()> {
         commit::retire(&self.site(staging), &self.pool, record)?;
         fault::hit("retain.done")?;
         CommitRecord::remove(&self.beside)?;
@@ -210,11 +181,7 @@ impl Volume {
     /// What could not be put back lies in staging. It is the last copy of something, so it is kept, and never built on.
     pub(crate) fn set_staging_aside(&self) -> io::Result<()> {
         let foreign = crate::beside::subdirectory(&self.beside, b"foreign")?;
-        self.beside.rename_noreplace(
-            b"staging",
-            &foreign,
-            format!("staging-{}", unix_now()).as_bytes(),
-        )?;
+        self.beside.rename_noreplace(b"staging", &foreign, format!("staging-{}", unix_now()).as_bytes())?;
         crate::record::sync_dir(&foreign)
     }
 
@@ -255,21 +222,14 @@ impl Volume {
     }
 
     pub(crate) fn site<'a>(&'a self, staging: &'a Staging) -> Site<'a> {
-        Site {
-            live: &self.live,
-            staging,
-            beside: &self.beside,
-        }
+        Site { live: &self.live, staging, beside: &self.beside }
     }
 
     /// One operation at a time.
     pub(crate) fn occupy(&self, what: &'static str) -> Result<Occupied<'_>, VolumeError> {
         let mut busy = lock(&self.busy);
         if let Some(with) = *busy {
-            return Err(VolumeError::Busy {
-                volume: self.id,
-                with,
-            });
+            return Err(VolumeError::Busy { volume: self.id, with });
         }
         *busy = Some(what);
         Ok(Occupied(self))
@@ -288,18 +248,13 @@ impl Volume {
     }
 
     /// Durable when it returns.
-    pub(crate) fn update_state(
-        &self,
-        change: impl FnOnce(&mut VolumeState),
-    ) -> Result<(), VolumeError> {
+    pub(crate) fn update_state(&self, change: impl FnOnce(&mut VolumeState)) -> Result<(), VolumeError> {
         let mut state = lock(&self.state);
         let mut next = state.clone();
         change(&mut next);
         if next != *state {
-            commit::store_state(&self.beside, &next).map_err(|source| VolumeError::Storage {
-                volume: self.id,
-                source,
-            })?;
+            commit::store_state(&self.beside, &next)
+                .map_err(|source| VolumeError::Storage { volume: self.id, source })?;
             *state = next;
         }
         Ok(())
@@ -327,14 +282,10 @@ impl Volume {
 
     pub fn promote(&self, force: Force) -> Result<(), VolumeError> {
         let _occupied = self.occupy("promote")?;
+        self.finish_interrupted()?;
         let mut refused = None;
         self.update_state(|state| refused = state.promote(force).err())?;
-        refused.map_or(Ok(()), |source| {
-            Err(VolumeError::Refused {
-                volume: self.id,
-                source,
-            })
-        })
+        refused.map_or(Ok(()), |source| Err(VolumeError::Refused { volume: self.id, source }))
     }
 
     pub fn demote(&self) -> Result<(), VolumeError> {
@@ -367,12 +318,7 @@ impl Volume {
     /// Seconds since 1970 of the content that was read longest ago.
     pub fn oldest_read(&self) -> Option<i64> {
         let index = Index::load(&self.beside, b"index")?;
-        index
-            .locals
-            .values()
-            .flat_map(|locals| locals.iter())
-            .map(|local| local.read_at)
-            .min()
+        index.locals.values().flat_map(|locals| locals.iter()).map(|local| local.read_at).min()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Advice, FallocateFlags, SeekFrom},
+    fs::{Advice, FallocateFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW},
     io::Errno,
 };
 
@@ -20,6 +20,12 @@ const COPY_BUFFER_BYTES: usize = 256 * 1024;
 /// `statx(2)` of the open file.
 pub fn stat(file: &File) -> io::Result<Stat> {
     stat_at(file.as_fd(), b"")
+}
+
+/// Sets both times to the kernel's now, as a write would (`futimens(3)` with `UTIME_NOW`); needs no space.
+pub fn touch(file: &File) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Ok(rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now })?)
 }
 
 /// Makes `dst` share all blocks of `src` (`FICLONE`, `ioctl_ficlone(2)`). `false` where the file system can't.
@@ -55,9 +61,7 @@ fn copy_through_memory(src: &File, dst: &File, offset: u64, len: u64) -> io::Res
     let mut buffer = vec![0; COPY_BUFFER_BYTES.min(usize::try_from(len).unwrap_or(usize::MAX))];
     let mut copied = 0;
     while copied < len {
-        let want = buffer
-            .len()
-            .min(usize::try_from(len - copied).unwrap_or(usize::MAX));
+        let want = buffer.len().min(usize::try_from(len - copied).unwrap_or(usize::MAX));
         let n = match src.read_at(&mut buffer[..want], offset + copied) {
             Ok(0) => break,
             Ok(n) => n,
@@ -72,12 +76,7 @@ fn copy_through_memory(src: &File, dst: &File, offset: u64, len: u64) -> io::Res
 
 /// Gives the range's blocks back; it reads as zeros afterwards and the size stays (`fallocate(2)`).
 pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    Ok(rustix::fs::fallocate(
-        file,
-        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-        offset,
-        len,
-    )?)
+    Ok(rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
 }
 
 /// The ranges (offset, length) of the first `size` bytes that are not holes, in order, as `SEEK_DATA` and `SEEK_HOLE`
@@ -126,10 +125,7 @@ mod tests {
         assert_eq!(data_ranges(&file, 4 * MIB).unwrap(), []);
         file.write_all_at(&[1; 4096], MIB).unwrap();
         file.write_all_at(&vec![2; MIB as usize], 3 * MIB).unwrap();
-        assert_eq!(
-            data_ranges(&file, 4 * MIB).unwrap(),
-            [(MIB, 4096), (3 * MIB, MIB)]
-        );
+        assert_eq!(data_ranges(&file, 4 * MIB).unwrap(), [(MIB, 4096), (3 * MIB, MIB)]);
         assert_eq!(data_ranges(&file, MIB + 100).unwrap(), [(MIB, 100)]);
         punch_hole(&file, MIB, 4096).unwrap();
         assert_eq!(data_ranges(&file, 4 * MIB).unwrap(), [(3 * MIB, MIB)]);

@@ -12,6 +12,6 @@ mod stat;
 mod time;
 
 pub use dir::{Dir, FileHandle, FilesystemType, Space, is_gone};
-pub use process::process_peak_rss_bytes;
+pub use process::{kill_self, process_peak_rss_bytes};
 pub use stat::{DeviceKind, FileId, Kind, Stat};
 pub use time::Time;

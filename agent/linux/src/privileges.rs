@@ -20,11 +20,7 @@ const NEEDED: [(&str, u32); 9] = [
 /// Names of the needed capabilities that are not in this process's effective set.
 pub fn missing() -> io::Result<Vec<&'static str>> {
     let effective = u64::from_str_radix(&status_field("CapEff")?, 16).map_err(|_| malformed())?;
-    Ok(NEEDED
-        .iter()
-        .filter(|(_, bit)| effective >> bit & 1 == 0)
-        .map(|(name, _)| *name)
-        .collect())
+    Ok(NEEDED.iter().filter(|(_, bit)| effective >> bit & 1 == 0).map(|(name, _)| *name).collect())
 }
 
 #[cfg(test)]
@@ -32,9 +28,6 @@ mod tests {
     #[test]
     fn an_ordinary_user_lacks_all_and_root_none() {
         let missing = super::missing().unwrap();
-        assert!(
-            missing.is_empty() || missing.contains(&"SYS_ADMIN"),
-            "{missing:?}"
-        );
+        assert!(missing.is_empty() || missing.contains(&"SYS_ADMIN"), "{missing:?}");
     }
 }

@@ -56,17 +56,11 @@ pub struct Stat {
     pub attributes: u64,
 }
 
-const WANTED: StatxFlags = StatxFlags::BASIC_STATS
-    .union(StatxFlags::BTIME)
-    .union(StatxFlags::MNT_ID);
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
 
 /// `name` in `dir`, or `dir` itself when `name` is empty. Neither follows a symlink nor triggers an automount.
 pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Stat> {
-    let place = if name.is_empty() {
-        AtFlags::EMPTY_PATH
-    } else {
-        AtFlags::SYMLINK_NOFOLLOW
-    };
+    let place = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
     Stat::try_from(statx(dir, name, place | AtFlags::NO_AUTOMOUNT, WANTED)?)
 }
 
@@ -75,11 +69,7 @@ impl TryFrom<Statx> for Stat {
 
     fn try_from(raw: Statx) -> io::Result<Self> {
         let mask = StatxFlags::from_bits_retain(raw.stx_mask);
-        let born = if mask.contains(StatxFlags::BTIME) {
-            time(raw.stx_btime)
-        } else {
-            Time::default()
-        };
+        let born = if mask.contains(StatxFlags::BTIME) { time(raw.stx_btime) } else { Time::default() };
         Ok(Self {
             kind: kind(u32::from(raw.stx_mode))?,
             mode: u32::from(raw.stx_mode) & 0o7777,
@@ -88,10 +78,7 @@ impl TryFrom<Statx> for Stat {
             size: raw.stx_size,
             blocks: raw.stx_blocks,
             nlink: raw.stx_nlink,
-            id: FileId {
-                ino: raw.stx_ino,
-                born,
-            },
+            id: FileId { ino: raw.stx_ino, born },
             dev: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
             mount_id: raw.stx_mnt_id,
             rdev: (raw.stx_rdev_major, raw.stx_rdev_minor),
@@ -103,10 +90,7 @@ impl TryFrom<Statx> for Stat {
 }
 
 fn time(raw: StatxTimestamp) -> Time {
-    Time {
-        secs: raw.tv_sec,
-        nanos: raw.tv_nsec,
-    }
+    Time { secs: raw.tv_sec, nanos: raw.tv_nsec }
 }
 
 fn kind(mode: u32) -> io::Result<Kind> {
@@ -118,9 +102,6 @@ fn kind(mode: u32) -> io::Result<Kind> {
         FileType::CharacterDevice => Ok(Kind::Device(DeviceKind::Char)),
         FileType::Fifo => Ok(Kind::Fifo),
         FileType::Socket => Ok(Kind::Socket),
-        FileType::Unknown => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "statx names no known file type",
-        )),
+        FileType::Unknown => Err(io::Error::new(io::ErrorKind::InvalidData, "statx names no known file type")),
     }
 }

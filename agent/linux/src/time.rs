@@ -11,9 +11,6 @@ impl Time {
     /// `CLOCK_REALTIME_COARSE` (`clock_gettime(2)`): the clock that local file systems stamp inodes with.
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::RealtimeCoarse);
-        Self {
-            secs: now.tv_sec,
-            nanos: now.tv_nsec.try_into().unwrap_or(0),
-        }
+        Self { secs: now.tv_sec, nanos: now.tv_nsec.try_into().unwrap_or(0) }
     }
 }

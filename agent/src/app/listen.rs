@@ -3,9 +3,7 @@
 use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use drover_proto::v1::{
-    node_server::NodeServer, replication_server::ReplicationServer, sync_server::SyncServer,
-};
+use drover_proto::v1::{node_server::NodeServer, replication_server::ReplicationServer, sync_server::SyncServer};
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     task::JoinHandle,
@@ -20,9 +18,7 @@ use tonic::{
 use super::App;
 use crate::{
     rpc::access::{AccessLayer, Door},
-    transfer::{
-        CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
-    },
+    transfer::{CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES},
 };
 
 /// Streams of one connection: a controller watches many jobs over one.
@@ -55,33 +51,23 @@ impl Listeners {
 impl App {
     pub(super) async fn listen(&self) -> anyhow::Result<Listeners> {
         let listen = self.config.listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("listen on {listen}"))?;
-        let address = listener
-            .local_addr()
-            .context("read the listener's address")?;
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
+        let address = listener.local_addr().context("read the listener's address")?;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let tls = self.credentials.server();
         let failed = CancellationToken::new();
 
         let door = Door::Tls(Arc::new(self.config.roles.clone()));
         let server = tuned().tls_config(tls).context("use certificate and key")?;
-        let router = server
-            .layer(self.gate(door))
-            .add_routes(self.routes().await?);
+        let router = server.layer(self.gate(door)).add_routes(self.routes().await?);
         let over_tls = self.watch_over(
             failed.clone(),
             router.serve_with_incoming_shutdown(incoming, self.stop.clone().cancelled_owned()),
         );
 
         let path = self.config.socket_path();
-        let socket = bind_socket(&path)
-            .await
-            .with_context(|| format!("listen on {}", path.display()))?;
-        let router = tuned()
-            .layer(self.gate(Door::LocalSocket))
-            .add_routes(self.routes().await?);
+        let socket = bind_socket(&path).await.with_context(|| format!("listen on {}", path.display()))?;
+        let router = tuned().layer(self.gate(Door::LocalSocket)).add_routes(self.routes().await?);
         let incoming = UnixListenerStream::new(socket);
         let local = self.watch_over(
             failed.clone(),
@@ -89,32 +75,19 @@ impl App {
         );
 
         self.serve_metrics().await?;
-        Ok(Listeners {
-            address,
-            tasks: vec![over_tls, local],
-            failed,
-        })
+        Ok(Listeners { address, tasks: vec![over_tls, local], failed })
     }
 
     fn gate(&self, door: Door) -> AccessLayer {
-        AccessLayer {
-            door,
-            metrics: self.metrics.clone(),
-        }
+        AccessLayer { door, metrics: self.metrics.clone() }
     }
 
     async fn routes(&self) -> anyhow::Result<Routes> {
         let (reporter, health) = tonic_health::server::health_reporter();
         // The empty name, which means the whole agent, is serving from the start.
-        reporter
-            .set_serving::<SyncServer<crate::rpc::sync::SyncService>>()
-            .await;
-        reporter
-            .set_serving::<ReplicationServer<crate::rpc::replication::ReplicationService>>()
-            .await;
-        reporter
-            .set_serving::<NodeServer<crate::rpc::node::NodeService>>()
-            .await;
+        reporter.set_serving::<SyncServer<crate::rpc::sync::SyncService>>().await;
+        reporter.set_serving::<ReplicationServer<crate::rpc::replication::ReplicationService>>().await;
+        reporter.set_serving::<NodeServer<crate::rpc::node::NodeService>>().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(drover_proto::DESCRIPTOR_SET)
@@ -128,11 +101,7 @@ impl App {
             .add_service(self.transfer().into_server())
             .add_service(health)
             .add_service(reflection().build_v1().context("build reflection v1")?)
-            .add_service(
-                reflection()
-                    .build_v1alpha()
-                    .context("build reflection v1alpha")?,
-            );
+            .add_service(reflection().build_v1alpha().context("build reflection v1alpha")?);
         Ok(routes.routes())
     }
 

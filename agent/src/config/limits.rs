@@ -44,32 +44,13 @@ impl Limits {
             ("jobs", self.jobs as u64, 1..=64, "1 to 64"),
             ("sessions", self.sessions as u64, 1..=256, "1 to 256"),
             // Room for two of the longest frames in each direction.
-            (
-                "in_flight_mib",
-                self.in_flight_mib as u64,
-                16..=1024,
-                "16 to 1024",
-            ),
-            (
-                "open_files",
-                self.open_files,
-                256..=1_048_576,
-                "256 to 1048576",
-            ),
-            (
-                "bandwidth_mib",
-                self.bandwidth_mib,
-                0..=1_000_000,
-                "0 to 1000000",
-            ),
+            ("in_flight_mib", self.in_flight_mib as u64, 16..=1024, "16 to 1024"),
+            ("open_files", self.open_files, 256..=1_048_576, "256 to 1048576"),
+            ("bandwidth_mib", self.bandwidth_mib, 0..=1_000_000, "0 to 1000000"),
         ];
         for (field, value, allowed, range) in checks {
             if !allowed.contains(&value) {
-                return Err(ConfigError::OutOfRange {
-                    field,
-                    value,
-                    range,
-                });
+                return Err(ConfigError::OutOfRange { field, value, range });
             }
         }
         Ok(self.timetable.validate()?)
@@ -88,9 +69,6 @@ pub struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self {
-            retain: 2,
-            delete_percent_max: 50,
-        }
+        Self { retain: 2, delete_percent_max: 50 }
     }
 }

@@ -33,9 +33,7 @@ impl FromStr for Clock {
 
     fn from_str(text: &str) -> Result<Self, TimetableError> {
         let two = |part: &str| (part.len() == 2).then(|| part.parse().ok()).flatten();
-        let clock = text
-            .split_once(':')
-            .and_then(|(hour, minute)| Self::new(two(hour)?, two(minute)?));
+        let clock = text.split_once(':').and_then(|(hour, minute)| Self::new(two(hour)?, two(minute)?));
         clock.ok_or_else(|| TimetableError::NotATime(text.to_owned()))
     }
 }
@@ -48,9 +46,7 @@ impl fmt::Display for Clock {
 
 impl<'de> Deserialize<'de> for Clock {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -66,11 +62,7 @@ pub struct Slot {
 
 impl Slot {
     fn holds(&self, now: Clock) -> bool {
-        if self.from < self.to {
-            (self.from..self.to).contains(&now)
-        } else {
-            now >= self.from || now < self.to
-        }
+        if self.from < self.to { (self.from..self.to).contains(&now) } else { now >= self.from || now < self.to }
     }
 }
 
@@ -99,10 +91,7 @@ impl Timetable {
 
     /// The bandwidth at a time of the day, when a slot says one.
     pub fn bandwidth_mib(&self, now: Clock) -> Option<u64> {
-        self.0
-            .iter()
-            .find(|slot| slot.holds(now))
-            .map(|slot| slot.bandwidth_mib)
+        self.0.iter().find(|slot| slot.holds(now)).map(|slot| slot.bandwidth_mib)
     }
 
     pub(super) fn validate(&self) -> Result<(), TimetableError> {
@@ -113,10 +102,7 @@ impl Timetable {
         for (at, first) in self.0.iter().enumerate() {
             for second in &self.0[at + 1..] {
                 if first.holds(second.from) || second.holds(first.from) {
-                    return Err(TimetableError::Overlap {
-                        first: *first,
-                        second: *second,
-                    });
+                    return Err(TimetableError::Overlap { first: *first, second: *second });
                 }
             }
         }
@@ -164,14 +150,7 @@ mod tests {
             table(&[("22:00", "06:00", 1), ("05:00", "07:00", 2)]).validate(),
             Err(TimetableError::Overlap { .. })
         ));
-        assert!(matches!(
-            table(&[("08:00", "08:00", 1)]).validate(),
-            Err(TimetableError::Empty(_))
-        ));
-        assert!(
-            ["24:01", "8:00", "08:60", "", "noon"]
-                .iter()
-                .all(|text| text.parse::<Clock>().is_err())
-        );
+        assert!(matches!(table(&[("08:00", "08:00", 1)]).validate(), Err(TimetableError::Empty(_))));
+        assert!(["24:01", "8:00", "08:60", "", "noon"].iter().all(|text| text.parse::<Clock>().is_err()));
     }
 }

@@ -12,11 +12,8 @@ impl FromStr for Bandwidth {
     /// A number with an optional fraction, then `B`, or `K`, `M`, `G`, `T` (1024), `KB`, `MB`, … (1000) or `KiB`, ….
     /// Without a suffix the unit is KiB.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("{text:?} is no rate: write one like 5000 (KiB a second), 1.5m or 2GB");
-        let unit_at = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len());
+        let wrong = || format!("{text:?} is no rate: write one like 5000 (KiB a second), 1.5m or 2GB");
+        let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(unit_at);
         let number: f64 = number.parse().map_err(|_| wrong())?;
         let unit = unit.to_ascii_lowercase();

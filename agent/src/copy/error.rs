@@ -9,20 +9,14 @@ use super::place::RemotePlace;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
     #[error("{side} {}", path.display())]
-    Place {
-        side: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Place { side: &'static str, path: PathBuf, source: io::Error },
     #[error("{side} {} is not a directory; Drover copies directory trees", path.display())]
     NotADirectory { side: &'static str, path: PathBuf },
     #[error("{side} {} is a mount point or the root: nothing can lie beside it on its own file system; name a directory in it", path.display())]
     NoBeside { side: &'static str, path: PathBuf },
     #[error("{} and {} lie in each other", src.display(), dst.display())]
     Nested { src: PathBuf, dst: PathBuf },
-    #[error(
-        "both sides are agents: enable the volume on both with `drover-agent volume enable`, then `drover sync`"
-    )]
+    #[error("both sides are agents: enable the volume on both with `drover-agent volume enable`, then `drover sync`")]
     BothRemote,
     #[error(
         "SRC {} is not the directory that was copied to DST before (is its file system mounted?); if it is meant, \
@@ -36,11 +30,7 @@ pub(super) enum CopyError {
     #[error("{}", root.display())]
     Beside { root: PathBuf, source: BesideError },
     #[error("{side} {}", path.display())]
-    Volume {
-        side: &'static str,
-        path: PathBuf,
-        source: VolumeError,
-    },
+    Volume { side: &'static str, path: PathBuf, source: VolumeError },
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error("a thread of the copy ended by a bug")]
@@ -48,34 +38,18 @@ pub(super) enum CopyError {
     #[error("{flag} is needed for an agent at one side")]
     Credentials { flag: &'static str },
     #[error("file {} of {flag}", path.display())]
-    CredentialsFile {
-        flag: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    CredentialsFile { flag: &'static str, path: PathBuf, source: io::Error },
     #[error("agent {place} can't be reached")]
-    Unreachable {
-        place: RemotePlace,
-        source: tonic::transport::Error,
-    },
+    Unreachable { place: RemotePlace, source: tonic::transport::Error },
     #[error("agent {place}: {}", status.message())]
-    Agent {
-        place: RemotePlace,
-        status: Box<Status>,
-    },
+    Agent { place: RemotePlace, status: Box<Status> },
     #[error("agent {place} has no such root; its roots are: {roots}")]
     NoSuchRoot { place: RemotePlace, roots: String },
     #[error(
         "the agent has no volume for {place}: give --controller-cert and --controller-key once, or enable it there with \
          `drover-agent volume enable --root {root} --path {path} --role {role} --id {id}`"
     )]
-    NotEnabled {
-        place: RemotePlace,
-        root: String,
-        path: String,
-        role: &'static str,
-        id: String,
-    },
+    NotEnabled { place: RemotePlace, root: String, path: String, role: &'static str, id: String },
     #[error("--bwlimit can't slow an agent down; set limits.bandwidth_mib in its configuration")]
     BandwidthOfAgent,
     #[error("runtime")]
@@ -123,13 +97,8 @@ impl CopyError {
     /// For stderr: the error with its causes, its reason, and what to do about it.
     pub(super) fn shown(&self) -> impl fmt::Display + '_ {
         let reason = self.reason();
-        let name = if reason.is_empty() {
-            String::new()
-        } else {
-            format!(" [{reason}]")
-        };
-        let advice =
-            advice(reason).map_or_else(String::new, |advice| format!("\n  to do: {advice}"));
+        let name = if reason.is_empty() { String::new() } else { format!(" [{reason}]") };
+        let advice = advice(reason).map_or_else(String::new, |advice| format!("\n  to do: {advice}"));
         format!("error: {}{name}{advice}", drover_report::causes(self))
     }
 }

@@ -86,11 +86,7 @@ impl Speed {
         }
         let (bytes_done, bytes_total) = (progress.bytes_done.get(), progress.bytes_total.get());
         self.seen.push_back((now, bytes_done));
-        while self
-            .seen
-            .front()
-            .is_some_and(|(at, _)| now.duration_since(*at) > Self::WINDOW)
-        {
+        while self.seen.front().is_some_and(|(at, _)| now.duration_since(*at) > Self::WINDOW) {
             self.seen.pop_front();
         }
         let bytes_per_second = self.bytes_per_second(now, bytes_done);
@@ -102,10 +98,7 @@ impl Speed {
             bytes_done,
             bytes_total,
             bytes_per_second,
-            eta: (left > 0)
-                .then(|| left.checked_div(bytes_per_second))
-                .flatten()
-                .map(Duration::from_secs),
+            eta: (left > 0).then(|| left.checked_div(bytes_per_second)).flatten().map(Duration::from_secs),
             note: None,
         }
     }
@@ -115,10 +108,6 @@ impl Speed {
             return 0;
         };
         let seconds = now.duration_since(*at).as_secs_f64();
-        if seconds < TICK.as_secs_f64() {
-            0
-        } else {
-            (bytes_done.saturating_sub(*bytes) as f64 / seconds) as u64
-        }
+        if seconds < TICK.as_secs_f64() { 0 } else { (bytes_done.saturating_sub(*bytes) as f64 / seconds) as u64 }
     }
 }

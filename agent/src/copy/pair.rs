@@ -41,10 +41,7 @@ pub(super) struct Controls {
 impl Controls {
     /// The side that sends most keeps to the bandwidth.
     pub(super) fn new(sending: Control) -> Self {
-        Self {
-            shown: Control::default(),
-            other: sending,
-        }
+        Self { shown: Control::default(), other: sending }
     }
 
     pub(super) fn cancel(&self) {
@@ -54,10 +51,7 @@ impl Controls {
 }
 
 impl Pair {
-    pub(super) fn open(
-        args: &CopyArgs,
-        runtime: &tokio::runtime::Handle,
-    ) -> Result<Self, CopyError> {
+    pub(super) fn open(args: &CopyArgs, runtime: &tokio::runtime::Handle) -> Result<Self, CopyError> {
         match (&args.src, &args.dst) {
             (Place::Remote(_), Place::Remote(_)) => Err(CopyError::BothRemote),
             (Place::Local(src), Place::Local(dst)) => {
@@ -66,10 +60,7 @@ impl Pair {
                 let id = place::local_volume_id(&dst.path);
                 let source = Box::new(End::source(&src, id, args)?);
                 match End::destination(&dst, id, args) {
-                    Ok(sink) => Ok(Self::Local {
-                        source,
-                        sink: Box::new(sink),
-                    }),
+                    Ok(sink) => Ok(Self::Local { source, sink: Box::new(sink) }),
                     Err(error) => {
                         source.close();
                         Err(error)
@@ -80,21 +71,13 @@ impl Pair {
                 let spot = Spot::source(src)?;
                 let there = Remote::open(dst, Side::Sink, args, runtime)?;
                 let here = Box::new(End::source(&spot, there.volume, args)?);
-                Ok(Self::Remote {
-                    here,
-                    side: Side::Source,
-                    there,
-                })
+                Ok(Self::Remote { here, side: Side::Source, there })
             }
             (Place::Remote(src), Place::Local(dst)) => {
                 let spot = Spot::destination(dst)?;
                 let there = Remote::open(src, Side::Source, args, runtime)?;
                 let here = Box::new(End::destination(&spot, there.volume, args)?);
-                Ok(Self::Remote {
-                    here,
-                    side: Side::Sink,
-                    there,
-                })
+                Ok(Self::Remote { here, side: Side::Sink, there })
             }
         }
     }
@@ -108,8 +91,7 @@ impl Pair {
     }
 
     pub(super) fn notes(&self) -> impl Iterator<Item = &str> {
-        self.ends()
-            .flat_map(|end| end.notes.iter().map(String::as_str))
+        self.ends().flat_map(|end| end.notes.iter().map(String::as_str))
     }
 
     pub(super) fn needs_adoption(&self) -> bool {
@@ -117,20 +99,11 @@ impl Pair {
     }
 
     /// Blocks until both sides are done.
-    pub(super) fn session(
-        &self,
-        intent: Intent,
-        controls: &Controls,
-        request: &str,
-    ) -> Result<Report, CopyError> {
+    pub(super) fn session(&self, intent: Intent, controls: &Controls, request: &str) -> Result<Report, CopyError> {
         match self {
             Self::Local { source, sink } => between(source, sink, intent, controls, request),
             Self::Remote { here, side, there } => {
-                let control = if *side == Side::Sink {
-                    &controls.shown
-                } else {
-                    &controls.other
-                };
+                let control = if *side == Side::Sink { &controls.shown } else { &controls.other };
                 there.session(&here.volume, *side, intent, control, request)
             }
         }
@@ -139,9 +112,7 @@ impl Pair {
     /// Whose counters say how far it is.
     pub(super) fn watched<'a>(&self, controls: &'a Controls) -> &'a Control {
         match self {
-            Self::Remote {
-                side: Side::Source, ..
-            } => &controls.other,
+            Self::Remote { side: Side::Source, .. } => &controls.other,
             Self::Local { .. } | Self::Remote { .. } => &controls.shown,
         }
     }
@@ -157,25 +128,13 @@ impl Pair {
     }
 }
 
-fn between(
-    source: &End,
-    sink: &End,
-    intent: Intent,
-    controls: &Controls,
-    request: &str,
-) -> Result<Report, CopyError> {
+fn between(source: &End, sink: &End, intent: Intent, controls: &Controls, request: &str) -> Result<Report, CopyError> {
     let (near, far) = LocalLink::pair();
     thread::scope(|scope| {
         let sending = scope.spawn(|| {
             // Each side owns its end of the link, so that one that stops ends the other.
             let near = near;
-            session::dial(
-                &Wire::new(&near, &controls.other),
-                &source.volume,
-                Side::Source,
-                intent,
-                request,
-            )
+            session::dial(&Wire::new(&near, &controls.other), &source.volume, Side::Source, intent, request)
         });
         let received = {
             let far = far;
@@ -193,8 +152,5 @@ fn between(
 }
 
 fn is_second_hand(error: &session::SessionError) -> bool {
-    matches!(
-        error,
-        session::SessionError::Peer(_) | session::SessionError::Wire(session::WireError::Closed(_))
-    )
+    matches!(error, session::SessionError::Peer(_) | session::SessionError::Wire(session::WireError::Closed(_)))
 }

@@ -49,10 +49,7 @@ impl FromStr for Place {
             return Err(PlaceError::RsyncUrl);
         }
         // What has a slash before its first colon is a path, as rsync and scp read it.
-        let (host, rest) = match text
-            .strip_prefix('[')
-            .and_then(|text| text.split_once("]:"))
-        {
+        let (host, rest) = match text.strip_prefix('[').and_then(|text| text.split_once("]:")) {
             Some((host, rest)) => (format!("[{host}]"), rest),
             None => match text.split_once(':') {
                 Some((host, rest)) if !host.contains('/') => (host.to_owned(), rest),
@@ -62,15 +59,8 @@ impl FromStr for Place {
         let (port, path) = rest.split_once(':').unwrap_or((rest, ""));
         match port.parse() {
             Ok(_) if path.is_empty() => Err(PlaceError::NoPath(text.to_owned())),
-            Ok(port) => Ok(Self::Remote(RemotePlace {
-                host,
-                port,
-                path: path.trim_end_matches('/').to_owned(),
-            })),
-            Err(_) => Err(PlaceError::NoPort {
-                host,
-                path: rest.to_owned(),
-            }),
+            Ok(port) => Ok(Self::Remote(RemotePlace { host, port, path: path.trim_end_matches('/').to_owned() })),
+            Err(_) => Err(PlaceError::NoPort { host, path: rest.to_owned() }),
         }
     }
 }
@@ -92,14 +82,9 @@ impl fmt::Display for RemotePlace {
 
 /// The id of the volume that a copy to this place is: the same each time, so that a second copy is a delta.
 pub(super) fn volume_id(destination: &[&[u8]]) -> VolumeId {
-    let lengths_and_parts = destination
-        .iter()
-        .flat_map(|part| [&(part.len() as u64).to_le_bytes()[..], part].concat());
+    let lengths_and_parts = destination.iter().flat_map(|part| [&(part.len() as u64).to_le_bytes()[..], part].concat());
     let record: Vec<u8> = lengths_and_parts.collect();
-    let digest = Digest::of_record(
-        "drover-agent copy: volume id of a destination, version 1",
-        &record,
-    );
+    let digest = Digest::of_record("drover-agent copy: volume id of a destination, version 1", &record);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest.as_bytes()[..16]);
     // Version 8 (vendor specific) and the RFC's variant.
@@ -110,4 +95,9 @@ pub(super) fn volume_id(destination: &[&[u8]]) -> VolumeId {
 
 pub(super) fn local_volume_id(destination: &Path) -> VolumeId {
     volume_id(&[b"local", destination.as_os_str().as_bytes()])
+}
+
+/// Name of the index that a source keeps for one destination.
+pub(super) fn pair_name(source: &Path, destination: VolumeId) -> String {
+    volume_id(&[b"source", source.as_os_str().as_bytes(), destination.as_bytes()]).to_string()
 }

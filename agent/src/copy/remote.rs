@@ -14,9 +14,8 @@ use drover_engine::{
     volume::Volume,
 };
 use drover_proto::v1::{
-    self, EnableRequest, NodeGetInfoRequest, ResyncRequest, SessionRequest, SessionResponse,
-    VolumeRole, VolumeSpec, node_client::NodeClient, replication_client::ReplicationClient,
-    transfer_client::TransferClient,
+    self, EnableRequest, NodeGetInfoRequest, ResyncRequest, SessionRequest, SessionResponse, VolumeRole, VolumeSpec,
+    node_client::NodeClient, replication_client::ReplicationClient, transfer_client::TransferClient,
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -30,8 +29,8 @@ use super::{
     place::{self, RemotePlace},
 };
 use crate::transfer::{
-    CONNECTION_WINDOW_BYTES, GrpcLink, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
-    Outgoing, STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, GrpcLink, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outgoing,
+    STREAM_WINDOW_BYTES,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,12 +57,7 @@ struct Spot {
 
 impl Remote {
     /// `side` is what the agent will be.
-    pub(super) fn open(
-        place: &RemotePlace,
-        side: Side,
-        args: &CopyArgs,
-        runtime: &Handle,
-    ) -> Result<Self, CopyError> {
+    pub(super) fn open(place: &RemotePlace, side: Side, args: &CopyArgs, runtime: &Handle) -> Result<Self, CopyError> {
         if side == Side::Source && args.bwlimit.0 > 0 {
             return Err(CopyError::BandwidthOfAgent);
         }
@@ -79,12 +73,7 @@ impl Remote {
                 None if !spot.is_enabled => return Err(not_enabled(place, &spot, side)),
                 None => {}
             }
-            Ok(Self {
-                volume: spot.id,
-                place: place.clone(),
-                channel,
-                runtime: runtime.clone(),
-            })
+            Ok(Self { volume: spot.id, place: place.clone(), channel, runtime: runtime.clone() })
         })
     }
 
@@ -100,8 +89,7 @@ impl Remote {
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
         let watched = control.clone();
-        self.runtime
-            .spawn(stop_when_cancelled(watched, stop.clone()));
+        self.runtime.spawn(stop_when_cancelled(watched, stop.clone()));
         let link = self.runtime.block_on(self.connect(stop))?;
         let result = session::dial(&Wire::new(&link, control), volume, side, intent, request);
         self.runtime.block_on(link.finish());
@@ -109,19 +97,12 @@ impl Remote {
         result.map_err(CopyError::from)
     }
 
-    async fn connect(
-        &self,
-        stop: CancellationToken,
-    ) -> Result<GrpcLink<SessionResponse>, CopyError> {
+    async fn connect(&self, stop: CancellationToken) -> Result<GrpcLink<SessionResponse>, CopyError> {
         let (outgoing, stream) = Outgoing::new::<SessionRequest>(IN_FLIGHT_BYTES);
         let mut client = TransferClient::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let incoming = client
-            .session(stream)
-            .await
-            .map_err(told(&self.place))?
-            .into_inner();
+        let incoming = client.session(stream).await.map_err(told(&self.place))?.into_inner();
         Ok(outgoing.link(incoming, stop))
     }
 }
@@ -145,10 +126,7 @@ impl Keys {
     fn load(args: &CopyArgs) -> Result<Self, CopyError> {
         let given = &args.credentials;
         let ca = read("--ca", given.ca.as_ref())?;
-        let peer = Identity::from_pem(
-            read("--cert", given.cert.as_ref())?,
-            read("--key", given.key.as_ref())?,
-        );
+        let peer = Identity::from_pem(read("--cert", given.cert.as_ref())?, read("--key", given.key.as_ref())?);
         let controller = match (&given.controller_cert, &given.controller_key) {
             (None, None) => None,
             (cert, key) => Some(Identity::from_pem(
@@ -156,39 +134,22 @@ impl Keys {
                 read("--controller-key", key.as_ref())?,
             )),
         };
-        Ok(Self {
-            ca: Certificate::from_pem(ca),
-            peer,
-            controller,
-        })
+        Ok(Self { ca: Certificate::from_pem(ca), peer, controller })
     }
 }
 
 fn read(flag: &'static str, path: Option<&PathBuf>) -> Result<Vec<u8>, CopyError> {
     let path = path.ok_or(CopyError::Credentials { flag })?;
-    fs::read(path).map_err(|source| CopyError::CredentialsFile {
-        flag,
-        path: path.clone(),
-        source,
-    })
+    fs::read(path).map_err(|source| CopyError::CredentialsFile { flag, path: path.clone(), source })
 }
 
-async fn dial(
-    place: &RemotePlace,
-    args: &CopyArgs,
-    ca: Certificate,
-    identity: Identity,
-) -> Result<Channel, CopyError> {
-    let unreachable = |source| CopyError::Unreachable {
-        place: place.clone(),
-        source,
-    };
+async fn dial(place: &RemotePlace, args: &CopyArgs, ca: Certificate, identity: Identity) -> Result<Channel, CopyError> {
+    let unreachable = |source| CopyError::Unreachable { place: place.clone(), source };
     let mut tls = ClientTlsConfig::new().ca_certificate(ca).identity(identity);
     if let Some(name) = &args.credentials.server_name {
         tls = tls.domain_name(name.clone());
     }
-    let endpoint = Endpoint::from_shared(format!("https://{}:{}", place.host, place.port))
-        .map_err(unreachable)?;
+    let endpoint = Endpoint::from_shared(format!("https://{}:{}", place.host, place.port)).map_err(unreachable)?;
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -204,54 +165,25 @@ async fn dial(
 
 fn told(place: &RemotePlace) -> impl Fn(Status) -> CopyError {
     let place = place.clone();
-    move |status| CopyError::Agent {
-        place: place.clone(),
-        status: Box::new(status),
-    }
+    move |status| CopyError::Agent { place: place.clone(), status: Box::new(status) }
 }
 
 async fn find(place: &RemotePlace, channel: &Channel) -> Result<Spot, CopyError> {
-    let asked = NodeClient::new(channel.clone())
-        .get_info(NodeGetInfoRequest {})
-        .await;
+    let asked = NodeClient::new(channel.clone()).get_info(NodeGetInfoRequest {}).await;
     let node = asked.map_err(told(place))?.into_inner();
-    let found = node
-        .roots
-        .iter()
-        .find_map(|root| Some((root, beneath(root, &place.path)?)));
+    let found = node.roots.iter().find_map(|root| Some((root, beneath(root, &place.path)?)));
     let Some((root, path)) = found else {
-        let roots: Vec<String> = node
-            .roots
-            .iter()
-            .map(|root| format!("{} ({})", root.name, root.path))
-            .collect();
-        return Err(CopyError::NoSuchRoot {
-            place: place.clone(),
-            roots: roots.join(", "),
-        });
+        let roots: Vec<String> = node.roots.iter().map(|root| format!("{} ({})", root.name, root.path)).collect();
+        return Err(CopyError::NoSuchRoot { place: place.clone(), roots: roots.join(", ") });
     };
-    let id = place::volume_id(&[
-        b"agent",
-        node.name.as_bytes(),
-        root.name.as_bytes(),
-        path.as_bytes(),
-    ]);
+    let id = place::volume_id(&[b"agent", node.name.as_bytes(), root.name.as_bytes(), path.as_bytes()]);
     let is_enabled = root.volume_ids.contains(&id.to_string());
-    Ok(Spot {
-        root: root.name.clone(),
-        path,
-        id,
-        is_enabled,
-    })
+    Ok(Spot { root: root.name.clone(), path, id, is_enabled })
 }
 
 /// The path beneath a root, when it is in it.
 fn beneath(root: &v1::RootInfo, path: &str) -> Option<String> {
-    let top = if path.starts_with('/') {
-        root.path.trim_end_matches('/')
-    } else {
-        root.name.as_str()
-    };
+    let top = if path.starts_with('/') { root.path.trim_end_matches('/') } else { root.name.as_str() };
     let rest = path.strip_prefix(top)?.strip_prefix('/')?;
     (!rest.is_empty()).then(|| rest.to_owned())
 }
@@ -275,32 +207,20 @@ async fn enable(
         if args.dry_run {
             return Err(not_enabled(place, spot, side));
         }
-        let directory = v1::Directory {
-            root: spot.root.clone(),
-            path: spot.path.clone(),
-        };
+        let directory = v1::Directory { root: spot.root.clone(), path: spot.path.clone() };
         let request = EnableRequest {
             volume_id,
-            spec: Some(VolumeSpec {
-                kind: Some(v1::volume_spec::Kind::Directory(directory)),
-            }),
+            spec: Some(VolumeSpec { kind: Some(v1::volume_spec::Kind::Directory(directory)) }),
             role: role(side).into(),
             peer: None,
             retain: Some(args.retain),
             adopt: args.adopt,
-            waive: if args.waive.is_empty() {
-                Vec::new()
-            } else {
-                vec!["capabilities".to_owned()]
-            },
+            waive: if args.waive.is_empty() { Vec::new() } else { vec!["capabilities".to_owned()] },
         };
         controller.enable(request).await.map_err(told(place))?;
     } else if side == Side::Sink && !args.dry_run {
         // SRC always wins: what does not descend from it is kept as a restore point and given up.
-        controller
-            .resync(ResyncRequest { volume_id })
-            .await
-            .map_err(told(place))?;
+        controller.resync(ResyncRequest { volume_id }).await.map_err(told(place))?;
     }
     Ok(())
 }
@@ -310,11 +230,7 @@ fn not_enabled(place: &RemotePlace, spot: &Spot, side: Side) -> CopyError {
         place: place.clone(),
         root: spot.root.clone(),
         path: spot.path.clone(),
-        role: if side == Side::Source {
-            "primary"
-        } else {
-            "secondary"
-        },
+        role: if side == Side::Source { "primary" } else { "secondary" },
         id: spot.id.to_string(),
     }
 }

@@ -28,40 +28,20 @@ pub(super) enum Value {
 }
 
 const fn on(short: char, long: &'static str) -> Flag {
-    Flag {
-        short: Some(short),
-        long,
-        value: Value::None,
-        answer: Always,
-    }
+    Flag { short: Some(short), long, value: Value::None, answer: Always }
 }
 
 const fn long_on(long: &'static str) -> Flag {
-    Flag {
-        short: None,
-        long,
-        value: Value::None,
-        answer: Always,
-    }
+    Flag { short: None, long, value: Value::None, answer: Always }
 }
 
-const fn instead(
-    short: Option<char>,
-    long: &'static str,
-    value: Value,
-    answer: &'static str,
-) -> Flag {
-    Flag {
-        short,
-        long,
-        value,
-        answer: Instead(answer),
-    }
+const fn instead(short: Option<char>, long: &'static str, value: Value, answer: &'static str) -> Flag {
+    Flag { short, long, value, answer: Instead(answer) }
 }
 
-const WHOLE_TREE: &str = "Drover copies whole trees, so that a restore point is one; copy a directory that holds only what you want";
-const ONE_COPY: &str =
-    "the point of a copy is the whole source; older states are restore points, see --retain";
+const WHOLE_TREE: &str =
+    "Drover copies whole trees, so that a restore point is one; copy a directory that holds only what you want";
+const ONE_COPY: &str = "the point of a copy is the whole source; older states are restore points, see --retain";
 
 pub(super) const FLAGS: &[Flag] = &[
     on('a', "archive"),
@@ -90,30 +70,15 @@ pub(super) const FLAGS: &[Flag] = &[
     long_on("stats"),
     long_on("human-readable"),
     long_on("fsync"),
-    instead(
-        Some('z'),
-        "compress",
-        Value::None,
-        "Drover decides for each piece of data whether it compresses it",
-    ),
+    instead(Some('z'), "compress", Value::None, "Drover decides for each piece of data whether it compresses it"),
     instead(
         None,
         "inplace",
         Value::None,
         "DST changes as a whole when everything has arrived; nothing is written in place before",
     ),
-    instead(
-        None,
-        "append",
-        Value::None,
-        "what was appended is found by itself; nothing is written in place",
-    ),
-    instead(
-        None,
-        "partial",
-        Value::None,
-        "a copy that was cut goes on by itself: run the same command again",
-    ),
+    instead(None, "append", Value::None, "what was appended is found by itself; nothing is written in place"),
+    instead(None, "partial", Value::None, "a copy that was cut goes on by itself: run the same command again"),
     instead(
         Some('P'),
         "partial-progress",
@@ -134,111 +99,41 @@ pub(super) const FLAGS: &[Flag] = &[
         Value::One,
         "there is no remote shell: name an agent as HOST:PORT:PATH, with --ca, --cert and --key",
     ),
-    instead(
-        None,
-        "rsync-path",
-        Value::One,
-        "there is no remote shell: name an agent as HOST:PORT:PATH",
-    ),
+    instead(None, "rsync-path", Value::One, "there is no remote shell: name an agent as HOST:PORT:PATH"),
     instead(
         Some('c'),
         "checksum",
         Value::None,
         "every byte is checked when it arrives; --verify --deep reads both sides again",
     ),
-    instead(
-        None,
-        "size-only",
-        Value::None,
-        "a file counts as unchanged only when its identity, size and times are",
-    ),
+    instead(None, "size-only", Value::None, "a file counts as unchanged only when its identity, size and times are"),
     instead(
         Some('I'),
         "ignore-times",
         Value::None,
         "--verify --deep reads both sides again; content is re-read every 30 days anyway",
     ),
-    instead(
-        Some('W'),
-        "whole-file",
-        Value::None,
-        "only what changed is moved; on one host as well",
-    ),
+    instead(Some('W'), "whole-file", Value::None, "only what changed is moved; on one host as well"),
     instead(Some('u'), "update", Value::None, ONE_COPY),
     instead(None, "existing", Value::None, ONE_COPY),
     instead(None, "ignore-existing", Value::None, ONE_COPY),
-    instead(
-        Some('b'),
-        "backup",
-        Value::None,
-        "what is overwritten stays in restore points: --retain N says how many",
-    ),
-    instead(
-        None,
-        "backup-dir",
-        Value::One,
-        "what is overwritten stays in restore points: --retain N says how many",
-    ),
-    instead(
-        None,
-        "link-dest",
-        Value::One,
-        "older states are restore points: --retain N says how many",
-    ),
-    instead(
-        None,
-        "compare-dest",
-        Value::One,
-        "older states are restore points: --retain N says how many",
-    ),
-    instead(
-        None,
-        "copy-dest",
-        Value::One,
-        "older states are restore points: --retain N says how many",
-    ),
-    instead(
-        None,
-        "remove-source-files",
-        Value::None,
-        "SRC is never changed; remove it yourself after --verify",
-    ),
-    instead(
-        Some('L'),
-        "copy-links",
-        Value::None,
-        "symbolic links are copied as links",
-    ),
-    instead(
-        None,
-        "chmod",
-        Value::One,
-        "a copy is faithful: owners and modes are those of SRC",
-    ),
-    instead(
-        None,
-        "chown",
-        Value::One,
-        "a copy is faithful: owners and modes are those of SRC",
-    ),
+    instead(Some('b'), "backup", Value::None, "what is overwritten stays in restore points: --retain N says how many"),
+    instead(None, "backup-dir", Value::One, "what is overwritten stays in restore points: --retain N says how many"),
+    instead(None, "link-dest", Value::One, "older states are restore points: --retain N says how many"),
+    instead(None, "compare-dest", Value::One, "older states are restore points: --retain N says how many"),
+    instead(None, "copy-dest", Value::One, "older states are restore points: --retain N says how many"),
+    instead(None, "remove-source-files", Value::None, "SRC is never changed; remove it yourself after --verify"),
+    instead(Some('L'), "copy-links", Value::None, "symbolic links are copied as links"),
+    instead(None, "chmod", Value::One, "a copy is faithful: owners and modes are those of SRC"),
+    instead(None, "chown", Value::One, "a copy is faithful: owners and modes are those of SRC"),
     instead(
         None,
         "fake-super",
         Value::None,
         "run as root for faithful owners, or waive what is missing with --waive capabilities",
     ),
-    instead(
-        Some('i'),
-        "itemize-changes",
-        Value::None,
-        "-n prints the plan, --output json all of it",
-    ),
-    instead(
-        None,
-        "timeout",
-        Value::One,
-        "a link that is cut is noticed within 30 seconds by itself",
-    ),
+    instead(Some('i'), "itemize-changes", Value::None, "-n prints the plan, --output json all of it"),
+    instead(None, "timeout", Value::One, "a link that is cut is noticed within 30 seconds by itself"),
 ];
 
 /// Which of the table's flags were given.
@@ -288,9 +183,7 @@ impl Flag {
 
 impl Args for RsyncFlags {
     fn augment_args(command: Command) -> Command {
-        FLAGS
-            .iter()
-            .fold(command, |command, flag| command.arg(flag.arg()))
+        FLAGS.iter().fold(command, |command, flag| command.arg(flag.arg()))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -300,9 +193,7 @@ impl Args for RsyncFlags {
 
 impl FromArgMatches for RsyncFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(
-            FLAGS.iter().filter(|flag| flag.is_in(matches)).collect(),
-        ))
+        Ok(Self(FLAGS.iter().filter(|flag| flag.is_in(matches)).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

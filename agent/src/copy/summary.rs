@@ -20,12 +20,7 @@ pub(super) struct Summary {
 impl Summary {
     pub(super) fn new(args: &CopyArgs) -> Self {
         let (source, destination) = (args.src.to_string(), args.dst.to_string());
-        Self {
-            source,
-            destination,
-            reports: Vec::new(),
-            notes: Vec::new(),
-        }
+        Self { source, destination, reports: Vec::new(), notes: Vec::new() }
     }
 
     pub(super) fn add(&mut self, report: Report) {
@@ -37,10 +32,7 @@ impl Summary {
     }
 
     pub(super) fn exit(&self) -> Exit {
-        self.reports
-            .iter()
-            .map(drover_report::exit)
-            .fold(Exit::Ok, Exit::worse)
+        self.reports.iter().map(drover_report::exit).fold(Exit::Ok, Exit::worse)
     }
 
     pub(super) fn print(&self, output: Output) -> io::Result<()> {
@@ -55,12 +47,7 @@ impl Summary {
     }
 
     fn text(&self) -> String {
-        let reports = self
-            .reports
-            .iter()
-            .map(|report| drover_report::text(report, &self.destination));
-        reports
-            .chain(self.notes.iter().map(|note| format!("note: {note}\n")))
-            .collect()
+        let reports = self.reports.iter().map(|report| drover_report::text(report, &self.destination));
+        reports.chain(self.notes.iter().map(|note| format!("note: {note}\n"))).collect()
     }
 }

@@ -54,12 +54,7 @@ impl Book {
         open.sort_by_key(|job| job.created_at);
         let open: Vec<JobId> = open.into_iter().map(|job| job.id.clone()).collect();
         let jobs = jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
-        let mut book = Self {
-            jobs,
-            queue: VecDeque::new(),
-            busy: HashSet::new(),
-            active_max,
-        };
+        let mut book = Self { jobs, queue: VecDeque::new(), busy: HashSet::new(), active_max };
         let mut todo = Vec::new();
         for id in open {
             book.happen(&id, Event::Restarted, now, &mut todo);
@@ -79,10 +74,7 @@ impl Book {
             return Ok((job, Vec::new()));
         }
         if self.queue.len() >= Self::QUEUED_MAX {
-            return Err(JobError::QueueFull {
-                queued: self.queue.len(),
-                limit: Self::QUEUED_MAX,
-            });
+            return Err(JobError::QueueFull { queued: self.queue.len(), limit: Self::QUEUED_MAX });
         }
         let job = Job::new(id.clone(), request, route, now);
         let mut todo = vec![Todo::Write(Box::new(job.clone()))];
@@ -112,19 +104,9 @@ impl Book {
     }
 
     /// An attempt ended. One that is not the job's newest is late and says nothing.
-    pub(super) fn attempt_ended(
-        &mut self,
-        id: &JobId,
-        attempt: u32,
-        outcome: Outcome,
-        now: i64,
-    ) -> Vec<Todo> {
+    pub(super) fn attempt_ended(&mut self, id: &JobId, attempt: u32, outcome: Outcome, now: i64) -> Vec<Todo> {
         let mut todo = Vec::new();
-        let Some(job) = self
-            .jobs
-            .get_mut(id)
-            .filter(|job| job.attempts == attempt && job.state.is_active())
-        else {
+        let Some(job) = self.jobs.get_mut(id).filter(|job| job.attempts == attempt && job.state.is_active()) else {
             return todo;
         };
         let event = note(job, outcome, now);
@@ -176,19 +158,12 @@ impl Book {
         match effect {
             Effect::Nothing => {}
             Effect::Enqueue => self.queue.push_back(id.clone()),
-            Effect::Launch => todo.push(Todo::Launch {
-                id: id.clone(),
-                attempt,
-            }),
+            Effect::Launch => todo.push(Todo::Launch { id: id.clone(), attempt }),
             Effect::Stop => todo.push(Todo::Stop(id.clone())),
             Effect::RetryLater => {
                 self.busy.remove(&volume);
                 let delay = retry::delay(losses, fastrand::f64());
-                todo.push(Todo::RetryIn {
-                    id: id.clone(),
-                    attempt,
-                    delay,
-                });
+                todo.push(Todo::RetryIn { id: id.clone(), attempt, delay });
             }
             Effect::Finish => self.finish(id, volume, event, todo),
         }
@@ -228,19 +203,12 @@ impl Book {
     }
 
     fn forget_old(&mut self, todo: &mut Vec<Todo>) {
-        let mut ended: Vec<_> = self
-            .jobs
-            .values()
-            .filter(|job| job.state.has_ended())
-            .collect();
+        let mut ended: Vec<_> = self.jobs.values().filter(|job| job.state.has_ended()).collect();
         if ended.len() < Self::ENDED_KEPT + Self::ENDED_SLACK {
             return;
         }
         ended.sort_by_key(|job| std::cmp::Reverse((job.finished_at, job.created_at)));
-        let old: Vec<JobId> = ended[Self::ENDED_KEPT..]
-            .iter()
-            .map(|job| job.id.clone())
-            .collect();
+        let old: Vec<JobId> = ended[Self::ENDED_KEPT..].iter().map(|job| job.id.clone()).collect();
         for id in &old {
             self.jobs.remove(id);
         }
@@ -252,7 +220,7 @@ impl Book {
 fn note(job: &mut Job, outcome: Outcome, now: i64) -> Event {
     match outcome {
         Outcome::Succeeded(report) => {
-            job.report = Some(report);
+            job.report = Some(*report);
             job.problem = None;
             Event::Succeeded
         }
@@ -267,11 +235,7 @@ fn note(job: &mut Job, outcome: Outcome, now: i64) -> Event {
             job.losses += 1;
             job.lost_since.get_or_insert(now);
             job.problem = Some(problem);
-            if retry::may_retry(job, now) {
-                Event::Lost
-            } else {
-                Event::Failed
-            }
+            if retry::may_retry(job, now) { Event::Lost } else { Event::Failed }
         }
     }
 }
@@ -279,10 +243,6 @@ fn note(job: &mut Job, outcome: Outcome, now: i64) -> Event {
 impl Problem {
     pub(super) fn cancelled() -> Self {
         let message = "cancelled on request".to_owned();
-        Self {
-            kind: drover_engine::error::Kind::Cancelled,
-            reason: "cancelled".to_owned(),
-            message,
-        }
+        Self { kind: drover_engine::error::Kind::Cancelled, reason: "cancelled".to_owned(), message }
     }
 }

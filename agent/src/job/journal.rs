@@ -1,5 +1,5 @@
 //! The durable copy of the job book: one redb file in the state directory, which only one process can open. A job is
-//! kept as JSON with its version before it, so that a newer release's journal is refused by name.
+//! kept as JSON; the file says the version of all of them, so that a newer release's journal is refused by name.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ const VERSION: u64 = 1;
 pub enum JournalError {
     #[error("job journal {path} is open in another process; is an agent running?")]
     InUse { path: PathBuf },
-    #[error("job journal {path} is damaged")]
+    #[error("job journal {path} is damaged; move it away to start with no jobs (no volume needs it)")]
     Damaged {
         path: PathBuf,
         #[source]
@@ -46,10 +46,7 @@ impl Journal {
         let path = state_dir.join("jobs.redb");
         let database = Database::create(&path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse { path: path.clone() },
-            other => JournalError::Damaged {
-                path: path.clone(),
-                source: Box::new(other.into()),
-            },
+            other => JournalError::Damaged { path: path.clone(), source: Box::new(other.into()) },
         })?;
         let journal = Self { database };
         journal.check_version()?;
@@ -60,10 +57,7 @@ impl Journal {
         let write = self.database.begin_write().map_err(store)?;
         {
             let mut meta = write.open_table(META).map_err(store)?;
-            let found = meta
-                .get("version")
-                .map_err(store)?
-                .map(|version| version.value());
+            let found = meta.get("version").map_err(store)?.map(|version| version.value());
             match found {
                 None => drop(meta.insert("version", VERSION).map_err(store)?),
                 Some(VERSION) => {}
@@ -80,10 +74,7 @@ impl Journal {
         let mut jobs = Vec::new();
         for row in table.iter().map_err(store)? {
             let (id, record) = row.map_err(store)?;
-            let malformed = |source| JournalError::Malformed {
-                id: id.value().to_owned(),
-                source,
-            };
+            let malformed = |source| JournalError::Malformed { id: id.value().to_owned(), source };
             jobs.push(serde_json::from_slice(record.value()).map_err(malformed)?);
         }
         Ok(jobs)
@@ -95,9 +86,7 @@ impl Journal {
         let write = self.database.begin_write().map_err(store)?;
         {
             let mut table = write.open_table(JOBS).map_err(store)?;
-            table
-                .insert(job.id.as_str(), record.as_slice())
-                .map_err(store)?;
+            table.insert(job.id.as_str(), record.as_slice()).map_err(store)?;
         }
         write.commit().map_err(store)
     }

@@ -45,17 +45,8 @@ pub struct Snapshot {
 }
 
 enum Command {
-    Known(
-        JobId,
-        Request,
-        oneshot::Sender<Result<Option<Job>, JobError>>,
-    ),
-    Submit(
-        JobId,
-        Request,
-        Option<Route>,
-        oneshot::Sender<Result<Job, JobError>>,
-    ),
+    Known(JobId, Request, oneshot::Sender<Result<Option<Job>, JobError>>),
+    Submit(JobId, Request, Option<Route>, oneshot::Sender<Result<Job, JobError>>),
     Cancel(JobId, oneshot::Sender<Result<Snapshot, JobError>>),
     Get(JobId, oneshot::Sender<Result<Snapshot, JobError>>),
     List(oneshot::Sender<Vec<Snapshot>>),
@@ -101,24 +92,12 @@ impl Keeper {
             owner.act(todo);
             owner.serve(receiver);
         })?;
-        Ok((
-            Self {
-                commands: sender,
-                changes,
-            },
-            handle,
-        ))
+        Ok((Self { commands: sender, changes }, handle))
     }
 
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, JobError> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, JobError> {
         let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(command(reply))
-            .await
-            .map_err(|_| JobError::ShuttingDown)?;
+        self.commands.send(command(reply)).await.map_err(|_| JobError::ShuttingDown)?;
         answer.await.map_err(|_| JobError::ShuttingDown)
     }
 
@@ -128,14 +107,8 @@ impl Keeper {
     }
 
     /// The job is durable when this returns.
-    pub async fn submit(
-        &self,
-        id: JobId,
-        request: Request,
-        route: Option<Route>,
-    ) -> Result<Job, JobError> {
-        self.ask(|reply| Command::Submit(id, request, route, reply))
-            .await?
+    pub async fn submit(&self, id: JobId, request: Request, route: Option<Route>) -> Result<Job, JobError> {
+        self.ask(|reply| Command::Submit(id, request, route, reply)).await?
     }
 
     pub async fn cancel(&self, id: JobId) -> Result<Snapshot, JobError> {
@@ -196,17 +169,11 @@ impl Owner {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Known(id, request, reply) => drop(reply.send(self.book.known(&id, &request))),
-            Command::Submit(id, request, route, reply) => {
-                drop(reply.send(self.submit(id, request, route)))
-            }
+            Command::Submit(id, request, route, reply) => drop(reply.send(self.submit(id, request, route))),
             Command::Cancel(id, reply) => drop(reply.send(self.cancel(&id))),
             Command::Get(id, reply) => drop(reply.send(self.snapshot(&id))),
-            Command::List(reply) => {
-                drop(reply.send(self.book.jobs().map(|job| self.look_at(job)).collect()))
-            }
-            Command::AttemptEnded(id, attempt, outcome) => {
-                self.attempt_ended(&id, attempt, outcome)
-            }
+            Command::List(reply) => drop(reply.send(self.book.jobs().map(|job| self.look_at(job)).collect())),
+            Command::AttemptEnded(id, attempt, outcome) => self.attempt_ended(&id, attempt, outcome),
             Command::RetryDue(id, attempt) if self.closing.is_none() => {
                 let todo = self.book.retry_due(&id, attempt, unix_now());
                 self.act(todo);
@@ -217,34 +184,19 @@ impl Owner {
     }
 
     fn look_at(&self, job: &Job) -> Snapshot {
-        Snapshot {
-            job: job.clone(),
-            running: self.running.get(&job.id).cloned(),
-        }
+        Snapshot { job: job.clone(), running: self.running.get(&job.id).cloned() }
     }
 
     fn snapshot(&self, id: &JobId) -> Result<Snapshot, JobError> {
-        self.book
-            .get(id)
-            .map(|job| self.look_at(job))
-            .ok_or_else(|| JobError::NoSuchJob { id: id.clone() })
+        self.book.get(id).map(|job| self.look_at(job)).ok_or_else(|| JobError::NoSuchJob { id: id.clone() })
     }
 
-    fn submit(
-        &mut self,
-        id: JobId,
-        request: Request,
-        route: Option<Route>,
-    ) -> Result<Job, JobError> {
+    fn submit(&mut self, id: JobId, request: Request, route: Option<Route>) -> Result<Job, JobError> {
         if self.closing.is_some() {
             return Err(JobError::ShuttingDown);
         }
         let (job, todo) = self.book.submit(id, request, route, unix_now())?;
-        if self.act(todo) {
-            Ok(job)
-        } else {
-            Err(JobError::ShuttingDown)
-        }
+        if self.act(todo) { Ok(job) } else { Err(JobError::ShuttingDown) }
     }
 
     fn cancel(&mut self, id: &JobId) -> Result<Snapshot, JobError> {
@@ -256,10 +208,7 @@ impl Owner {
     fn attempt_ended(&mut self, id: &JobId, attempt: u32, outcome: Outcome) {
         self.running.remove(id);
         let stopped_by_us = self.closing.is_some() && !matches!(outcome, Outcome::Succeeded(_));
-        let cancelled = self
-            .book
-            .get(id)
-            .is_some_and(|job| job.state == State::Stopping);
+        let cancelled = self.book.get(id).is_some_and(|job| job.state == State::Stopping);
         // What the shutdown stopped stays "running" in the journal, and goes on at the next start.
         if !stopped_by_us || cancelled {
             let todo = self.book.attempt_ended(id, attempt, outcome, unix_now());
@@ -279,11 +228,7 @@ impl Owner {
 
     fn reply_if_idle(&mut self) {
         if self.running.is_empty() {
-            for waiting in self
-                .closing
-                .iter_mut()
-                .flat_map(|waiting| waiting.drain(..))
-            {
+            for waiting in self.closing.iter_mut().flat_map(|waiting| waiting.drain(..)) {
                 let _ = waiting.send(());
             }
         }
@@ -293,10 +238,7 @@ impl Owner {
     fn act(&mut self, todo: Vec<Todo>) -> bool {
         for item in todo {
             if let Err(error) = self.carry_out(item) {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "job journal can't be written; stopping"
-                );
+                tracing::error!(error = &error as &dyn std::error::Error, "job journal can't be written; stopping");
                 self.broken.cancel();
                 return false;
             }
@@ -332,18 +274,13 @@ impl Owner {
         let Some(job) = self.book.get(&id).cloned() else {
             return;
         };
-        let running = Running {
-            control: Control::new(self.throttle.clone()),
-            stop: CancellationToken::new(),
-        };
+        let running = Running { control: Control::new(self.throttle.clone()), stop: CancellationToken::new() };
         self.running.insert(id.clone(), running.clone());
         let (runner, commands) = (self.runner.clone(), self.commands.clone());
         self.runtime.spawn(async move {
             let outcome = runner.run(&job, running).await;
             if let Some(commands) = commands.upgrade() {
-                let _ = commands
-                    .send(Command::AttemptEnded(id, attempt, outcome))
-                    .await;
+                let _ = commands.send(Command::AttemptEnded(id, attempt, outcome)).await;
             }
         });
     }

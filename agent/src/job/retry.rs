@@ -14,10 +14,7 @@ const LOST_SECS_MAX: i64 = 15 * 60;
 
 /// Is the job, whose losses are counted already, to be tried again?
 pub(super) fn may_retry(job: &Job, now: i64) -> bool {
-    job.losses < LOSSES_MAX
-        && job
-            .lost_since
-            .is_none_or(|since| now - since < LOST_SECS_MAX)
+    job.losses < LOSSES_MAX && job.lost_since.is_none_or(|since| now - since < LOST_SECS_MAX)
 }
 
 /// Doubles from attempt to attempt; `jitter` in 0..1 spreads the jobs of a cut link by a fifth either way.
@@ -33,10 +30,7 @@ mod tests {
     #[test]
     fn delays_double_up_to_half_a_minute() {
         let secs = |losses| delay(losses, 0.5).as_secs_f64().round() as u64;
-        assert_eq!(
-            [0, 1, 2, 3, 4, 5, 6, 7, 100].map(secs),
-            [1, 1, 2, 4, 8, 16, 30, 30, 30]
-        );
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7, 100].map(secs), [1, 1, 2, 4, 8, 16, 30, 30, 30]);
         assert!(delay(9, 1.0) <= LONGEST.mul_f64(1.2) && delay(1, 0.0) >= FIRST.mul_f64(0.8));
     }
 }

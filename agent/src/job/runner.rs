@@ -40,8 +40,7 @@ impl Runner {
         let started = Instant::now();
         let outcome = self.attempt(job, &running).instrument(span.clone()).await;
         let progress = &running.control.progress;
-        self.metrics
-            .moved(progress.wire_sent.get(), progress.wire_received.get());
+        self.metrics.moved(progress.wire_sent.get(), progress.wire_received.get());
         match &outcome {
             Outcome::Succeeded(report) => self.metrics.finished(report, started.elapsed()),
             Outcome::Lost { problem, .. } => span.in_scope(|| {
@@ -67,20 +66,13 @@ impl Runner {
         match (&job.request.work, &job.route) {
             (Work::Rollback { to }, _) => {
                 let (to, control) = (*to, running.control.clone());
-                let rolled = self
-                    .lanes
-                    .run(Lane::Jobs, move || held.volume.rollback(to, &control))
-                    .await;
+                let rolled = self.lanes.run(Lane::Jobs, move || held.volume.rollback(to, &control)).await;
                 rolled.map_or_else(Outcome::from, |rolled| match rolled {
-                    Ok(report) => Outcome::Succeeded(Report::Rollback(report)),
-                    Err(error) => {
-                        classify(Problem::of(&error, error.kind(), error.reason()), running)
-                    }
+                    Ok(report) => Outcome::Succeeded(Box::new(Report::Rollback(report))),
+                    Err(error) => classify(Problem::of(&error, error.kind(), error.reason()), running),
                 })
             }
-            (Work::Session { intent, .. }, Some(route)) => {
-                self.session(job, held, intent, route, running).await
-            }
+            (Work::Session { intent, .. }, Some(route)) => self.session(job, held, intent, route, running).await,
             (Work::Session { .. }, None) => Outcome::Failed(Problem {
                 kind: Kind::Internal,
                 reason: "job-without-route".to_owned(),
@@ -89,14 +81,7 @@ impl Runner {
         }
     }
 
-    async fn session(
-        &self,
-        job: &Job,
-        held: Arc<Held>,
-        intent: &Intent,
-        route: &Route,
-        running: &Running,
-    ) -> Outcome {
+    async fn session(&self, job: &Job, held: Arc<Held>, intent: &Intent, route: &Route, running: &Running) -> Outcome {
         running.control.progress.enter(Phase::Connecting, 0, 0);
         let dialled = tokio::select! {
             () = running.stop.cancelled() => return Outcome::Failed(Problem::cancelled()),
@@ -106,25 +91,11 @@ impl Runner {
             Ok(link) => Arc::new(link),
             Err(outcome) => return outcome,
         };
-        let (side, intent, request, control) = (
-            route.side,
-            intent.clone(),
-            job.id.clone(),
-            running.control.clone(),
-        );
+        let (side, intent, request, control) = (route.side, intent.clone(), job.id.clone(), running.control.clone());
         let engine_link = link.clone();
-        let talk = move || {
-            talk(
-                &engine_link,
-                &control,
-                &held,
-                side,
-                intent,
-                request.as_str(),
-            )
-        };
+        let talk = move || talk(&engine_link, &control, &held, side, intent, request.as_str());
         let outcome = match self.lanes.run(Lane::Jobs, talk).await {
-            Ok(Ok(report)) => Outcome::Succeeded(report),
+            Ok(Ok(report)) => Outcome::Succeeded(Box::new(report)),
             Ok(Err(error)) => classify(Problem::of(&error, error.kind(), error.reason()), running),
             Err(panicked) => Outcome::from(panicked),
         };
@@ -134,32 +105,16 @@ impl Runner {
         outcome
     }
 
-    async fn dial(
-        &self,
-        peer: &str,
-        running: &Running,
-    ) -> Result<GrpcLink<SessionResponse>, Outcome> {
-        let channel = self
-            .peers
-            .connect(peer)
-            .await
-            .map_err(|error| match &error {
-                PeerError::Unreachable { .. } => {
-                    lost(Problem::of(&error, error.kind(), error.reason()))
-                }
-                PeerError::Unknown { .. } => {
-                    Outcome::Failed(Problem::of(&error, error.kind(), error.reason()))
-                }
-            })?;
+    async fn dial(&self, peer: &str, running: &Running) -> Result<GrpcLink<SessionResponse>, Outcome> {
+        let channel = self.peers.connect(peer).await.map_err(|error| match &error {
+            PeerError::Unreachable { .. } => lost(Problem::of(&error, error.kind(), error.reason())),
+            PeerError::Unknown { .. } => Outcome::Failed(Problem::of(&error, error.kind(), error.reason())),
+        })?;
         let (outgoing, stream) = Outgoing::new::<SessionRequest>(self.in_flight_bytes / 2);
         let mut client = TransferClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let incoming = client
-            .session(stream)
-            .await
-            .map_err(|status| refused(peer, &status))?
-            .into_inner();
+        let incoming = client.session(stream).await.map_err(|status| refused(peer, &status))?.into_inner();
         Ok(outgoing.link(incoming, running.stop.clone()))
     }
 }
@@ -172,30 +127,18 @@ fn talk(
     intent: Intent,
     request: &str,
 ) -> Result<Report, SessionError> {
-    session::dial(
-        &Wire::new(link, control),
-        &held.volume,
-        side,
-        intent,
-        request,
-    )
+    session::dial(&Wire::new(link, control), &held.volume, side, intent, request)
 }
 
 fn lost(problem: Problem) -> Outcome {
-    Outcome::Lost {
-        problem,
-        moved: false,
-    }
+    Outcome::Lost { problem, moved: false }
 }
 
 /// The peer's agent would not open a session.
 fn refused(peer: &str, status: &tonic::Status) -> Outcome {
     let message = format!("peer {peer} refused the session: {}", status.message());
-    let problem = |kind, reason: &str| Problem {
-        kind,
-        reason: reason_of(status).unwrap_or_else(|| reason.to_owned()),
-        message,
-    };
+    let problem =
+        |kind, reason: &str| Problem { kind, reason: reason_of(status).unwrap_or_else(|| reason.to_owned()), message };
     match status.code() {
         Code::Unavailable
         | Code::ResourceExhausted
@@ -203,9 +146,7 @@ fn refused(peer: &str, status: &tonic::Status) -> Outcome {
         | Code::DeadlineExceeded
         | Code::Cancelled
         | Code::Unknown => lost(problem(Kind::Unavailable, "peer-unavailable")),
-        Code::PermissionDenied | Code::Unauthenticated => {
-            Outcome::Failed(problem(Kind::Denied, "peer-denied"))
-        }
+        Code::PermissionDenied | Code::Unauthenticated => Outcome::Failed(problem(Kind::Denied, "peer-denied")),
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
@@ -248,10 +189,6 @@ impl From<Panicked> for Outcome {
 
 impl Problem {
     pub(crate) fn of(error: &(dyn Error + 'static), kind: Kind, reason: &str) -> Self {
-        Self {
-            kind,
-            reason: reason.to_owned(),
-            message: chain(error),
-        }
+        Self { kind, reason: reason.to_owned(), message: chain(error) }
     }
 }

@@ -40,7 +40,7 @@ impl AdmitError {
 
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Names in the peer's certificate.
+    /// As the configuration calls it, or the names in its certificate.
     pub peer: String,
     /// None until the peer has greeted.
     pub hello: Option<Hello>,
@@ -58,12 +58,7 @@ pub struct Sessions {
 
 impl Sessions {
     pub fn new(limit: usize, throttle: Arc<Throttle>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self {
-            open: Mutex::default(),
-            limit,
-            throttle,
-            stop,
-        })
+        Arc::new(Self { open: Mutex::default(), limit, throttle, stop })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Session>> {
@@ -76,30 +71,12 @@ impl Sessions {
         }
         let mut open = self.lock();
         if open.len() >= self.limit {
-            return Err(AdmitError::Full {
-                running: open.len(),
-                limit: self.limit,
-            });
+            return Err(AdmitError::Full { running: open.len(), limit: self.limit });
         }
         let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
-        let running = Running {
-            control: Control::new(self.throttle.clone()),
-            stop: self.stop.child_token(),
-        };
-        open.insert(
-            number,
-            Session {
-                peer,
-                hello: None,
-                running: running.clone(),
-                started_at: unix_now(),
-            },
-        );
-        Ok(SessionGuard {
-            sessions: self.clone(),
-            number,
-            running,
-        })
+        let running = Running { control: Control::new(self.throttle.clone()), stop: self.stop.child_token() };
+        open.insert(number, Session { peer, hello: None, running: running.clone(), started_at: unix_now() });
+        Ok(SessionGuard { sessions: self.clone(), number, running })
     }
 
     pub fn list(&self) -> Vec<Session> {
@@ -116,12 +93,7 @@ impl Sessions {
 
     /// The session of a peer's request.
     pub fn find(&self, request: &str) -> Option<Session> {
-        let asked = |session: &&Session| {
-            session
-                .hello
-                .as_ref()
-                .is_some_and(|hello| hello.request == request)
-        };
+        let asked = |session: &&Session| session.hello.as_ref().is_some_and(|hello| hello.request == request);
         self.lock().values().rfind(asked).cloned()
     }
 }

@@ -29,15 +29,8 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [Self; 7] = [
-        Self::Queued,
-        Self::Running,
-        Self::Retrying,
-        Self::Stopping,
-        Self::Done,
-        Self::Failed,
-        Self::Cancelled,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Queued, Self::Running, Self::Retrying, Self::Stopping, Self::Done, Self::Failed, Self::Cancelled];
 
     pub fn has_ended(self) -> bool {
         match self {
@@ -84,15 +77,8 @@ pub(super) enum Event {
 
 impl Event {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 7] = [
-        Self::Admitted,
-        Self::Succeeded,
-        Self::Lost,
-        Self::Failed,
-        Self::Cancel,
-        Self::RetryDue,
-        Self::Restarted,
-    ];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Admitted, Self::Succeeded, Self::Lost, Self::Failed, Self::Cancel, Self::RetryDue, Self::Restarted];
 }
 
 /// What is to be done once the new state is durable.
@@ -138,13 +124,7 @@ pub(super) fn step(state: State, event: Event) -> (State, Effect) {
 
         (
             ended @ (S::Done | S::Failed | S::Cancelled),
-            E::Admitted
-            | E::Succeeded
-            | E::Lost
-            | E::Failed
-            | E::Cancel
-            | E::RetryDue
-            | E::Restarted,
+            E::Admitted | E::Succeeded | E::Lost | E::Failed | E::Cancel | E::RetryDue | E::Restarted,
         ) => (ended, Nothing),
     }
 }
@@ -171,11 +151,7 @@ mod tests {
                 // A cancel, a result or a timer that comes again starts nothing anew. Restarts are not doubled: the
                 // process that sees one has forgotten everything else.
                 if event != Event::Restarted {
-                    assert_eq!(
-                        (twice, effect),
-                        (once, Effect::Nothing),
-                        "{state:?} {event:?}"
-                    );
+                    assert_eq!((twice, effect), (once, Effect::Nothing), "{state:?} {event:?}");
                 }
             }
         }
@@ -185,10 +161,7 @@ mod tests {
     fn after_a_restart_nothing_claims_to_run() {
         for state in State::ALL {
             let (next, effect) = step(state, Event::Restarted);
-            assert!(
-                !next.is_active() && next != State::Retrying,
-                "{state:?} -> {next:?}"
-            );
+            assert!(!next.is_active() && next != State::Retrying, "{state:?} -> {next:?}");
             assert_eq!(effect == Effect::Enqueue, next == State::Queued);
         }
     }

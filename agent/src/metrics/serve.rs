@@ -4,10 +4,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1,
-    service::service_fn,
-};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -26,18 +23,12 @@ pub struct ServeError {
 }
 
 /// `text` is called for each scrape, on a blocking lane if it needs one.
-pub async fn serve<F, T>(
-    address: SocketAddr,
-    text: F,
-    stop: CancellationToken,
-) -> Result<(), ServeError>
+pub async fn serve<F, T>(address: SocketAddr, text: F, stop: CancellationToken) -> Result<(), ServeError>
 where
     F: Fn() -> T + Clone + Send + Sync + 'static,
     T: Future<Output = String> + Send + 'static,
 {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError { address, source })?;
+    let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::spawn(async move {
         loop {
@@ -70,10 +61,7 @@ where
     Ok(())
 }
 
-async fn answer<F, T>(
-    request: Request<Incoming>,
-    text: F,
-) -> Result<Response<Full<Bytes>>, Infallible>
+async fn answer<F, T>(request: Request<Incoming>, text: F) -> Result<Response<Full<Bytes>>, Infallible>
 where
     F: Fn() -> T,
     T: Future<Output = String>,
@@ -84,9 +72,7 @@ where
         *response.body_mut() = Full::from("GET /metrics\n");
         return Ok(response);
     }
-    let kind = header::HeaderValue::from_static(
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    );
+    let kind = header::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     *response.body_mut() = Full::from(text().await);
     Ok(response)

@@ -53,37 +53,21 @@ pub const ROWS: &[(&str, &[Role])] = &[
     ("/drover.v1.Transfer/Session", PEER),
     ("/grpc.health.v1.Health/Check", ALL),
     ("/grpc.health.v1.Health/Watch", ALL),
-    (
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        READ,
-    ),
-    (
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        READ,
-    ),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", READ),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", READ),
 ];
 
-static BY_METHOD: LazyLock<HashMap<&str, (&'static str, &'static [Role])>> = LazyLock::new(|| {
-    ROWS.iter()
-        .map(|&(method, roles)| (method, (method, roles)))
-        .collect()
-});
+static BY_METHOD: LazyLock<HashMap<&str, (&'static str, &'static [Role])>> =
+    LazyLock::new(|| ROWS.iter().map(|&(method, roles)| (method, (method, roles))).collect());
 
 fn roles_text(roles: &[Role]) -> String {
-    roles
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" or ")
+    roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 /// The table's verdict.
 fn judge(caller: &Caller, method: &str) -> Result<&'static str, Status> {
     let Some(&(method, allowed)) = BY_METHOD.get(method) else {
-        let message = format!(
-            "{} called {method:?}, which is no RPC of this agent",
-            caller.name()
-        );
+        let message = format!("{} called {method:?}, which is no RPC of this agent", caller.name());
         return Err(status(Kind::Denied, "no-such-rpc", message));
     };
     if caller.roles.iter().any(|role| allowed.contains(role)) {
@@ -93,11 +77,7 @@ fn judge(caller: &Caller, method: &str) -> Result<&'static str, Status> {
         [] => "no role here: add the name to [roles] in the agent's configuration".to_owned(),
         roles => format!("the role {}", roles_text(roles)),
     };
-    let message = format!(
-        "{method} is for the role {}; {} has {has}",
-        roles_text(allowed),
-        caller.name()
-    );
+    let message = format!("{method} is for the role {}; {} has {has}", roles_text(allowed), caller.name());
     Err(status(Kind::Denied, "role-may-not-call", message))
 }
 
@@ -120,10 +100,7 @@ impl<S> Layer<S> for AccessLayer {
     type Service = Access<S>;
 
     fn layer(&self, inner: S) -> Access<S> {
-        Access {
-            inner,
-            gate: self.clone(),
-        }
+        Access { inner, gate: self.clone() }
     }
 }
 
@@ -143,10 +120,7 @@ impl AccessLayer {
         let certificates = info.and_then(TlsConnectInfo::peer_certs);
         match certificates.as_deref().and_then(|chain| chain.first()) {
             Some(certificate) => Ok(Caller::from_certificate(certificate, roles)),
-            None => Err(Status::new(
-                Code::Unauthenticated,
-                "no client certificate was shown",
-            )),
+            None => Err(Status::new(Code::Unauthenticated, "no client certificate was shown")),
         }
     }
 
@@ -183,9 +157,7 @@ where
                 })
             }
             Err(denied) => {
-                let known = BY_METHOD
-                    .get(request.uri().path())
-                    .map_or("unknown", |(method, _)| method);
+                let known = BY_METHOD.get(request.uri().path()).map_or("unknown", |(method, _)| method);
                 metrics.rpc(known, code_text(denied.code()));
                 tracing::warn!(method = known, "call denied: {}", denied.message());
                 Box::pin(async move { Ok(denied.into_http()) })
@@ -196,11 +168,7 @@ where
 
 /// A failed call has its code in the headers; a stream that began well counts as begun well.
 fn code_name(headers: &http::HeaderMap) -> &'static str {
-    code_text(
-        headers
-            .get("grpc-status")
-            .map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())),
-    )
+    code_text(headers.get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())))
 }
 
 fn code_text(code: Code) -> &'static str {
@@ -243,10 +211,7 @@ mod tests {
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
         let mut methods = BTreeSet::new();
-        for file in sets
-            .into_iter()
-            .flat_map(|set| FileDescriptorSet::decode(set).unwrap().file)
-        {
+        for file in sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap().file) {
             for service in &file.service {
                 let of = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
                 methods.extend(service.method.iter().map(|method| of(method.name())));
@@ -257,29 +222,19 @@ mod tests {
 
     #[test]
     fn every_rpc_has_exactly_one_row() {
-        let rows: BTreeSet<String> = ROWS
-            .iter()
-            .map(|(method, _)| (*method).to_owned())
-            .collect();
+        let rows: BTreeSet<String> = ROWS.iter().map(|(method, _)| (*method).to_owned()).collect();
         assert_eq!(rows.len(), ROWS.len(), "a row is doubled");
         assert_eq!(rows, offered());
     }
 
     #[test]
     fn a_refusal_says_who_came_and_who_may() {
-        let caller = Caller {
-            names: vec!["viewer.drover".to_owned()],
-            roles: vec![Role::Viewer],
-        };
+        let caller = Caller { names: vec!["viewer.drover".to_owned()], roles: vec![Role::Viewer] };
         let denied = judge(&caller, "/drover.v1.Sync/Cancel").unwrap_err();
         assert_eq!(denied.code(), Code::PermissionDenied);
-        let said =
-            "/drover.v1.Sync/Cancel is for the role controller; viewer.drover has the role viewer";
+        let said = "/drover.v1.Sync/Cancel is for the role controller; viewer.drover has the role viewer";
         assert_eq!(denied.message(), said);
-        let stranger = Caller {
-            names: Vec::new(),
-            roles: Vec::new(),
-        };
+        let stranger = Caller { names: Vec::new(), roles: Vec::new() };
         assert!(judge(&stranger, "/grpc.health.v1.Health/Check").is_err());
         assert!(judge(&Caller::local(), "/drover.v1.Transfer/Session").is_err());
         assert!(judge(&Caller::local(), "/drover.v1.Sync/Nothing").is_err());

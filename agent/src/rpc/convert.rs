@@ -22,19 +22,11 @@ pub enum ConvertError {
     #[error("{field} is missing")]
     Missing { field: &'static str },
     #[error("{field}: {text:?} is not {expected}")]
-    Malformed {
-        field: &'static str,
-        text: String,
-        expected: &'static str,
-    },
+    Malformed { field: &'static str, text: String, expected: &'static str },
     #[error("{field} has the unknown value {value}")]
     UnknownEnum { field: &'static str, value: i32 },
     #[error("{field} is {value}, the most is {max}")]
-    TooLarge {
-        field: &'static str,
-        value: u64,
-        max: u64,
-    },
+    TooLarge { field: &'static str, value: u64, max: u64 },
 }
 
 impl ConvertError {
@@ -56,30 +48,19 @@ pub fn volume_id(text: &str) -> Result<VolumeId, ConvertError> {
     if text.is_empty() {
         return Err(ConvertError::Missing { field: "volume_id" });
     }
-    let malformed = |_| ConvertError::Malformed {
-        field: "volume_id",
-        text: shorten(text),
-        expected: "a UUID",
-    };
+    let malformed = |_| ConvertError::Malformed { field: "volume_id", text: shorten(text), expected: "a UUID" };
     text.parse().map_err(malformed)
 }
 
 pub fn point_id(text: &str) -> Result<PointId, ConvertError> {
-    let malformed = |_| ConvertError::Malformed {
-        field: "point_id",
-        text: shorten(text),
-        expected: "a point such as 12 or 12+1",
-    };
+    let malformed =
+        |_| ConvertError::Malformed { field: "point_id", text: shorten(text), expected: "a point such as 12 or 12+1" };
     text.parse().map_err(malformed)
 }
 
 /// An empty id is the caller's leave to make one.
 pub fn request_id(text: &str) -> Result<JobId, crate::job::JobError> {
-    if text.is_empty() {
-        Ok(JobId::random())
-    } else {
-        text.parse()
-    }
+    if text.is_empty() { Ok(JobId::random()) } else { text.parse() }
 }
 
 /// What a caller sent is quoted, but not at any length.
@@ -88,14 +69,10 @@ fn shorten(text: &str) -> String {
 }
 
 pub fn directory(spec: Option<v1::VolumeSpec>) -> Result<(String, RelPath), ConvertError> {
-    let kind = spec
-        .and_then(|spec| spec.kind)
-        .ok_or(ConvertError::Missing { field: "spec" })?;
+    let kind = spec.and_then(|spec| spec.kind).ok_or(ConvertError::Missing { field: "spec" })?;
     let v1::volume_spec::Kind::Directory(directory) = kind;
     if directory.root.is_empty() {
-        return Err(ConvertError::Missing {
-            field: "spec.directory.root",
-        });
+        return Err(ConvertError::Missing { field: "spec.directory.root" });
     }
     let malformed = |_| ConvertError::Malformed {
         field: "spec.directory.path",
@@ -111,10 +88,7 @@ pub fn role(value: i32) -> Result<Role, ConvertError> {
         Ok(v1::VolumeRole::Primary) => Ok(Role::Primary),
         Ok(v1::VolumeRole::Secondary) => Ok(Role::Secondary),
         Ok(v1::VolumeRole::Unspecified) => Err(ConvertError::Missing { field: "role" }),
-        Err(_) => Err(ConvertError::UnknownEnum {
-            field: "role",
-            value,
-        }),
+        Err(_) => Err(ConvertError::UnknownEnum { field: "role", value }),
     }
 }
 
@@ -133,28 +107,18 @@ pub fn side(value: i32) -> Result<Option<Side>, ConvertError> {
         Ok(v1::Direction::Unspecified) => Ok(None),
         Ok(v1::Direction::Push) => Ok(Some(Side::Source)),
         Ok(v1::Direction::Pull) => Ok(Some(Side::Sink)),
-        Err(_) => Err(ConvertError::UnknownEnum {
-            field: "direction",
-            value,
-        }),
+        Err(_) => Err(ConvertError::UnknownEnum { field: "direction", value }),
     }
 }
 
-pub fn options(
-    options: Option<v1::SyncOptions>,
-    defaults: &Defaults,
-) -> Result<SyncOptions, ConvertError> {
+pub fn options(options: Option<v1::SyncOptions>, defaults: &Defaults) -> Result<SyncOptions, ConvertError> {
     let options = options.unwrap_or_default();
     let percent = match options.delete_percent_max {
         None => defaults.delete_percent_max,
         Some(percent) => u8::try_from(percent)
             .ok()
             .filter(|percent| *percent <= 100)
-            .ok_or(ConvertError::TooLarge {
-                field: "options.delete_percent_max",
-                value: percent.into(),
-                max: 100,
-            })?,
+            .ok_or(ConvertError::TooLarge { field: "options.delete_percent_max", value: percent.into(), max: 100 })?,
     };
     Ok(SyncOptions {
         delete_percent_max: percent,
@@ -199,27 +163,20 @@ pub fn point(point: &point::Point) -> v1::Point {
 pub fn restore_points(state: &VolumeState) -> Vec<v1::RestorePoint> {
     let mut points: Vec<_> = state.restorable.iter().collect();
     points.sort_by_key(|point| std::cmp::Reverse(point.id));
-    let convert = |p: &point::Point| v1::RestorePoint {
-        point: Some(point(p)),
-        current: state.current == Some(p.id),
-    };
+    let convert = |p: &point::Point| v1::RestorePoint { point: Some(point(p)), current: state.current == Some(p.id) };
     points.into_iter().map(convert).collect()
 }
 
 /// What a failover now would lose, in seconds of writing.
 pub fn rpo_age_seconds(state: &VolumeState) -> Option<u64> {
-    let confirmed = state
-        .confirmed_at
-        .or_else(|| state.newest().map(|point| point.taken_at))?;
+    let confirmed = state.confirmed_at.or_else(|| state.newest().map(|point| point.taken_at))?;
     Some(u64::try_from(unix_now() - confirmed).unwrap_or(0))
 }
 
 fn health(held: &Held, state: &VolumeState) -> (v1::Health, Vec<String>) {
     let mut because = Vec::new();
     if let Recovery::Undone { reason } = held.volume.recovery() {
-        because.push(format!(
-            "a commit could not be applied and was undone: {reason}"
-        ));
+        because.push(format!("a commit could not be applied and was undone: {reason}"));
     }
     if state.paused {
         because.push("rolled back: syncs pause until it is released".to_owned());
@@ -230,17 +187,10 @@ fn health(held: &Held, state: &VolumeState) -> (v1::Health, Vec<String>) {
     if state.newest().is_none() {
         because.push("never synced".to_owned());
     }
-    if state
-        .newest()
-        .is_some_and(|newest| newest.label == point::Label::Fuzzy)
-    {
+    if state.newest().is_some_and(|newest| newest.label == point::Label::Fuzzy) {
         because.push("the newest point is fuzzy: files changed while they were read".to_owned());
     }
-    let health = if because.is_empty() {
-        v1::Health::Ok
-    } else {
-        v1::Health::Degraded
-    };
+    let health = if because.is_empty() { v1::Health::Ok } else { v1::Health::Degraded };
     (health, because)
 }
 
@@ -249,21 +199,15 @@ pub fn volume_info(held: &Held, running_job: Option<String>) -> v1::VolumeInfo {
     let (health, health_because) = health(held, &state);
     let (recovery, recovery_detail) = match volume.recovery() {
         Recovery::Clean => (v1::Recovery::Clean, String::new()),
-        Recovery::RolledForward { point } => (
-            v1::Recovery::RolledForward,
-            point.map(|point| point.to_string()).unwrap_or_default(),
-        ),
+        Recovery::RolledForward { point } => {
+            (v1::Recovery::RolledForward, point.map(|point| point.to_string()).unwrap_or_default())
+        }
         Recovery::Undone { reason } => (v1::Recovery::Undone, reason.clone()),
     };
-    let directory = v1::Directory {
-        root: held.root.clone(),
-        path: volume.path().to_string(),
-    };
+    let directory = v1::Directory { root: held.root.clone(), path: volume.path().to_string() };
     v1::VolumeInfo {
         volume_id: volume.id().to_string(),
-        spec: Some(v1::VolumeSpec {
-            kind: Some(v1::volume_spec::Kind::Directory(directory)),
-        }),
+        spec: Some(v1::VolumeSpec { kind: Some(v1::volume_spec::Kind::Directory(directory)) }),
         role: match state.role {
             Role::Primary => v1::VolumeRole::Primary.into(),
             Role::Secondary => v1::VolumeRole::Secondary.into(),
@@ -347,10 +291,7 @@ pub fn job_status(job: &Job, progress: Option<&Progress>) -> v1::JobStatus {
         reason: problem.reason.clone(),
         message: problem.message.clone(),
     });
-    let report_json = job
-        .report
-        .as_ref()
-        .map(|report| serde_json::to_string(report).expect("a report is plain data"));
+    let report_json = job.report.as_ref().map(|report| serde_json::to_string(report).expect("a report is plain data"));
     let mut status = v1::JobStatus {
         job_id: job.id.to_string(),
         volume_id: job.request.volume.to_string(),

@@ -29,10 +29,7 @@ impl Node for NodeService {
         _request: Request<v1::NodeGetInfoRequest>,
     ) -> Result<Response<v1::NodeGetInfoResponse>, Status> {
         let (config, volumes, started) = (self.config.clone(), self.volumes.clone(), self.started);
-        let described = self
-            .lanes
-            .run(Lane::Calls, move || describe(&config, &volumes, started))
-            .await;
+        let described = self.lanes.run(Lane::Calls, move || describe(&config, &volumes, started)).await;
         Ok(Response::new(described.map_err(|error| error.to_status())?))
     }
 }
@@ -57,10 +54,7 @@ fn describe(config: &Config, volumes: &Volumes, started: Instant) -> v1::NodeGet
         peers: config
             .peers
             .iter()
-            .map(|peer| v1::PeerInfo {
-                name: peer.name.clone(),
-                address: peer.address.clone(),
-            })
+            .map(|peer| v1::PeerInfo { name: peer.name.clone(), address: peer.address.clone() })
             .collect(),
         peak_rss_bytes: drover_linux::process_peak_rss_bytes().unwrap_or(0),
     }
@@ -70,10 +64,7 @@ fn root(view: RootView) -> v1::RootInfo {
     let mut info = v1::RootInfo {
         name: view.name,
         path: view.path.to_string_lossy().into_owned(),
-        beside: view
-            .beside
-            .map(|path| path.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        beside: view.beside.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
         volume_ids: view.volumes.iter().map(ToString::to_string).collect(),
         problems: view.problems,
         ..v1::RootInfo::default()

@@ -46,9 +46,7 @@ impl ReplicationService {
     ) -> Result<T, Status> {
         let volumes = self.volumes.clone();
         let called = self.lanes.run(Lane::Calls, move || call(&volumes)).await;
-        called
-            .map_err(|error| error.to_status())?
-            .map_err(|error| error.to_status())
+        called.map_err(|error| error.to_status())?.map_err(|error| error.to_status())
     }
 
     /// A verb on one volume, then what the volume says of itself.
@@ -73,25 +71,18 @@ impl ReplicationService {
 
     async fn info(&self, held: Arc<Held>) -> Result<v1::VolumeInfo, Status> {
         let running = self.running_job(held.volume.id()).await;
-        self.call(move |_| Ok(convert::volume_info(&held, running)))
-            .await
+        self.call(move |_| Ok(convert::volume_info(&held, running))).await
     }
 
     async fn running_job(&self, volume: VolumeId) -> Option<String> {
         let jobs = self.keeper.list().await.ok()?;
-        let job = jobs
-            .into_iter()
-            .find(|it| it.job.request.volume == volume && it.job.state.is_active());
+        let job = jobs.into_iter().find(|it| it.job.request.volume == volume && it.job.state.is_active());
         job.map(|it| it.job.id.to_string())
     }
 
     fn peer(&self, name: Option<String>) -> Result<Option<String>, Status> {
         match name.filter(|name| !name.is_empty()) {
-            Some(name) => self
-                .peers
-                .get(&name)
-                .map(|_| Some(name))
-                .map_err(|error| error.to_status()),
+            Some(name) => self.peers.get(&name).map(|_| Some(name)).map_err(|error| error.to_status()),
             None => Ok(None),
         }
     }
@@ -108,11 +99,7 @@ impl ReplicationService {
         Ok(infos)
     }
 
-    async fn watch(
-        self,
-        id: Option<VolumeId>,
-        sender: mpsc::Sender<Result<v1::WatchInfoResponse, Status>>,
-    ) {
+    async fn watch(self, id: Option<VolumeId>, sender: mpsc::Sender<Result<v1::WatchInfoResponse, Status>>) {
         let mut last: Vec<v1::VolumeInfo> = Vec::new();
         loop {
             let infos = match self.watched(id).await {
@@ -120,22 +107,13 @@ impl ReplicationService {
                 Err(status) => return drop(sender.send(Err(status)).await),
             };
             // The age of the newest point grows by itself: that alone is no news.
-            let ageless = |info: &v1::VolumeInfo| v1::VolumeInfo {
-                rpo_age_seconds: None,
-                ..info.clone()
-            };
+            let ageless = |info: &v1::VolumeInfo| v1::VolumeInfo { rpo_age_seconds: None, ..info.clone() };
             for info in &infos {
                 let known = last.iter().find(|known| known.volume_id == info.volume_id);
                 if known.map(ageless) == Some(ageless(info)) {
                     continue;
                 }
-                if sender
-                    .send(Ok(v1::WatchInfoResponse {
-                        volume: Some(info.clone()),
-                    }))
-                    .await
-                    .is_err()
-                {
+                if sender.send(Ok(v1::WatchInfoResponse { volume: Some(info.clone()) })).await.is_err() {
                     return;
                 }
             }
@@ -151,96 +129,56 @@ impl ReplicationService {
 
 #[tonic::async_trait]
 impl Replication for ReplicationService {
-    type WatchInfoStream =
-        Pin<Box<dyn Stream<Item = Result<v1::WatchInfoResponse, Status>> + Send>>;
+    type WatchInfoStream = Pin<Box<dyn Stream<Item = Result<v1::WatchInfoResponse, Status>> + Send>>;
 
-    async fn enable(
-        &self,
-        request: Request<v1::EnableRequest>,
-    ) -> Result<Response<v1::EnableResponse>, Status> {
+    async fn enable(&self, request: Request<v1::EnableRequest>) -> Result<Response<v1::EnableResponse>, Status> {
         let request = request.into_inner();
         let peer = self.peer(request.peer.clone())?;
-        let (root, new) =
-            new_volume(request, peer, &self.defaults).map_err(|error| error.to_status())?;
+        let (root, new) = new_volume(request, peer, &self.defaults).map_err(|error| error.to_status())?;
         let id = new.id;
         let held = self.call(move |volumes| volumes.enable(&root, new)).await?;
         tracing::info!(volume = %id, root = held.root, path = %held.volume.path(), "volume is enabled");
-        Ok(Response::new(v1::EnableResponse {
-            volume: Some(self.info(held).await?),
-        }))
+        Ok(Response::new(v1::EnableResponse { volume: Some(self.info(held).await?) }))
     }
 
-    async fn disable(
-        &self,
-        request: Request<v1::DisableRequest>,
-    ) -> Result<Response<v1::DisableResponse>, Status> {
+    async fn disable(&self, request: Request<v1::DisableRequest>) -> Result<Response<v1::DisableResponse>, Status> {
         let request = request.into_inner();
         let id = convert::volume_id(&request.volume_id).map_err(|error| error.to_status())?;
         let disposal = match v1::Disposal::try_from(request.disposal) {
             Ok(v1::Disposal::Unspecified | v1::Disposal::Keep) => Disposal::Keep,
             Ok(v1::Disposal::Trash) => Disposal::Trash,
             Err(_) => {
-                return Err(ConvertError::UnknownEnum {
-                    field: "disposal",
-                    value: request.disposal,
-                }
-                .to_status());
+                return Err(ConvertError::UnknownEnum { field: "disposal", value: request.disposal }.to_status());
             }
         };
-        self.call(move |volumes| volumes.disable(id, disposal))
-            .await?;
+        self.call(move |volumes| volumes.disable(id, disposal)).await?;
         tracing::info!(volume = %id, "volume is disabled");
         Ok(Response::new(v1::DisableResponse {}))
     }
 
-    async fn promote(
-        &self,
-        request: Request<v1::PromoteRequest>,
-    ) -> Result<Response<v1::PromoteResponse>, Status> {
+    async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::PromoteResponse>, Status> {
         let request = request.into_inner();
         let force = if request.force { Force::Yes } else { Force::No };
-        let info = self
-            .verb(&request.volume_id, "promoted", move |held| {
-                held.volume.promote(force)
-            })
-            .await?;
+        let info = self.verb(&request.volume_id, "promoted", move |held| held.volume.promote(force)).await?;
         Ok(Response::new(v1::PromoteResponse { volume: Some(info) }))
     }
 
-    async fn demote(
-        &self,
-        request: Request<v1::DemoteRequest>,
-    ) -> Result<Response<v1::DemoteResponse>, Status> {
+    async fn demote(&self, request: Request<v1::DemoteRequest>) -> Result<Response<v1::DemoteResponse>, Status> {
         let id = request.into_inner().volume_id;
-        let info = self
-            .verb(&id, "demoted", |held| held.volume.demote())
-            .await?;
+        let info = self.verb(&id, "demoted", |held| held.volume.demote()).await?;
         Ok(Response::new(v1::DemoteResponse { volume: Some(info) }))
     }
 
-    async fn resync(
-        &self,
-        request: Request<v1::ResyncRequest>,
-    ) -> Result<Response<v1::ResyncResponse>, Status> {
+    async fn resync(&self, request: Request<v1::ResyncRequest>) -> Result<Response<v1::ResyncResponse>, Status> {
         let id = request.into_inner().volume_id;
-        let info = self
-            .verb(&id, "resync was asked for", |held| {
-                held.volume.request_resync()
-            })
-            .await?;
+        let info = self.verb(&id, "resync was asked for", |held| held.volume.request_resync()).await?;
         Ok(Response::new(v1::ResyncResponse { volume: Some(info) }))
     }
 
-    async fn get_info(
-        &self,
-        request: Request<v1::GetInfoRequest>,
-    ) -> Result<Response<v1::GetInfoResponse>, Status> {
-        let id = convert::volume_id(&request.into_inner().volume_id)
-            .map_err(|error| error.to_status())?;
+    async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, Status> {
+        let id = convert::volume_id(&request.into_inner().volume_id).map_err(|error| error.to_status())?;
         let held = self.volumes.get(id).map_err(|error| error.to_status())?;
-        Ok(Response::new(v1::GetInfoResponse {
-            volume: Some(self.info(held).await?),
-        }))
+        Ok(Response::new(v1::GetInfoResponse { volume: Some(self.info(held).await?) }))
     }
 
     async fn watch_info(
@@ -248,11 +186,7 @@ impl Replication for ReplicationService {
         request: Request<v1::WatchInfoRequest>,
     ) -> Result<Response<Self::WatchInfoStream>, Status> {
         let id = request.into_inner().volume_id;
-        let id = if id.is_empty() {
-            None
-        } else {
-            Some(convert::volume_id(&id).map_err(|error| error.to_status())?)
-        };
+        let id = if id.is_empty() { None } else { Some(convert::volume_id(&id).map_err(|error| error.to_status())?) };
         let (sender, receiver) = mpsc::channel(16);
         self.tasks.spawn(self.clone().watch(id, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -272,11 +206,7 @@ fn new_volume(
         retain: request.retain.unwrap_or(defaults.retain),
         peer,
         adopt: request.adopt,
-        waive: request
-            .waive
-            .iter()
-            .map(|name| convert::waiver(name))
-            .collect::<Result<_, _>>()?,
+        waive: request.waive.iter().map(|name| convert::waiver(name)).collect::<Result<_, _>>()?,
     };
     Ok((root, new))
 }

@@ -56,10 +56,7 @@ pub fn status(kind: Kind, reason: &str, message: String) -> Status {
 }
 
 pub fn reason_of(status: &Status) -> Option<String> {
-    status
-        .get_details_error_info()
-        .filter(|info| info.domain == DOMAIN)
-        .map(|info| info.reason)
+    status.get_details_error_info().filter(|info| info.domain == DOMAIN).map(|info| info.reason)
 }
 
 /// An error and its causes in one line, each cause once (some show their source in their own text).
@@ -113,13 +110,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_journal() {
-        for kind in [
-            Kind::Invalid,
-            Kind::NotFound,
-            Kind::DataLoss,
-            Kind::Precondition,
-            Kind::Storage,
-        ] {
+        for kind in [Kind::Invalid, Kind::NotFound, Kind::DataLoss, Kind::Precondition, Kind::Storage] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind_name(kind));
         }
     }
@@ -129,9 +120,6 @@ mod tests {
         let status = status(Kind::Precondition, "split-brain", "both primary".to_owned());
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert_eq!(reason_of(&status).as_deref(), Some("split-brain"));
-        assert_eq!(
-            status.get_details_error_info().unwrap().metadata["kind"],
-            "precondition"
-        );
+        assert_eq!(status.get_details_error_info().unwrap().metadata["kind"], "precondition");
     }
 }

@@ -57,34 +57,16 @@ impl SyncService {
         let side = convert::side(asked.direction).map_err(|error| error.to_status())?;
         let peer = asked.peer.filter(|peer| !peer.is_empty());
         let held = self.held(&asked.volume_id)?;
-        let work = Work::Session {
-            peer: peer.clone(),
-            side,
-            intent,
-        };
-        let request = job::Request {
-            volume: held.volume.id(),
-            work,
-        };
-        self.submit(&asked.request_id, request, || {
-            self.route(&held, peer, side).map(Some)
-        })
-        .await
+        let work = Work::Session { peer: peer.clone(), side, intent };
+        let request = job::Request { volume: held.volume.id(), work };
+        self.submit(&asked.request_id, request, || self.route(&held, peer, side).map(Some)).await
     }
 
     /// Where the request leads now: the volume's peer unless one is named, the direction by the copy's role.
-    fn route(
-        &self,
-        held: &Held,
-        peer: Option<String>,
-        side: Option<Side>,
-    ) -> Result<Route, Status> {
+    fn route(&self, held: &Held, peer: Option<String>, side: Option<Side>) -> Result<Route, Status> {
         let state = held.volume.state();
         let peer = peer.or(state.peer).ok_or_else(|| {
-            let message = format!(
-                "volume {} names no peer; name one in the call or in Enable",
-                state.volume
-            );
+            let message = format!("volume {} names no peer; name one in the call or in Enable", state.volume);
             status(Kind::Precondition, "no-peer", message)
         })?;
         self.peers.get(&peer).map_err(|error| error.to_status())?;
@@ -103,35 +85,23 @@ impl SyncService {
     ) -> Result<String, Status> {
         let id = convert::request_id(request_id).map_err(|error| error.to_status())?;
         // A request that was accepted stays so, whatever has become of the volume since.
-        let known = self
-            .keeper
-            .known(id.clone(), request.clone())
-            .await
-            .map_err(|error| error.to_status())?;
+        let known = self.keeper.known(id.clone(), request.clone()).await.map_err(|error| error.to_status())?;
         if let Some(job) = known {
             return Ok(job.id.to_string());
         }
         let submitted = self.keeper.submit(id, request, route()?).await;
-        submitted
-            .map(|job| job.id.to_string())
-            .map_err(|error| error.to_status())
+        submitted.map(|job| job.id.to_string()).map_err(|error| error.to_status())
     }
 
     /// A job, or a session that a peer runs under this id.
     async fn status_of(&self, id: &JobId) -> Result<v1::JobStatus, Status> {
         match self.keeper.get(id.clone()).await {
             Ok(found) => {
-                let progress = found
-                    .running
-                    .as_ref()
-                    .map(|running| &*running.control.progress);
+                let progress = found.running.as_ref().map(|running| &*running.control.progress);
                 Ok(convert::job_status(&found.job, progress))
             }
             Err(error) => {
-                let session = self
-                    .sessions
-                    .find(id.as_str())
-                    .and_then(|session| convert::session_status(&session));
+                let session = self.sessions.find(id.as_str()).and_then(|session| convert::session_status(&session));
                 session.ok_or_else(|| error.to_status())
             }
         }
@@ -142,108 +112,43 @@ impl SyncService {
 impl Sync for SyncService {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
 
-    async fn start(
-        &self,
-        request: Request<v1::StartRequest>,
-    ) -> Result<Response<v1::StartResponse>, Status> {
-        let v1::StartRequest {
-            volume_id,
-            peer,
-            direction,
-            request_id,
-            options,
-        } = request.into_inner();
-        let options =
-            convert::options(options, &self.defaults).map_err(|error| error.to_status())?;
-        let asked = Asked {
-            volume_id,
-            peer,
-            direction,
-            request_id,
-        };
+    async fn start(&self, request: Request<v1::StartRequest>) -> Result<Response<v1::StartResponse>, Status> {
+        let v1::StartRequest { volume_id, peer, direction, request_id, options } = request.into_inner();
+        let options = convert::options(options, &self.defaults).map_err(|error| error.to_status())?;
+        let asked = Asked { volume_id, peer, direction, request_id };
         let job_id = self.session(asked, Intent::Sync(options)).await?;
         Ok(Response::new(v1::StartResponse { job_id }))
     }
 
-    async fn plan(
-        &self,
-        request: Request<v1::PlanRequest>,
-    ) -> Result<Response<v1::PlanResponse>, Status> {
-        let v1::PlanRequest {
-            volume_id,
-            peer,
-            direction,
-            request_id,
-            options,
-        } = request.into_inner();
-        let options =
-            convert::options(options, &self.defaults).map_err(|error| error.to_status())?;
-        let asked = Asked {
-            volume_id,
-            peer,
-            direction,
-            request_id,
-        };
+    async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
+        let v1::PlanRequest { volume_id, peer, direction, request_id, options } = request.into_inner();
+        let options = convert::options(options, &self.defaults).map_err(|error| error.to_status())?;
+        let asked = Asked { volume_id, peer, direction, request_id };
         let job_id = self.session(asked, Intent::Plan(options)).await?;
         Ok(Response::new(v1::PlanResponse { job_id }))
     }
 
-    async fn verify(
-        &self,
-        request: Request<v1::VerifyRequest>,
-    ) -> Result<Response<v1::VerifyResponse>, Status> {
-        let v1::VerifyRequest {
-            volume_id,
-            peer,
-            direction,
-            request_id,
-            deep,
-        } = request.into_inner();
-        let asked = Asked {
-            volume_id,
-            peer,
-            direction,
-            request_id,
-        };
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+        let v1::VerifyRequest { volume_id, peer, direction, request_id, deep } = request.into_inner();
+        let asked = Asked { volume_id, peer, direction, request_id };
         let job_id = self.session(asked, Intent::Verify { deep }).await?;
         Ok(Response::new(v1::VerifyResponse { job_id }))
     }
 
-    async fn watch(
-        &self,
-        request: Request<v1::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        let id: JobId = request
-            .into_inner()
-            .job_id
-            .parse()
-            .map_err(|error: job::JobError| error.to_status())?;
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let id: JobId = request.into_inner().job_id.parse().map_err(|error: job::JobError| error.to_status())?;
         let first = self.status_of(&id).await?;
         let (sender, receiver) = mpsc::channel(4);
-        self.tasks
-            .spawn(watch::follow(self.clone(), id, first, sender));
+        self.tasks.spawn(watch::follow(self.clone(), id, first, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    async fn cancel(
-        &self,
-        request: Request<v1::CancelRequest>,
-    ) -> Result<Response<v1::CancelResponse>, Status> {
-        let id: JobId = request
-            .into_inner()
-            .job_id
-            .parse()
-            .map_err(|error: job::JobError| error.to_status())?;
+    async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::CancelResponse>, Status> {
+        let id: JobId = request.into_inner().job_id.parse().map_err(|error: job::JobError| error.to_status())?;
         let job = match self.keeper.cancel(id.clone()).await {
-            Ok(found) => convert::job_status(
-                &found.job,
-                found.running.as_ref().map(|it| &*it.control.progress),
-            ),
+            Ok(found) => convert::job_status(&found.job, found.running.as_ref().map(|it| &*it.control.progress)),
             Err(error) => {
-                let session = self
-                    .sessions
-                    .find(id.as_str())
-                    .ok_or_else(|| error.to_status())?;
+                let session = self.sessions.find(id.as_str()).ok_or_else(|| error.to_status())?;
                 session.running.stop();
                 convert::session_status(&session).ok_or_else(|| error.to_status())?
             }
@@ -252,39 +157,22 @@ impl Sync for SyncService {
         Ok(Response::new(v1::CancelResponse { job: Some(job) }))
     }
 
-    async fn list(
-        &self,
-        request: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::ListResponse>, Status> {
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
         let request = request.into_inner();
         let volume = match request.volume_id.as_str() {
             "" => None,
             id => Some(convert::volume_id(id).map_err(|error| error.to_status())?),
         };
-        let mut found = self
-            .keeper
-            .list()
-            .await
-            .map_err(|error| error.to_status())?;
+        let mut found = self.keeper.list().await.map_err(|error| error.to_status())?;
         found.retain(|it| volume.is_none_or(|volume| volume == it.job.request.volume));
         found.retain(|it| !request.active_only || !it.job.state.has_ended());
         let of_job = |it: &job::Snapshot| {
-            convert::job_status(
-                &it.job,
-                it.running
-                    .as_ref()
-                    .map(|running| &*running.control.progress),
-            )
+            convert::job_status(&it.job, it.running.as_ref().map(|running| &*running.control.progress))
         };
         let sessions = self.sessions.list();
         let sessions = sessions.iter().filter_map(convert::session_status);
-        let of_volume =
-            |it: &v1::JobStatus| volume.is_none_or(|volume| volume.to_string() == it.volume_id);
-        let mut jobs: Vec<_> = found
-            .iter()
-            .map(of_job)
-            .chain(sessions.filter(of_volume))
-            .collect();
+        let of_volume = |it: &v1::JobStatus| volume.is_none_or(|volume| volume.to_string() == it.volume_id);
+        let mut jobs: Vec<_> = found.iter().map(of_job).chain(sessions.filter(of_volume)).collect();
         jobs.sort_by_key(|it| std::cmp::Reverse(it.created_at_unix_secs));
         Ok(Response::new(v1::ListResponse { jobs }))
     }
@@ -295,44 +183,23 @@ impl Sync for SyncService {
     ) -> Result<Response<v1::ListRestorePointsResponse>, Status> {
         let state = self.held(&request.into_inner().volume_id)?.volume.state();
         let points = convert::restore_points(&state);
-        Ok(Response::new(v1::ListRestorePointsResponse {
-            points,
-            paused: state.paused,
-        }))
+        Ok(Response::new(v1::ListRestorePointsResponse { points, paused: state.paused }))
     }
 
-    async fn rollback(
-        &self,
-        request: Request<v1::RollbackRequest>,
-    ) -> Result<Response<v1::RollbackResponse>, Status> {
-        let v1::RollbackRequest {
-            volume_id,
-            point_id,
-            request_id,
-        } = request.into_inner();
+    async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Result<Response<v1::RollbackResponse>, Status> {
+        let v1::RollbackRequest { volume_id, point_id, request_id } = request.into_inner();
         let to = convert::point_id(&point_id).map_err(|error| error.to_status())?;
         let held = self.held(&volume_id)?;
-        let request = job::Request {
-            volume: held.volume.id(),
-            work: Work::Rollback { to },
-        };
+        let request = job::Request { volume: held.volume.id(), work: Work::Rollback { to } };
         let job_id = self.submit(&request_id, request, || Ok(None)).await?;
         Ok(Response::new(v1::RollbackResponse { job_id }))
     }
 
-    async fn release(
-        &self,
-        request: Request<v1::ReleaseRequest>,
-    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+    async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseResponse>, Status> {
         let held = self.held(&request.into_inner().volume_id)?;
         let id = held.volume.id();
-        let released = self
-            .lanes
-            .run(Lane::Calls, move || held.volume.release())
-            .await;
-        released
-            .map_err(|error| error.to_status())?
-            .map_err(|error| error.to_status())?;
+        let released = self.lanes.run(Lane::Calls, move || held.volume.release()).await;
+        released.map_err(|error| error.to_status())?.map_err(|error| error.to_status())?;
         tracing::info!(volume = %id, "released: syncs may go on");
         Ok(Response::new(v1::ReleaseResponse {}))
     }

@@ -57,10 +57,7 @@ impl Transfer for TransferService {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Status::unauthenticated("the caller is unknown"))?;
-        let guard = self
-            .sessions
-            .admit(caller.name())
-            .map_err(|error| error.to_status())?;
+        let guard = self.sessions.admit(caller.name()).map_err(|error| error.to_status())?;
         let (outgoing, stream) = Outgoing::new::<SessionResponse>(self.in_flight_bytes / 2);
         let link = Arc::new(outgoing.link(request.into_inner(), guard.running.stop.clone()));
         let host = Host {
@@ -70,16 +67,10 @@ impl Transfer for TransferService {
             runtime: tokio::runtime::Handle::current(),
         };
         let (lanes, metrics) = (self.lanes.clone(), self.metrics.clone());
-        let span = tracing::info_span!(
-            "session",
-            volume = tracing::field::Empty,
-            job = tracing::field::Empty
-        );
+        let span = tracing::info_span!("session", volume = tracing::field::Empty, job = tracing::field::Empty);
         let run = async move {
             let (progress, engine_link) = (guard.running.control.progress.clone(), link.clone());
-            let ran = lanes
-                .run(Lane::Sessions, move || host.receive(&engine_link, &guard))
-                .await;
+            let ran = lanes.run(Lane::Sessions, move || host.receive(&engine_link, &guard)).await;
             if let Err(panicked) = ran {
                 tracing::error!("session ended: {panicked}");
             }
@@ -114,11 +105,7 @@ impl Host {
         let hello = match greeted {
             Ok(hello) => hello,
             Err(error) => {
-                return tracing::warn!(
-                    peer = self.caller.name(),
-                    "session without a greeting: {}",
-                    chain(&error)
-                );
+                return tracing::warn!(peer = self.caller.name(), "session without a greeting: {}", chain(&error));
             }
         };
         tracing::Span::current().record("volume", tracing::field::display(hello.volume));
@@ -127,11 +114,7 @@ impl Host {
         match self.volume(&hello) {
             Ok(held) => self.answer(&wire, &hello, &held),
             Err(failure) => {
-                tracing::warn!(
-                    peer = self.caller.name(),
-                    reason = failure.reason,
-                    "session refused: {failure}"
-                );
+                tracing::warn!(peer = self.caller.name(), reason = failure.reason, "session refused: {failure}");
                 session::refuse(&wire, failure);
             }
         }
@@ -142,24 +125,14 @@ impl Host {
         match session::answer(wire, hello, &held.volume) {
             Ok(_) => tracing::info!("session ended"),
             // The dialer's job says how it went and what is to be done; here it is one line.
-            Err(error) => tracing::warn!(
-                reason = error.reason(),
-                "session ended early: {}",
-                chain(&error)
-            ),
+            Err(error) => tracing::warn!(reason = error.reason(), "session ended early: {}", chain(&error)),
         }
     }
 
     fn volume(&self, hello: &Hello) -> Result<Arc<Held>, Failure> {
-        let failed = |kind, reason: &str, message| Failure {
-            kind,
-            reason: reason.to_owned(),
-            message,
-        };
-        let held = self
-            .volumes
-            .get(hello.volume)
-            .map_err(|error| failed(error.kind(), error.reason(), chain(&error)))?;
+        let failed = |kind, reason: &str, message| Failure { kind, reason: reason.to_owned(), message };
+        let held =
+            self.volumes.get(hello.volume).map_err(|error| failed(error.kind(), error.reason(), chain(&error)))?;
         let Some(peer) = held.volume.state().peer else {
             return Ok(held);
         };
@@ -168,11 +141,7 @@ impl Host {
             Ok(known) if !self.caller.names.contains(&known.server_name()) => Err(failed(
                 Kind::Denied,
                 "not-the-volumes-peer",
-                format!(
-                    "volume {} is synced with {peer}, not with {}",
-                    hello.volume,
-                    self.caller.name()
-                ),
+                format!("volume {} is synced with {peer}, not with {}", hello.volume, self.caller.name()),
             )),
             Ok(_) => Ok(held),
             Err(error) => Err(failed(Kind::Precondition, error.reason(), chain(&error))),

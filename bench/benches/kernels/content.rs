@@ -19,13 +19,9 @@ pub(crate) fn hash(c: &mut Criterion) {
             let control = Control::default();
             b.iter(|| hash_file(&file, bytes as u64, &control));
         });
-        group.bench_with_input(
-            BenchmarkId::new("baseline-memory/size", label),
-            &content,
-            |b, content| {
-                b.iter(|| Digest::of(black_box(content)));
-            },
-        );
+        group.bench_with_input(BenchmarkId::new("baseline-memory/size", label), &content, |b, content| {
+            b.iter(|| Digest::of(black_box(content)));
+        });
     }
     group.finish();
 }

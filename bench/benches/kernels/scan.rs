@@ -24,26 +24,14 @@ pub(crate) fn unchanged_and_first(c: &mut Criterion) {
     let clock = || touched(&probe);
     let root = Dir::open(&volume).expect("open volume");
     let mark = root.stat_self().expect("stat volume").id;
-    let options = ScanOptions {
-        mark,
-        clock: &clock,
-        deep: false,
-        reread_before: None,
-        waive_mount_points: false,
-    };
+    let options = ScanOptions { mark, clock: &clock, deep: false, reread_before: None, waive_mount_points: false };
     let control = Control::default();
-    let first = scan(&root, None, &options, &control)
-        .expect("a first scan")
-        .index;
+    let first = scan(&root, None, &options, &control).expect("a first scan").index;
 
     let mut group = c.benchmark_group("scan");
     group.throughput(Throughput::Elements(first.manifest.totals().entries));
-    group.bench_function("entries=1010/index=all", |b| {
-        b.iter(|| scan(&root, Some(&first), &options, &control))
-    });
-    group.bench_function("entries=1010/index=none", |b| {
-        b.iter(|| scan(&root, None, &options, &control))
-    });
+    group.bench_function("entries=1010/index=all", |b| b.iter(|| scan(&root, Some(&first), &options, &control)));
+    group.bench_function("entries=1010/index=none", |b| b.iter(|| scan(&root, None, &options, &control)));
     group.bench_function("entries=1010/baseline-walk", |b| b.iter(|| walk(&volume)));
     group.finish();
 }
@@ -52,21 +40,14 @@ pub(crate) fn unchanged_and_first(c: &mut Criterion) {
 fn touched(probe: &Path) -> io::Result<Time> {
     fs::write(probe, "")?;
     let stat = fs::metadata(probe)?;
-    Ok(Time {
-        secs: stat.mtime(),
-        nanos: stat.mtime_nsec() as u32,
-    })
+    Ok(Time { secs: stat.mtime(), nanos: stat.mtime_nsec() as u32 })
 }
 
 /// Entries beneath, each statted once.
 fn walk(directory: &Path) -> io::Result<u64> {
     fs::read_dir(directory)?.try_fold(0, |entries, entry| {
         let entry = entry?;
-        let beneath = if entry.metadata()?.is_dir() {
-            walk(&entry.path())?
-        } else {
-            0
-        };
+        let beneath = if entry.metadata()?.is_dir() { walk(&entry.path())? } else { 0 };
         Ok(entries + 1 + beneath)
     })
 }

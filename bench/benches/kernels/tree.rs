@@ -14,24 +14,13 @@ fn file(number: u64) -> Entry {
     Entry {
         name: name(&format!("file-{number:05}.dat")),
         meta: meta(number),
-        node: Node::File(Body {
-            size: 10_000 + number,
-            digest,
-            holes: 0,
-        }),
+        node: Node::File(Body { size: 10_000 + number, digest, holes: 0 }),
     }
 }
 
 fn directory(number: u64) -> Entry {
-    let node = Node::Directory {
-        digest: Digest::default(),
-        totals: Totals::default(),
-    };
-    Entry {
-        name: name(&format!("dir-{number:03}")),
-        meta: meta(number),
-        node,
-    }
+    let node = Node::Directory { digest: Digest::default(), totals: Totals::default() };
+    Entry { name: name(&format!("dir-{number:03}")), meta: meta(number), node }
 }
 
 fn name(text: &str) -> Name {
@@ -39,17 +28,8 @@ fn name(text: &str) -> Name {
 }
 
 fn meta(number: u64) -> Meta {
-    let mtime = Time {
-        secs: 1_600_000_000 + number as i64,
-        nanos: 123_456_789,
-    };
-    Meta {
-        mode: 0o644,
-        uid: 1000,
-        gid: 1000,
-        mtime,
-        ..Meta::default()
-    }
+    let mtime = Time { secs: 1_600_000_000 + number as i64, nanos: 123_456_789 };
+    Meta { mode: 0o644, uid: 1000, gid: 1000, mtime, ..Meta::default() }
 }
 
 pub(crate) fn blocks(c: &mut Criterion) {
@@ -59,31 +39,15 @@ pub(crate) fn blocks(c: &mut Criterion) {
         let block = DirBlock::new(files.clone());
         let bytes = block.as_bytes().to_vec();
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        group.bench_with_input(
-            BenchmarkId::new("build/entries", entries),
-            &files,
-            |b, files| {
-                b.iter_batched(
-                    || files.clone(),
-                    DirBlock::new,
-                    criterion::BatchSize::SmallInput,
-                );
-            },
-        );
-        group.bench_with_input(
-            BenchmarkId::new("parse/entries", entries),
-            &bytes,
-            |b, bytes| {
-                b.iter(|| DirBlock::parse(bytes, Some(block.digest())));
-            },
-        );
-        group.bench_with_input(
-            BenchmarkId::new("baseline-digest/entries", entries),
-            &bytes,
-            |b, bytes| {
-                b.iter(|| Digest::of_record("baseline", black_box(bytes)));
-            },
-        );
+        group.bench_with_input(BenchmarkId::new("build/entries", entries), &files, |b, files| {
+            b.iter_batched(|| files.clone(), DirBlock::new, criterion::BatchSize::SmallInput);
+        });
+        group.bench_with_input(BenchmarkId::new("parse/entries", entries), &bytes, |b, bytes| {
+            b.iter(|| DirBlock::parse(bytes, Some(block.digest())));
+        });
+        group.bench_with_input(BenchmarkId::new("baseline-digest/entries", entries), &bytes, |b, bytes| {
+            b.iter(|| Digest::of_record("baseline", black_box(bytes)));
+        });
     }
     group.finish();
 }
@@ -91,12 +55,8 @@ pub(crate) fn blocks(c: &mut Criterion) {
 /// The tree of W1: 500 directories of 100 files.
 pub(crate) fn manifest(c: &mut Criterion) {
     let mut group = c.benchmark_group("manifest");
-    let directories: Vec<RelPath> = (0..500)
-        .map(|n| RelPath::root().join(&directory(n).name))
-        .collect();
-    let contents: Vec<Vec<Entry>> = (0..500)
-        .map(|n| (n * 100..n * 100 + 100).map(file).collect())
-        .collect();
+    let directories: Vec<RelPath> = (0..500).map(|n| RelPath::root().join(&directory(n).name)).collect();
+    let contents: Vec<Vec<Entry>> = (0..500).map(|n| (n * 100..n * 100 + 100).map(file).collect()).collect();
     group.throughput(Throughput::Elements(50_500));
     group.bench_function("finish/entries=50500/all-open", |b| {
         let setup = || {

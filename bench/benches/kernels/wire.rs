@@ -17,11 +17,7 @@ pub(crate) fn frames(c: &mut Criterion) {
     let path = RelPath::root().join(&Name::new(b"dir-001").expect("a plain name"));
     for (label, bytes) in [("4KiB", 4 << 10), ("256KiB", 256 << 10), ("1MiB", 1 << 20)] {
         let payload = Bytes::from(Random::new(1).noise(bytes));
-        let message = Message::Listing(vec![Piece {
-            path: path.clone(),
-            is_last: true,
-            bytes: payload.clone(),
-        }]);
+        let message = Message::Listing(vec![Piece { path: path.clone(), is_last: true, bytes: payload.clone() }]);
         let (here, there) = LocalLink::pair();
         let control = Control::default();
         let (sender, receiver) = (Wire::new(&here, &control), Wire::new(&there, &control));

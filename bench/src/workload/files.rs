@@ -42,10 +42,7 @@ pub fn insert(source: &Path, round: u64) -> Result<u64> {
     let (old, new) = (source.join("disk.img"), source.join(".disk.img.new"));
     let mut from = BufReader::with_capacity(CHUNK, File::open(&old).context("open file")?);
     let mut to = BufWriter::with_capacity(CHUNK, File::create(&new).context("create file")?);
-    std::io::copy(
-        &mut Read::take(&mut from, 1000 + random.below(3000)),
-        &mut to,
-    )?;
+    std::io::copy(&mut Read::take(&mut from, 1000 + random.below(3000)), &mut to)?;
     to.write_all(&random.noise(INSERTED_BYTES))?;
     std::io::copy(&mut from, &mut to)?;
     to.flush()?;
@@ -55,13 +52,8 @@ pub fn insert(source: &Path, round: u64) -> Result<u64> {
 
 pub fn create_many(source: &Path, size: Size) -> Result<()> {
     fs::create_dir_all(source)?;
-    (0..size.of(FILES)).try_for_each(|n| {
-        write_noise(
-            &source.join(format!("disk-{n:03}.img")),
-            FILE_BYTES,
-            (2 << 32) + n,
-        )
-    })
+    (0..size.of(FILES))
+        .try_for_each(|n| write_noise(&source.join(format!("disk-{n:03}.img")), FILE_BYTES, (2 << 32) + n))
 }
 
 /// Each file grows by 1 % of its first size, and 0.1 % of it is overwritten in blocks of 4 KiB.
@@ -72,10 +64,7 @@ pub fn append_and_modify(source: &Path, round: u64, size: Size) -> Result<u64> {
     for n in 0..size.of(FILES) {
         let mut random = Random::of(SEED ^ (round << 20), n);
         let path = source.join(format!("disk-{n:03}.img"));
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
+        let file = OpenOptions::new().write(true).open(&path).with_context(|| format!("open {}", path.display()))?;
         let end = file.metadata()?.len();
         for _ in 0..blocks {
             let at = random.below(end / BLOCK) * BLOCK;

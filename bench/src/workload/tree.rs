@@ -10,10 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmod, chown, setxattr,
-    utimensat,
-};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmod, chown, setxattr, utimensat};
 
 use super::{SEED, Size};
 use crate::random::Random;
@@ -46,26 +43,19 @@ fn shape(number: u64) -> Shape {
 }
 
 fn name(number: u64) -> String {
-    format!(
-        "dir-{:03}/file-{number:05}.dat",
-        number / FILES_PER_DIRECTORY
-    )
+    format!("dir-{:03}/file-{number:05}.dat", number / FILES_PER_DIRECTORY)
 }
 
 pub fn create(source: &Path, size: Size) -> Result<()> {
     let files = size.of(FILES);
     for directory in 0..files.div_ceil(FILES_PER_DIRECTORY) {
-        fs::create_dir_all(source.join(format!("dir-{directory:03}")))
-            .context("create directory")?;
+        fs::create_dir_all(source.join(format!("dir-{directory:03}"))).context("create directory")?;
     }
     for number in 0..files {
         create_entry(source, number).with_context(|| format!("create {}", name(number)))?;
     }
     for directory in 0..files.div_ceil(FILES_PER_DIRECTORY) {
-        set_mtime(
-            &source.join(format!("dir-{directory:03}")),
-            EPOCH_SECS + directory as i64,
-        )?;
+        set_mtime(&source.join(format!("dir-{directory:03}")), EPOCH_SECS + directory as i64)?;
     }
     Ok(())
 }
@@ -93,11 +83,7 @@ fn create_entry(source: &Path, number: u64) -> Result<()> {
 
 /// Half of the files compress.
 fn content(random: &mut Random, number: u64, bytes: usize) -> Vec<u8> {
-    if number.is_multiple_of(2) {
-        random.text(bytes)
-    } else {
-        random.noise(bytes)
-    }
+    if number.is_multiple_of(2) { random.text(bytes) } else { random.noise(bytes) }
 }
 
 /// 64 KiB with 4 KiB of data at both ends.
@@ -112,32 +98,17 @@ fn create_sparse(path: &Path, random: &mut Random) -> Result<()> {
 fn set_metadata(path: &Path, number: u64) -> Result<()> {
     let id = 1000 + (number % 7) as u32;
     chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))).context("change owner")?;
-    chmod(
-        path,
-        Mode::from_raw_mode([0o644, 0o600, 0o755, 0o640][(number % 4) as usize]),
-    )
-    .context("change mode")?;
+    chmod(path, Mode::from_raw_mode([0o644, 0o600, 0o755, 0o640][(number % 4) as usize])).context("change mode")?;
     if number % 50 == 21 {
-        setxattr(
-            path,
-            "user.origin",
-            format!("scanner-{number}").as_bytes(),
-            XattrFlags::empty(),
-        )
-        .context("set extended attribute")?;
+        setxattr(path, "user.origin", format!("scanner-{number}").as_bytes(), XattrFlags::empty())
+            .context("set extended attribute")?;
     }
     Ok(())
 }
 
 fn set_mtime(path: &Path, secs: i64) -> Result<()> {
-    let time = Timespec {
-        tv_sec: secs,
-        tv_nsec: secs % 1_000_000_000,
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
+    let time = Timespec { tv_sec: secs, tv_nsec: secs % 1_000_000_000 };
+    let times = Timestamps { last_access: time, last_modification: time };
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
@@ -147,13 +118,8 @@ pub fn change(source: &Path, round: u64) -> Result<u64> {
     let mut random = Random::of(SEED ^ 0xC4A6, round);
     let mut files = plain_files(source)?;
     let each = files.len() / 500;
-    ensure!(
-        each > 0,
-        "a tree of {} files is too small for a change of 1 %",
-        files.len()
-    );
-    let mut draw =
-        |random: &mut Random| files.swap_remove(random.below(files.len() as u64) as usize);
+    ensure!(each > 0, "a tree of {} files is too small for a change of 1 %", files.len());
+    let mut draw = |random: &mut Random| files.swap_remove(random.below(files.len() as u64) as usize);
     let mut bytes = 0;
     for n in 0..each as u64 {
         let (path, size) = draw(&mut random);
@@ -161,13 +127,9 @@ pub fn change(source: &Path, round: u64) -> Result<u64> {
         bytes += size;
 
         let (path, size) = draw(&mut random);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .context("open file to append")?;
+        let mut file = OpenOptions::new().write(true).open(&path).context("open file to append")?;
         file.seek(SeekFrom::End(0))?;
-        file.write_all(&random.noise(size as usize / 10 + 1))
-            .context("append to file")?;
+        file.write_all(&random.noise(size as usize / 10 + 1)).context("append to file")?;
         bytes += size / 10 + 1;
 
         fs::remove_file(draw(&mut random).0).context("delete file")?;
@@ -175,8 +137,7 @@ pub fn change(source: &Path, round: u64) -> Result<u64> {
         let (path, _) = draw(&mut random);
         let (neighbour, _) = draw(&mut random);
         let directory = neighbour.parent().context("a file lies in a directory")?;
-        fs::rename(&path, directory.join(format!("moved-{round}-{n}.dat")))
-            .context("rename file")?;
+        fs::rename(&path, directory.join(format!("moved-{round}-{n}.dat"))).context("rename file")?;
 
         let size = random.lognormal(SIZE_MEDIAN, SIZE_SIGMA, SIZE_MIN, SIZE_MAX);
         let added = directory.join(format!("added-{round}-{n}.dat"));

@@ -1,26 +1,282 @@
-//! What to do about an error, by its stable reason. The README's table of reasons is checked against this one.
+//! The stable reasons of errors: what happened, and what to do. The README's table is this one; a test keeps it so.
 
-/// Reason and what to do. `VOLUME` and the like stand for what the user knows.
-pub const REASONS: &[(&str, &str)] = &[
-    (
+pub struct Reason {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub advice: &'static str,
+}
+
+const fn reason(name: &'static str, what: &'static str, advice: &'static str) -> Reason {
+    Reason { name, what, advice }
+}
+
+const LATER: &str = "try again; the job goes on where it was";
+const BUG: &str = "a bug, or releases that don't fit: update both agents; if it stays, report it with the agents' logs";
+const ANEW: &str = "keep a copy of the directory beside the volumes, then disable the volume and enable it again";
+
+/// Sorted by name.
+pub const REASONS: &[Reason] = &[
+    reason(
+        "apply-not-permitted",
+        "an entry of the replica can't be changed (immutable, or a capability is missing); the old point was restored",
+        "look at lsattr of the path that is named, make it changeable, and sync again",
+    ),
+    reason("apply-undone", "a commit was undone after a crash; the old point stands", LATER),
+    reason(
+        "bad-request-id",
+        "the request id is not 1 to 128 characters of [A-Za-z0-9._:-]",
+        "choose another --request-id",
+    ),
+    reason(
+        "beside-on-other-filesystem",
+        "the directory for Drover's state is not on the file system of its root",
+        "choose a `beside` on the same file system as the root",
+    ),
+    reason(
+        "beside-unusable",
+        "the directory for Drover's state can't be used",
+        "look at its owner (root) and its mode (0700), and at the disk",
+    ),
+    reason(
+        "block-damaged",
+        "a directory block arrived with a wrong digest",
+        "sync again; if it stays, check memory and disks of the other side",
+    ),
+    reason(
+        "both-primary",
+        "both copies are primary, so both may have been written",
+        "decide which one is to be given up: demote it, resync it, sync; what it holds is kept as a restore point",
+    ),
+    reason("cancelled", "someone cancelled it", "nothing; what was received is kept for the next sync"),
+    reason(
+        "content-mismatch",
+        "content arrived with a wrong digest, again and again",
+        "sync again; if it stays, check memory and disks of the source",
+    ),
+    reason(
         "empty-source",
+        "the source is empty and the replica is not",
         "check that the source is mounted; if it is meant to be empty, sync with --allow-empty-source",
     ),
-    (
+    reason("frame-damaged", "a message was damaged on its way", LATER),
+    reason("frame-malformed", "a message can't be understood", BUG),
+    reason("internal", "a bug", "report it with the agent's log"),
+    reason(
+        "io-error",
+        "the storage of one side failed",
+        "look at the kernel's log and the disk that is named; the replica is its last whole point",
+    ),
+    reason("is-primary", "the copy is primary here", "demote it first with `drover-agent volume demote`"),
+    reason("job-journal", "the agent can't write its job journal", "look at the file system of its state_dir"),
+    reason("job-queue-full", "too many jobs wait at this agent", "wait, or raise limits.jobs"),
+    reason("job-without-route", "the job's journal entry names no peer", BUG),
+    reason("link-closed", "the connection was cut", LATER),
+    reason("link-lost", "the connection was cut", LATER),
+    reason("malformed-field", "a field of the call can't be understood", "fix the call"),
+    reason(
+        "manifest-damaged",
+        "the manifest of a restore point is damaged",
+        "use another restore point; check the disk",
+    ),
+    reason("mark-damaged", "the mark that names a volume is damaged", ANEW),
+    reason(
         "mass-delete",
+        "more would be deleted than the guard allows",
         "look at the plan with --dry-run; if the deletes are meant, raise the limit with --max-delete",
     ),
-    (
+    reason(
+        "missing-capabilities",
+        "the process lacks capabilities that faithful copies need",
+        "run it as root, or waive them: `--waive capabilities`",
+    ),
+    reason("missing-field", "a field of the call is missing", "fix the call"),
+    reason(
+        "mount-point-inside",
+        "something is mounted inside the volume; mounts are not crossed",
+        "unmount it, or make it a volume of its own",
+    ),
+    reason(
+        "never-synced",
+        "the copy was never synced",
+        "sync it first, or promote it with --force if an empty volume shall be primary",
+    ),
+    reason("no-peer", "the volume has no peer and the call names none", "enable the volume again with --peer"),
+    reason(
         "no-space",
-        "free space on the replica's file system, or lower the number of restore points that are kept",
+        "the replica's file system has too little space for the worst case",
+        "free space there, or keep fewer restore points (retain)",
+    ),
+    reason(
+        "no-such-job",
+        "the agent knows no such job",
+        "look with `drover status`; the ends of the newest 1,000 jobs are kept",
+    ),
+    reason("no-such-point", "the copy has no such restore point", "choose one of `drover points VOLUME`"),
+    reason("no-such-root", "the agent has no root of that name", "choose one of `drover-agent check`"),
+    reason("no-such-rpc", "the agent has no such call", "update the older side; neighbouring releases work together"),
+    reason(
+        "no-such-volume",
+        "the agent has no such volume",
+        "look with `drover status`; enable it with `drover-agent volume enable`",
+    ),
+    reason(
+        "not-the-marked-tree",
+        "the directory is not the one that was enabled: replaced, or its file system is not mounted",
+        "mount it, or put the old directory back",
+    ),
+    reason(
+        "not-the-volumes-peer",
+        "the volume names another peer than the agent that called",
+        "enable the volume with the right --peer at both agents",
+    ),
+    reason("other-volume", "the two sides speak of different volumes", "enable both copies with the same --id"),
+    reason(
+        "partly-undone",
+        "an apply could not finish and not everything could be undone; the paths are in the log",
+        "repair what the log names, then sync: it repairs the replica",
+    ),
+    reason(
+        "path-taken",
+        "the path belongs to, contains or lies in another volume",
+        "choose another path, or disable the other volume",
+    ),
+    reason(
+        "peer-denied",
+        "the peer does not accept this agent's certificate",
+        "add the certificate's name to roles.peer at the peer",
+    ),
+    reason("peer-failed", "the other side failed", "its own reason stands in its log and in the message"),
+    reason("peer-refused", "the peer refused the session", "its reason stands in the message"),
+    reason("peer-unavailable", "the peer is busy or stopping", LATER),
+    reason(
+        "peer-unreachable",
+        "the peer does not answer",
+        "check its address, its port and that it runs; the job tries again by itself",
+    ),
+    reason(
+        "permission-denied",
+        "the certificate may not do this",
+        "add its name to the right role in the agent's [roles]",
+    ),
+    reason(
+        "point-incomplete",
+        "a restore point lost content that another process destroyed",
+        "use another restore point",
+    ),
+    reason("protocol", "the other side sent what it should not", BUG),
+    reason("protocol-violated", "the other side sent what it should not", BUG),
+    reason(
+        "quota-exceeded",
+        "the quota of the replica is used up; the old point was restored",
+        "raise the quota or free space, then sync again",
+    ),
+    reason(
+        "replica-changed",
+        "someone else changed the replica while a point was applied; the old point was restored",
+        "stop who writes the replica, then sync again: it repairs the replica",
+    ),
+    reason(
+        "replica-not-empty",
+        "the directory of a new secondary is not empty",
+        "choose an empty one, or take it over with --adopt: what it holds is kept as a restore point",
+    ),
+    reason("request-id-in-use", "another request was made under this request id", "choose another --request-id"),
+    reason("role-changed", "the copy was promoted or demoted meanwhile", "look at `drover status`, then decide"),
+    reason(
+        "role-may-not-call",
+        "no role of the certificate may make this call",
+        "add the certificate's name to the right role in the agent's [roles]",
+    ),
+    reason(
+        "rolled-back",
+        "the replica was rolled back, so it is not synced",
+        "when the old point is no longer needed: `drover rollback VOLUME --release`",
+    ),
+    reason(
+        "root-locked",
+        "another drover process works on this root",
+        "use its agent (HOST:PORT:PATH), or stop it first",
+    ),
+    reason("root-not-marked", "the root has no .drover directory", "check that its file system is mounted"),
+    reason("root-unusable", "the root can't be opened", "check that it exists and is mounted"),
+    reason("sessions-full", "the agent runs as many sessions as it may", "wait, or raise limits.sessions"),
+    reason("shutting-down", "the agent is stopping", LATER),
+    reason("source-not-primary", "the source's copy is not primary", "promote it, or sync from its peer"),
+    reason(
+        "source-read-failed",
+        "a file of the source can't be read",
+        "look at the disk of the source; nothing was synced",
+    ),
+    reason(
+        "source-restless",
+        "content changes faster than it can be read",
+        "sync when it is quieter, or from a snapshot",
+    ),
+    reason(
+        "source-unreadable",
+        "entries of the source can't be read, so nothing was synced or deleted",
+        "look at the disk and the rights of the path that is named",
+    ),
+    reason(
+        "split-brain",
+        "the replica's point is not in the source's history",
+        "compare both histories; resync the copy to be given up (what it holds is kept as a restore point)",
+    ),
+    reason(
+        "staging-failed",
+        "the replica's side could not write what it received",
+        "look at the agent's log and the disk",
+    ),
+    reason(
+        "staging-on-other-filesystem",
+        "staging can't reach the volume by rename (project quota, subvolume or mount)",
+        "configure `beside` where renames reach the volume",
+    ),
+    reason("state-damaged", "the state of the volume is damaged", ANEW),
+    reason("superseded", "the other copy was promoted later", "demote this one and sync from the newer primary"),
+    reason("too-many-requests", "the other side asked for more than it may at once", BUG),
+    reason("tree-unusable", "the directory of the volume can't be opened", "check that it exists and is mounted"),
+    reason(
+        "unknown-enum-value",
+        "the call has a value that this release does not know",
+        "update the agent, or fix the call",
+    ),
+    reason(
+        "unknown-peer",
+        "the configuration has no such peer",
+        "add a [[peer]], or enable the volume with another --peer",
+    ),
+    reason(
+        "unsuitable-path",
+        "the path can't be a volume",
+        "the message says why; choose another, or configure `beside`",
+    ),
+    reason("value-too-large", "a value of the call is too large", "fix the call"),
+    reason(
+        "version-mismatch",
+        "the two releases have no message version in common",
+        "update the older agent; neighbouring releases work together",
+    ),
+    reason("volume-busy", "another operation works on the volume", "wait for it, or cancel it"),
+    reason(
+        "volume-differs",
+        "the volume exists with another path or role",
+        "look with `drover-agent volume info`; use another id, or disable it first",
+    ),
+    reason(
+        "volume-on-other-root",
+        "the volume is enabled on another root of this agent",
+        "use that root, or another id",
+    ),
+    reason(
+        "volume-unusable",
+        "the volume was found and can't be opened",
+        "the message says why; `drover-agent recover` and the log say more",
     ),
 ];
 
 pub fn advice(reason: &str) -> Option<&'static str> {
-    REASONS
-        .iter()
-        .find(|(known, _)| *known == reason)
-        .map(|(_, advice)| *advice)
+    REASONS.iter().find(|known| known.name == reason).map(|known| known.advice)
 }
 
 #[cfg(test)]
@@ -29,17 +285,15 @@ mod tests {
 
     #[test]
     fn reasons_are_sorted_and_unique() {
-        assert!(REASONS.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(REASONS.is_sorted_by(|a, b| a.name < b.name));
     }
 
     #[test]
-    fn the_readme_explains_every_reason() {
+    fn the_readme_has_this_table() {
         let readme = include_str!("../../../README.md");
-        for (reason, _) in REASONS {
-            assert!(
-                readme.contains(&format!("| `{reason}` |")),
-                "README.md has no row for {reason}"
-            );
+        for Reason { name, what, advice } in REASONS {
+            let row = format!("| `{name}` | {what} | {advice} |\n");
+            assert!(readme.contains(&row), "README.md lacks this row:\n{row}");
         }
     }
 }

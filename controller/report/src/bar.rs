@@ -31,9 +31,7 @@ impl Sample {
             return format!("{phase}  {note}");
         }
         let mut parts = vec![phase];
-        if let Some(entries) = done_of(self.entries_done, self.entries_total, |n| {
-            Count(n).to_string()
-        }) {
+        if let Some(entries) = done_of(self.entries_done, self.entries_total, |n| Count(n).to_string()) {
             parts.push(format!("{entries} entries"));
         }
         if let Some(bytes) = done_of(self.bytes_done, self.bytes_total, |n| Bytes(n).to_string()) {
@@ -54,11 +52,7 @@ impl Sample {
             0 => (self.entries_done, self.entries_total),
             total => (self.bytes_done, total),
         };
-        if total == 0 {
-            0
-        } else {
-            (u128::from(done.min(total)) * 1000 / u128::from(total)) as u64
-        }
+        if total == 0 { 0 } else { (u128::from(done.min(total)) * 1000 / u128::from(total)) as u64 }
     }
 }
 
@@ -80,11 +74,7 @@ pub enum Show {
 impl Show {
     /// By what stderr is.
     pub fn detect() -> Self {
-        if std::io::stderr().is_terminal() {
-            Self::Bar
-        } else {
-            Self::Lines
-        }
+        if std::io::stderr().is_terminal() { Self::Bar } else { Self::Lines }
     }
 }
 
@@ -97,10 +87,7 @@ pub struct Screen {
 
 impl Screen {
     pub fn new(show: Show) -> Self {
-        Self {
-            show,
-            bars: MultiProgress::new(),
-        }
+        Self { show, bars: MultiProgress::new() }
     }
 
     /// A line of talk on stderr, above the bars.
@@ -115,20 +102,13 @@ impl Screen {
             Show::Bar => {
                 let bar = self.bars.add(ProgressBar::new(1000));
                 let style = ProgressStyle::with_template("{spinner} {prefix}  [{bar:24}]  {msg}");
-                bar.set_style(
-                    style
-                        .expect("the template is well formed")
-                        .progress_chars("=> "),
-                );
+                bar.set_style(style.expect("the template is well formed").progress_chars("=> "));
                 bar.set_prefix(label.to_owned());
                 bar.enable_steady_tick(Duration::from_millis(120));
                 Shown::Bar(bar)
             }
         };
-        Bar {
-            label: label.to_owned(),
-            shown,
-        }
+        Bar { label: label.to_owned(), shown }
     }
 }
 
@@ -158,9 +138,7 @@ impl Bar {
                 bar.set_message(sample.line());
             }
             Shown::Lines { last } => {
-                if last
-                    .is_none_or(|(at, phase)| phase != sample.phase || at.elapsed() >= Self::QUIET)
-                {
+                if last.is_none_or(|(at, phase)| phase != sample.phase || at.elapsed() >= Self::QUIET) {
                     eprintln!("{}  {}", self.label, sample.line());
                     *last = Some((Instant::now(), sample.phase));
                 }
@@ -197,10 +175,7 @@ mod tests {
     #[test]
     fn a_line_has_phase_entries_bytes_rate_and_eta() {
         let line = sample().line();
-        assert_eq!(
-            line,
-            "transferring  1,200 of 5,000 entries  1.0 MiB of 4.0 MiB  1.0 MiB/s  ETA 3.0 s"
-        );
+        assert_eq!(line, "transferring  1,200 of 5,000 entries  1.0 MiB of 4.0 MiB  1.0 MiB/s  ETA 3.0 s");
     }
 
     #[test]
@@ -222,32 +197,13 @@ mod tests {
     #[test]
     fn the_bar_follows_bytes_and_never_passes_its_end() {
         assert_eq!(sample().thousandths(), 250);
-        assert_eq!(
-            Sample {
-                bytes_done: u64::MAX,
-                bytes_total: 7,
-                ..sample()
-            }
-            .thousandths(),
-            1000
-        );
-        assert_eq!(
-            Sample {
-                bytes_total: 0,
-                ..sample()
-            }
-            .thousandths(),
-            240
-        );
+        assert_eq!(Sample { bytes_done: u64::MAX, bytes_total: 7, ..sample() }.thousandths(), 1000);
+        assert_eq!(Sample { bytes_total: 0, ..sample() }.thousandths(), 240);
     }
 
     #[test]
     fn a_note_replaces_the_numbers() {
-        let sample = Sample {
-            phase: Phase::Connecting,
-            note: Some("peer is away; trying again".into()),
-            ..sample()
-        };
+        let sample = Sample { phase: Phase::Connecting, note: Some("peer is away; trying again".into()), ..sample() };
         assert_eq!(sample.line(), "connecting    peer is away; trying again");
     }
 }

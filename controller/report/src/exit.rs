@@ -44,11 +44,7 @@ Exit codes:
             Self::Discrepancy => 5,
             Self::Cancelled => 6,
         };
-        if rank(other) > rank(self) {
-            other
-        } else {
-            self
-        }
+        if rank(other) > rank(self) { other } else { self }
     }
 
     pub fn of(kind: Kind, reason: &str) -> Self {

@@ -57,9 +57,6 @@ fn paths(out: &mut String, heading: &str, paths: &[RelPath]) {
         out.push_str(&format!("    {path}\n"));
     }
     if paths.len() > SHOWN {
-        out.push_str(&format!(
-            "    … and {} more in --output json\n",
-            paths.len() - SHOWN
-        ));
+        out.push_str(&format!("    … and {} more in --output json\n", paths.len() - SHOWN));
     }
 }

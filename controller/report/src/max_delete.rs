@@ -14,11 +14,7 @@ impl FromStr for MaxDelete {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let limit = match text.strip_suffix('%') {
-            Some(percent) => percent
-                .parse()
-                .ok()
-                .filter(|percent| *percent <= 100)
-                .map(Self::Percent),
+            Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Self::Percent),
             None => text.parse().ok().map(Self::Entries),
         };
         limit.ok_or_else(|| "a number of entries like 100, or a share like 5%".to_owned())

@@ -13,17 +13,13 @@ pub struct Moment(pub i64);
 
 impl Moment {
     pub fn now() -> Self {
-        let since = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self(since.as_secs().cast_signed())
     }
 
     /// Age at `now`; a clock that is ahead of ours gives zero.
     pub fn age_at(self, now: Self) -> Ago {
-        Ago(Duration::from_secs(
-            u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0),
-        ))
+        Ago(Duration::from_secs(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0)))
     }
 }
 
@@ -33,16 +29,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -51,9 +42,7 @@ impl fmt::Display for Moment {
         let (year, month, day) = civil(self.0.div_euclid(86_400));
         let second = self.0.rem_euclid(86_400);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        f.pad(&format!(
-            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC"
-        ))
+        f.pad(&format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC"))
     }
 }
 

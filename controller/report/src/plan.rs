@@ -12,23 +12,12 @@ pub(crate) fn text(report: &PlanReport, subject: &str) -> String {
     let mut out = if report.changes.is_empty() {
         format!("{subject}: a sync would change nothing\n")
     } else {
-        format!(
-            "{subject}: a sync would change {}\n",
-            changes(&report.changes)
-        )
+        format!("{subject}: a sync would change {}\n", changes(&report.changes))
     };
     if !report.changes.is_empty() {
-        let Sizes {
-            write,
-            local,
-            needed,
-        } = Sizes::of(report);
-        out.push_str(&format!(
-            "  content  {write} to write, of which {local} are on the replica already\n"
-        ));
-        out.push_str(&format!(
-            "  space    {needed} of new blocks on the replica in the worst case\n"
-        ));
+        let Sizes { write, local, needed } = Sizes::of(report);
+        out.push_str(&format!("  content  {write} to write, of which {local} are on the replica already\n"));
+        out.push_str(&format!("  space    {needed} of new blocks on the replica in the worst case\n"));
     }
     for (reason, message) in &report.refused_by {
         out.push_str(&format!("  REFUSED  {reason}: {message}\n"));
@@ -36,11 +25,7 @@ pub(crate) fn text(report: &PlanReport, subject: &str) -> String {
             out.push_str(&format!("           {advice}\n"));
         }
     }
-    paths(
-        &mut out,
-        "changed on the replica by someone else, would be repaired",
-        &report.repaired,
-    );
+    paths(&mut out, "changed on the replica by someone else, would be repaired", &report.repaired);
     for item in &report.items {
         out.push_str(&line(item));
     }

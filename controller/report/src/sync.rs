@@ -21,25 +21,11 @@ pub(crate) fn text(report: &SyncReport, subject: &str) -> String {
         out.push_str(&format!("  root     {}\n", point.root));
     }
     if let Some(kept) = report.kept_as {
-        out.push_str(&format!(
-            "  kept     what the replica held before is restore point {kept}\n"
-        ));
+        out.push_str(&format!("  kept     what the replica held before is restore point {kept}\n"));
     }
-    paths(
-        &mut out,
-        "changed while they were read (the point is fuzzy)",
-        &report.fuzzy,
-    );
-    paths(
-        &mut out,
-        "had been changed on the replica by someone else, repaired",
-        &report.repaired,
-    );
-    paths(
-        &mut out,
-        "moved during the scan, not deleted",
-        &report.not_deleted,
-    );
+    paths(&mut out, "changed while they were read (the point is fuzzy)", &report.fuzzy);
+    paths(&mut out, "had been changed on the replica by someone else, repaired", &report.repaired);
+    paths(&mut out, "moved during the scan, not deleted", &report.not_deleted);
     out
 }
 
@@ -47,17 +33,10 @@ fn headline(report: &SyncReport, subject: &str) -> String {
     match &report.point {
         None => format!("{subject}: nothing to sync\n"),
         Some(point) => {
-            let what = if report.unchanged {
-                "unchanged, still at"
-            } else {
-                "synced to"
-            };
+            let what = if report.unchanged { "unchanged, still at" } else { "synced to" };
             let (entries, bytes) = (Count(point.totals.entries), Bytes(point.totals.bytes));
             let taken = Moment(point.taken_at);
-            format!(
-                "{subject}: {what} point {} ({}, {taken}): {entries} entries, {bytes}\n",
-                point.id, point.label
-            )
+            format!("{subject}: {what} point {} ({}, {taken}): {entries} entries, {bytes}\n", point.id, point.label)
         }
     }
 }
@@ -71,48 +50,28 @@ pub(crate) fn changes(changes: &Changes) -> String {
         (changes.renamed, "renamed"),
         (changes.metadata, "metadata only"),
     ];
-    let parts: Vec<String> = kinds
-        .iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, what)| format!("{} {what}", Count(*n)))
-        .collect();
-    if parts.is_empty() {
-        "none".to_owned()
-    } else {
-        parts.join(", ")
-    }
+    let parts: Vec<String> =
+        kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", Count(*n))).collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
 fn moved(report: &SyncReport) -> String {
     let wire = report.wire_sent + report.wire_received;
     let mut line = format!("{} over the link", Bytes(wire));
     if report.changes.bytes_changed > 0 {
-        line.push_str(&format!(
-            " for {} of new or changed content",
-            Bytes(report.changes.bytes_changed)
-        ));
+        line.push_str(&format!(" for {} of new or changed content", Bytes(report.changes.bytes_changed)));
     }
     let total = report.point.as_ref().map_or(0, |point| point.totals.bytes);
     if wire < total {
         let saved = total - wire;
         let percent = saved as f64 * 100.0 / total as f64;
-        line.push_str(&format!(
-            "; a full copy would be {} more ({percent:.1} % saved)",
-            Bytes(saved)
-        ));
+        line.push_str(&format!("; a full copy would be {} more ({percent:.1} % saved)", Bytes(saved)));
     }
     line
 }
 
 fn durations(durations: &Durations) -> String {
-    let Durations {
-        scan,
-        compare,
-        transfer,
-        commit,
-        apply,
-        retain,
-    } = *durations;
+    let Durations { scan, compare, transfer, commit, apply, retain } = *durations;
     let time = |millis| Time(Duration::from_millis(millis));
     let parts = [
         ("scan", scan),
@@ -122,15 +81,8 @@ fn durations(durations: &Durations) -> String {
         ("apply", apply),
         ("retain", retain),
     ];
-    let shown: Vec<String> = parts
-        .iter()
-        .filter(|(_, n)| *n > 0)
-        .map(|(what, n)| format!("{what} {}", time(*n)))
-        .collect();
+    let shown: Vec<String> =
+        parts.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what} {}", time(*n))).collect();
     let total = time(scan + compare + transfer + commit + apply + retain);
-    if shown.is_empty() {
-        total.to_string()
-    } else {
-        format!("{total}: {}", shown.join(", "))
-    }
+    if shown.is_empty() { total.to_string() } else { format!("{total}: {}", shown.join(", ")) }
 }

@@ -9,9 +9,7 @@ pub struct Table {
 
 impl Table {
     pub fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self {
-            rows: vec![head.map(str::to_owned).to_vec()],
-        }
+        Self { rows: vec![head.map(str::to_owned).to_vec()] }
     }
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -28,11 +26,7 @@ impl fmt::Display for Table {
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
-            let line = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect::<Vec<_>>();
+            let line = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>();
             writeln!(f, "{}", line.join("  ").trim_end())?;
         }
         Ok(())
@@ -47,9 +41,6 @@ mod tests {
     fn columns_line_up_and_lines_do_not_trail() {
         let mut table = Table::new(["A", "LONGER", "C"]);
         table.row(["wide cell".into(), "x".into(), "last".into()]);
-        assert_eq!(
-            table.to_string(),
-            "A          LONGER  C\nwide cell  x       last\n"
-        );
+        assert_eq!(table.to_string(), "A          LONGER  C\nwide cell  x       last\n");
     }
 }

@@ -90,44 +90,20 @@ mod tests {
 
     #[test]
     fn bytes_never_show_four_digits_and_a_point() {
-        let shown = [
-            0,
-            1023,
-            1024,
-            1536,
-            1 << 20,
-            (1 << 20) - 1,
-            5 << 30,
-            u64::MAX,
-        ]
-        .map(|n| Bytes(n).to_string());
-        assert_eq!(
-            shown,
-            [
-                "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.0 MiB", "5.0 GiB", "16.0 EiB"
-            ]
-        );
+        let shown = [0, 1023, 1024, 1536, 1 << 20, (1 << 20) - 1, 5 << 30, u64::MAX].map(|n| Bytes(n).to_string());
+        assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.0 MiB", "5.0 GiB", "16.0 EiB"]);
     }
 
     #[test]
     fn counts_are_grouped() {
-        assert_eq!(
-            [0, 999, 1000, 1_234_567].map(|n| Count(n).to_string()),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0, 999, 1000, 1_234_567].map(|n| Count(n).to_string()), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
     fn times_and_ages() {
         let time = |millis| Time(Duration::from_millis(millis)).to_string();
-        assert_eq!(
-            [850, 12_340, 250_000, 10_920_000].map(time),
-            ["850 ms", "12.3 s", "4m10s", "3h02m"]
-        );
+        assert_eq!([850, 12_340, 250_000, 10_920_000].map(time), ["850 ms", "12.3 s", "4m10s", "3h02m"]);
         let ago = |secs| Ago(Duration::from_secs(secs)).to_string();
-        assert_eq!(
-            [42, 1_050, 18_180, 1_036_800].map(ago),
-            ["42s", "17m", "5h03m", "12d"]
-        );
+        assert_eq!([42, 1_050, 18_180, 1_036_800].map(ago), ["42s", "17m", "5h03m", "12d"]);
     }
 }

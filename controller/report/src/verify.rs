@@ -9,42 +9,19 @@ use crate::{
 
 pub(crate) fn text(report: &VerifyReport, subject: &str) -> String {
     let mut out = format!("{subject}: {}\n", verdict(report));
-    let how = if report.deep {
-        "all content was read again on both sides"
-    } else {
-        "by roots and metadata"
-    };
-    out.push_str(&format!(
-        "  compared {} entries, {}: {how}\n",
-        Count(report.entries),
-        Bytes(report.bytes)
-    ));
-    out.push_str(&format!(
-        "  replica  {}\n  source   {}\n",
-        report.replica_root, report.source_root
-    ));
+    let how = if report.deep { "all content was read again on both sides" } else { "by roots and metadata" };
+    out.push_str(&format!("  compared {} entries, {}: {how}\n", Count(report.entries), Bytes(report.bytes)));
+    out.push_str(&format!("  replica  {}\n  source   {}\n", report.replica_root, report.source_root));
     let (replica, source) = (&report.replica_differs, &report.source_differs);
-    differences(
-        &mut out,
-        "the replica differs from its point",
-        replica,
-        report.replica_differs_total,
-    );
+    differences(&mut out, "the replica differs from its point", replica, report.replica_differs_total);
     let rotten = "content on the source changed though its times did not (bit rot, or a write that hid itself)";
     paths(&mut out, rotten, &report.source_rotten);
-    differences(
-        &mut out,
-        "the source differs from the replica",
-        source,
-        report.source_differs_total,
-    );
+    differences(&mut out, "the source differs from the replica", source, report.source_differs_total);
     out
 }
 
 fn verdict(report: &VerifyReport) -> String {
-    let point = report
-        .point
-        .map_or_else(|| "no point".to_owned(), |id| format!("point {id}"));
+    let point = report.point.map_or_else(|| "no point".to_owned(), |id| format!("point {id}"));
     if report.is_discrepancy() {
         return match report.replica_is_point {
             false => format!("DISCREPANCY: the replica is not what {point} says"),
@@ -74,9 +51,6 @@ fn differences(out: &mut String, heading: &str, list: &[Difference], total: u64)
         out.push_str(&format!("    {what:<8} {}\n", difference.path));
     }
     if total > SHOWN.min(list.len()) as u64 {
-        out.push_str(&format!(
-            "    … and {} more\n",
-            Count(total - SHOWN.min(list.len()) as u64)
-        ));
+        out.push_str(&format!("    … and {} more\n", Count(total - SHOWN.min(list.len()) as u64)));
     }
 }

@@ -18,13 +18,9 @@ pub(super) async fn run(globals: &Globals, args: &PointsArgs) -> Result<Exit, Fa
     let volume = fleet.find(&args.volume).await?;
     let mut copies = Vec::new();
     for copy in &volume.copies {
-        let request = ListRestorePointsRequest {
-            volume_id: volume.id.clone(),
-        };
+        let request = ListRestorePointsRequest { volume_id: volume.id.clone() };
         let listed = copy.agent.sync().list_restore_points(request).await;
-        let listed = listed
-            .map_err(|status| Failure::told(&copy.agent.name, &status))?
-            .into_inner();
+        let listed = listed.map_err(|status| Failure::told(&copy.agent.name, &status))?.into_inner();
         copies.push((copy.clone(), listed.points, listed.paused));
     }
     globals.output.print(&PointsReport::new(&volume, copies))?;

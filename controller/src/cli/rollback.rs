@@ -41,9 +41,7 @@ pub(super) async fn run(globals: &Globals, args: &RollbackArgs) -> Result<Exit, 
         None => release(globals, &volume, copy).await,
         Some(point) => {
             if !args.yes && !confirm(&volume, copy, point)? {
-                return Err(Failure::Refused(
-                    "not confirmed; nothing was changed".to_owned(),
-                ));
+                return Err(Failure::Refused("not confirmed; nothing was changed".to_owned()));
             }
             rollback(globals, args, point, &volume, copy).await
         }
@@ -63,37 +61,16 @@ async fn rollback(
         request_id: args.request_id.clone().unwrap_or_else(job::new_id),
     };
     let started = copy.agent.sync().rollback(request).await;
-    let id = started
-        .map_err(|status| Failure::told(&copy.agent.name, &status))?
-        .into_inner()
-        .job_id;
-    let again = format!(
-        "drover rollback {} {point} --yes --request-id {id}",
-        volume.id
-    );
-    let job = Job {
-        agent: copy.agent.clone(),
-        id,
-        label: volume.label(),
-        again,
-    };
+    let id = started.map_err(|status| Failure::told(&copy.agent.name, &status))?.into_inner().job_id;
+    let again = format!("drover rollback {} {point} --yes --request-id {id}", volume.id);
+    let job = Job { agent: copy.agent.clone(), id, label: volume.label(), again };
     session::finish(globals, &volume.id, &job).await
 }
 
 async fn release(globals: &Globals, volume: &Volume, copy: &Replica) -> Result<Exit, Failure> {
-    let released = copy
-        .agent
-        .sync()
-        .release(ReleaseRequest {
-            volume_id: volume.id.clone(),
-        })
-        .await;
+    let released = copy.agent.sync().release(ReleaseRequest { volume_id: volume.id.clone() }).await;
     released.map_err(|status| Failure::told(&copy.agent.name, &status))?;
-    let report = Released {
-        volume: volume.id.clone(),
-        agent: copy.agent.name.clone(),
-        released: true,
-    };
+    let report = Released { volume: volume.id.clone(), agent: copy.agent.name.clone(), released: true };
     globals.output.print(&report)?;
     Ok(Exit::Ok)
 }
@@ -107,10 +84,7 @@ struct Released {
 
 impl Say for Released {
     fn text(&self) -> String {
-        format!(
-            "volume {} at {} is released: syncs write it again\n",
-            self.volume, self.agent
-        )
+        format!("volume {} at {} is released: syncs write it again\n", self.volume, self.agent)
     }
 }
 

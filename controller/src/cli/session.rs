@@ -9,8 +9,6 @@ use crate::{failure::Failure, interrupt::Interrupts, job::Job, report::JobReport
 pub(super) async fn finish(globals: &Globals, volume: &str, job: &Job) -> Result<Exit, Failure> {
     let screen = Screen::new(globals.show());
     let outcome = job.follow(&screen, Interrupts::listen()).await?;
-    globals
-        .output
-        .print(&JobReport::new(volume, job, &outcome))?;
+    globals.output.print_job(&JobReport::new(volume, job, &outcome))?;
     Ok(outcome.exit())
 }

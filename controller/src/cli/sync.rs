@@ -65,16 +65,9 @@ async fn run_all(globals: &Globals, args: &SyncArgs, fleet: &Fleet) -> Result<Ex
         screen.say(&format!("warning: {why}"));
     }
     let volumes = fleet.volumes().await?;
-    let ends = volumes
-        .iter()
-        .map(|volume| one_of_all(args, volume, &screen, interrupts.clone()));
-    let ends: Vec<Result<JobReport, (Exit, String)>> =
-        stream::iter(ends).buffer_unordered(JOBS).collect().await;
-    let mut exit = if fleet.unreachable.is_empty() {
-        Exit::Ok
-    } else {
-        Exit::Unreachable
-    };
+    let ends = volumes.iter().map(|volume| one_of_all(args, volume, &screen, interrupts.clone()));
+    let ends: Vec<Result<JobReport, (Exit, String)>> = stream::iter(ends).buffer_unordered(JOBS).collect().await;
+    let mut exit = if fleet.unreachable.is_empty() { Exit::Ok } else { Exit::Unreachable };
     let mut reports = Vec::new();
     for end in ends {
         match end {
@@ -88,7 +81,7 @@ async fn run_all(globals: &Globals, args: &SyncArgs, fleet: &Fleet) -> Result<Ex
             }
         }
     }
-    globals.output.print(reports.as_slice())?;
+    globals.output.print_jobs(&reports)?;
     Ok(exit)
 }
 
@@ -98,12 +91,7 @@ async fn one_of_all(
     screen: &Screen,
     interrupts: Interrupts,
 ) -> Result<JobReport, (Exit, String)> {
-    let told = |failure: Failure| {
-        (
-            failure.exit(),
-            format!("{}: {}", volume.label(), failure.shown()),
-        )
-    };
+    let told = |failure: Failure| (failure.exit(), format!("{}: {}", volume.label(), failure.shown()));
     let job = start(args, volume).await.map_err(told)?;
     let outcome: Outcome = job.follow(screen, interrupts).await.map_err(told)?;
     Ok(JobReport::new(&volume.id, &job, &outcome))
@@ -117,39 +105,16 @@ async fn start(args: &SyncArgs, volume: &Volume) -> Result<Job, Failure> {
     let direction = direction.into();
     let mut client = copy.agent.sync();
     let started = if args.dry_run {
-        let request = PlanRequest {
-            volume_id,
-            peer: None,
-            direction,
-            request_id: id,
-            options,
-        };
-        client
-            .plan(request)
-            .await
-            .map(|answer| answer.into_inner().job_id)
+        let request = PlanRequest { volume_id, peer: None, direction, request_id: id, options };
+        client.plan(request).await.map(|answer| answer.into_inner().job_id)
     } else {
-        let request = StartRequest {
-            volume_id,
-            peer: None,
-            direction,
-            request_id: id,
-            options,
-        };
-        client
-            .start(request)
-            .await
-            .map(|answer| answer.into_inner().job_id)
+        let request = StartRequest { volume_id, peer: None, direction, request_id: id, options };
+        client.start(request).await.map(|answer| answer.into_inner().job_id)
     };
     let id = started.map_err(|status| Failure::told(&copy.agent.name, &status))?;
     let dry = if args.dry_run { " --dry-run" } else { "" };
     let again = format!("drover sync {}{dry} --request-id {id}", volume.id);
-    Ok(Job {
-        agent: copy.agent.clone(),
-        id,
-        label: volume.label(),
-        again,
-    })
+    Ok(Job { agent: copy.agent.clone(), id, label: volume.label(), again })
 }
 
 impl SyncArgs {

@@ -44,8 +44,5 @@ pub(super) fn secondary<'a>(volume: &'a Volume, verb: &str) -> Result<&'a Replic
 }
 
 fn agents<'a>(copies: impl Iterator<Item = &'a Replica>) -> String {
-    copies
-        .map(|copy| copy.agent.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+    copies.map(|copy| copy.agent.name.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -14,19 +14,14 @@ fn the_command_line_is_consistent() {
 #[test]
 fn there_are_exactly_these_verbs() {
     let command = Cli::command();
-    let verbs: Vec<&str> = command
-        .get_subcommands()
-        .map(clap::Command::get_name)
-        .collect();
+    let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
     assert_eq!(verbs, ["sync", "verify", "status", "points", "rollback"]);
 }
 
 #[test]
 fn help_documents_the_exit_codes() {
     let help = Cli::command().render_long_help().to_string();
-    for code in [
-        "  0  ", "  1  ", "  2  ", "  3  ", "  4  ", "  5  ", "  130  ",
-    ] {
+    for code in ["  0  ", "  1  ", "  2  ", "  3  ", "  4  ", "  5  ", "  130  "] {
         assert!(help.contains(code), "{code} is missing in:\n{help}");
     }
 }

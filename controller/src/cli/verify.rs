@@ -35,17 +35,9 @@ pub(super) async fn run(globals: &Globals, args: &VerifyArgs) -> Result<Exit, Fa
         deep: args.deep,
     };
     let started = copy.agent.sync().verify(request).await;
-    let id = started
-        .map_err(|status| Failure::told(&copy.agent.name, &status))?
-        .into_inner()
-        .job_id;
+    let id = started.map_err(|status| Failure::told(&copy.agent.name, &status))?.into_inner().job_id;
     let deep = if args.deep { " --deep" } else { "" };
     let again = format!("drover verify {}{deep} --request-id {id}", volume.id);
-    let job = Job {
-        agent: copy.agent.clone(),
-        id,
-        label: volume.label(),
-        again,
-    };
+    let job = Job { agent: copy.agent.clone(), id, label: volume.label(), again };
     session::finish(globals, &volume.id, &job).await
 }

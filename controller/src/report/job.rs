@@ -47,17 +47,8 @@ pub(crate) struct ErrorReport {
 
 impl From<&Told> for ErrorReport {
     fn from(told: &Told) -> Self {
-        let Told {
-            kind,
-            reason,
-            message,
-        } = told.clone();
-        Self {
-            kind,
-            reason,
-            message,
-            advice: told.advice(),
-        }
+        let Told { kind, reason, message } = told.clone();
+        Self { kind, reason, message, advice: told.advice() }
     }
 }
 
@@ -88,19 +79,9 @@ impl Say for JobReport {
         match (&self.report, &self.error, self.state) {
             (Some(report), ..) => drover_report::text(report, label),
             (None, Some(error), _) => {
-                let ErrorReport {
-                    reason,
-                    message,
-                    advice,
-                    ..
-                } = error;
-                let reason = if reason.is_empty() {
-                    String::new()
-                } else {
-                    format!(" [{reason}]")
-                };
-                let advice =
-                    advice.map_or_else(String::new, |advice| format!("  to do    {advice}\n"));
+                let ErrorReport { reason, message, advice, .. } = error;
+                let reason = if reason.is_empty() { String::new() } else { format!(" [{reason}]") };
+                let advice = advice.map_or_else(String::new, |advice| format!("  to do    {advice}\n"));
                 format!("{label}: FAILED: {message}{reason}\n{advice}")
             }
             (None, None, State::Left) => format!("{label}: job {} was left running\n", self.job),

@@ -50,10 +50,7 @@ impl PointsReport {
             paused,
             points: points.iter().map(PointRow::new).collect(),
         });
-        Self {
-            volume: volume.id.clone(),
-            copies: copies.collect(),
-        }
+        Self { volume: volume.id.clone(), copies: copies.collect() }
     }
 }
 
@@ -108,16 +105,9 @@ impl Say for PointsReport {
             if copy.paused {
                 out.push_str("rolled back: no sync until `drover rollback VOLUME --release`\n");
             }
-            for point in copy
-                .points
-                .iter()
-                .filter(|point| !point.lost_paths.is_empty())
-            {
+            for point in copy.points.iter().filter(|point| !point.lost_paths.is_empty()) {
                 let paths = point.lost_paths.join(", ");
-                out.push_str(&format!(
-                    "point {} is not whole, a foreign write destroyed: {paths}\n",
-                    point.id
-                ));
+                out.push_str(&format!("point {} is not whole, a foreign write destroyed: {paths}\n", point.id));
             }
         }
         out
@@ -126,9 +116,7 @@ impl Say for PointsReport {
 
 impl CopyPoints {
     fn table(&self) -> Table {
-        let mut table = Table::new([
-            "  POINT", "TAKEN", "LABEL", "FROM", "ENTRIES", "SIZE", "MOVED", "ROOT",
-        ]);
+        let mut table = Table::new(["  POINT", "TAKEN", "LABEL", "FROM", "ENTRIES", "SIZE", "MOVED", "ROOT"]);
         for point in &self.points {
             table.row([
                 format!("{} {}", if point.current { "*" } else { " " }, point.id),
@@ -138,11 +126,7 @@ impl CopyPoints {
                 Count(point.entries).to_string(),
                 Bytes(point.bytes).to_string(),
                 Bytes(point.bytes_moved).to_string(),
-                point
-                    .root_digest
-                    .get(..12)
-                    .unwrap_or(&point.root_digest)
-                    .to_owned(),
+                point.root_digest.get(..12).unwrap_or(&point.root_digest).to_owned(),
             ]);
         }
         table
@@ -178,10 +162,7 @@ mod tests {
             paused: true,
             points: vec![row("12+1", false), row("12", true)],
         }];
-        let report = PointsReport {
-            volume: "6f1c".into(),
-            copies,
-        };
+        let report = PointsReport { volume: "6f1c".into(), copies };
         assert_eq!(
             report.text(),
             "\

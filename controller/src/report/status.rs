@@ -75,32 +75,19 @@ fn health(health: Health) -> &'static str {
 
 impl StatusReport {
     pub(crate) fn new(fleet: &Fleet, volumes: &[Volume]) -> Self {
-        let answering = fleet.agents.iter().map(|agent| AgentStatus {
-            name: agent.name.clone(),
-            reachable: true,
-            error: None,
-        });
+        let answering =
+            fleet.agents.iter().map(|agent| AgentStatus { name: agent.name.clone(), reachable: true, error: None });
         let silent = fleet.unreachable.iter().map(|(name, error)| AgentStatus {
             name: name.clone(),
             reachable: false,
             error: Some(error.to_string()),
         });
-        let problems = fleet
-            .problems()
-            .map(|(agent, root, problem)| format!("{agent}, root {root}: {problem}"))
-            .collect();
-        Self::judged(
-            answering.chain(silent).collect(),
-            volumes.iter().map(VolumeStatus::new).collect(),
-            problems,
-        )
+        let problems =
+            fleet.problems().map(|(agent, root, problem)| format!("{agent}, root {root}: {problem}")).collect();
+        Self::judged(answering.chain(silent).collect(), volumes.iter().map(VolumeStatus::new).collect(), problems)
     }
 
-    fn judged(
-        agents: Vec<AgentStatus>,
-        mut volumes: Vec<VolumeStatus>,
-        problems: Vec<String>,
-    ) -> Self {
+    fn judged(agents: Vec<AgentStatus>, mut volumes: Vec<VolumeStatus>, problems: Vec<String>) -> Self {
         let is_complete = agents.iter().all(|agent| agent.reachable);
         for volume in &mut volumes {
             volume.both_primary = judge::is_split(&volume.copies);
@@ -108,35 +95,16 @@ impl StatusReport {
         }
         // A split brain grows with every write, so it comes first.
         let told = |split: bool| {
-            let which = volumes
-                .iter()
-                .filter(move |volume| volume.both_primary == split);
-            which.flat_map(|volume| {
-                volume
-                    .because
-                    .iter()
-                    .map(|why| format!("{}: {why}", volume.name))
-            })
+            let which = volumes.iter().filter(move |volume| volume.both_primary == split);
+            which.flat_map(|volume| volume.because.iter().map(|why| format!("{}: {why}", volume.name)))
         };
         let silent = agents.iter().filter_map(|agent| agent.error.clone());
-        let because: Vec<String> = told(true)
-            .chain(silent)
-            .chain(problems)
-            .chain(told(false))
-            .collect();
-        Self {
-            healthy: because.is_empty(),
-            because,
-            agents,
-            volumes,
-        }
+        let because: Vec<String> = told(true).chain(silent).chain(problems).chain(told(false)).collect();
+        Self { healthy: because.is_empty(), because, agents, volumes }
     }
 
     pub(crate) fn exit(&self) -> Exit {
-        match (
-            self.healthy,
-            self.agents.iter().all(|agent| agent.reachable),
-        ) {
+        match (self.healthy, self.agents.iter().all(|agent| agent.reachable)) {
             (true, _) => Exit::Ok,
             (false, true) => Exit::Failure,
             (false, false) => Exit::Unreachable,
@@ -147,48 +115,26 @@ impl StatusReport {
         let (volumes, agents) = (self.volumes.len(), self.agents.len());
         let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         match self.because.as_slice() {
-            [] if volumes == 0 => format!(
-                "healthy: no volume is protected yet on {}\n",
-                counted(agents, "agent")
-            ),
-            [] => format!(
-                "healthy: {} on {}\n",
-                counted(volumes, "volume"),
-                counted(agents, "agent")
-            ),
+            [] if volumes == 0 => format!("healthy: no volume is protected yet on {}\n", counted(agents, "agent")),
+            [] => format!("healthy: {} on {}\n", counted(volumes, "volume"), counted(agents, "agent")),
             [why] => format!("NOT HEALTHY: {why}\n"),
             [why, more @ ..] => format!("NOT HEALTHY: {why} (and {} more)\n", more.len()),
         }
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new([
-            "VOLUME", "PATH", "AGENT", "ROLE", "EPOCH", "NEWEST", "RPO", "HEALTH", "JOB",
-        ]);
+        let mut table = Table::new(["VOLUME", "PATH", "AGENT", "ROLE", "EPOCH", "NEWEST", "RPO", "HEALTH", "JOB"]);
         for volume in &self.volumes {
             for (at, copy) in volume.copies.iter().enumerate() {
                 let short = volume.id.get(..8).unwrap_or(&volume.id);
                 table.row([
-                    if at == 0 {
-                        short.to_owned()
-                    } else {
-                        String::new()
-                    },
+                    if at == 0 { short.to_owned() } else { String::new() },
                     copy.path.clone(),
                     copy.agent.clone(),
-                    if volume.both_primary {
-                        copy.role.to_uppercase()
-                    } else {
-                        copy.role.to_owned()
-                    },
+                    if volume.both_primary { copy.role.to_uppercase() } else { copy.role.to_owned() },
                     copy.epoch.to_string(),
-                    copy.newest_point
-                        .clone()
-                        .unwrap_or_else(|| "none".to_owned()),
-                    copy.rpo_age_seconds.map_or_else(
-                        || "-".to_owned(),
-                        |s| Ago(Duration::from_secs(s)).to_string(),
-                    ),
+                    copy.newest_point.clone().unwrap_or_else(|| "none".to_owned()),
+                    copy.rpo_age_seconds.map_or_else(|| "-".to_owned(), |s| Ago(Duration::from_secs(s)).to_string()),
                     copy.shown_health(),
                     copy.running_job.clone().unwrap_or_default(),
                 ]);
@@ -232,11 +178,7 @@ impl CopyStatus {
     }
 
     fn shown_health(&self) -> String {
-        if self.paused {
-            format!("{}, paused", self.health)
-        } else {
-            self.health.to_owned()
-        }
+        if self.paused { format!("{}, paused", self.health) } else { self.health.to_owned() }
     }
 }
 
@@ -244,10 +186,7 @@ impl Say for StatusReport {
     fn text(&self) -> String {
         let mut out = self.headline();
         for volume in self.volumes.iter().filter(|volume| volume.both_primary) {
-            out.push_str(&format!(
-                "!!! BOTH COPIES OF {} ARE PRIMARY !!!\n",
-                volume.name
-            ));
+            out.push_str(&format!("!!! BOTH COPIES OF {} ARE PRIMARY !!!\n", volume.name));
         }
         if self.because.len() > 1 {
             out.extend(self.because.iter().map(|why| format!("  - {why}\n")));

@@ -39,27 +39,15 @@ fn time(seconds: i64, nanos: i64) -> SystemTime {
 
 pub(super) fn timespec(time: Option<TimeOrNow>) -> Timespec {
     match time {
-        None => Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        Some(TimeOrNow::Now) => Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        },
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        Some(TimeOrNow::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
         Some(TimeOrNow::SpecificTime(time)) => match time.duration_since(UNIX_EPOCH) {
-            Ok(since) => Timespec {
-                tv_sec: since.as_secs() as i64,
-                tv_nsec: since.subsec_nanos().into(),
-            },
+            Ok(since) => Timespec { tv_sec: since.as_secs() as i64, tv_nsec: since.subsec_nanos().into() },
             Err(before) => {
                 let before = before.duration();
                 let nanos = i64::from(before.subsec_nanos());
                 let borrow = i64::from(nanos > 0);
-                Timespec {
-                    tv_sec: -(before.as_secs() as i64) - borrow,
-                    tv_nsec: borrow * 1_000_000_000 - nanos,
-                }
+                Timespec { tv_sec: -(before.as_secs() as i64) - borrow, tv_nsec: borrow * 1_000_000_000 - nanos }
             }
         },
     }

@@ -15,15 +15,13 @@ use std::{
 };
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fallocate, lgetxattr, llistxattr, lremovexattr, lsetxattr, mkdirat, mknodat, renameat_with,
-    statvfs, utimensat,
+    AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags, chmodat, chownat, fallocate,
+    lgetxattr, llistxattr, lremovexattr, lsetxattr, mkdirat, mknodat, renameat_with, statvfs, utimensat,
 };
 
 use super::{Broken, attributes::attributes, attributes::timespec, nodes::Nodes};
@@ -48,12 +46,7 @@ struct Files {
 
 impl Passthrough {
     pub(super) fn new(real: PathBuf, broken: Broken) -> Self {
-        Self {
-            real,
-            broken,
-            nodes: Mutex::default(),
-            files: Mutex::default(),
-        }
+        Self { real, broken, nodes: Mutex::default(), files: Mutex::default() }
     }
 
     fn nodes(&self) -> std::sync::MutexGuard<'_, Nodes> {
@@ -66,11 +59,7 @@ impl Passthrough {
 
     fn real(&self, path: &Path) -> PathBuf {
         // Joining an empty path would add a slash, and a slash follows symlinks.
-        if path.as_os_str().is_empty() {
-            self.real.clone()
-        } else {
-            self.real.join(path)
-        }
+        if path.as_os_str().is_empty() { self.real.clone() } else { self.real.join(path) }
     }
 
     fn at(&self, node: INodeNo) -> PathBuf {
@@ -96,38 +85,19 @@ impl Passthrough {
 
     fn file(&self, handle: FileHandle) -> io::Result<Arc<File>> {
         let no_such = || io::Error::from(rustix::io::Errno::BADF);
-        self.files()
-            .open
-            .get(&handle.0)
-            .cloned()
-            .ok_or_else(no_such)
+        self.files().open.get(&handle.0).cloned().ok_or_else(no_such)
     }
 
     fn open_real(&self, node: INodeNo, flags: OpenFlags) -> io::Result<File> {
         let mut options = File::options();
-        options
-            .read(true)
-            .write(flags.acc_mode() != OpenAccMode::O_RDONLY);
+        options.read(true).write(flags.acc_mode() != OpenAccMode::O_RDONLY);
         let through = OFlags::from_bits_retain(flags.0 as u32) & (OFlags::TRUNC | OFlags::APPEND);
-        options
-            .custom_flags((through | OFlags::NOFOLLOW).bits() as i32)
-            .open(self.at(node))
+        options.custom_flags((through | OFlags::NOFOLLOW).bits() as i32).open(self.at(node))
     }
 
-    fn read_real(
-        &self,
-        node: INodeNo,
-        handle: FileHandle,
-        offset: u64,
-        size: u32,
-    ) -> io::Result<Vec<u8>> {
+    fn read_real(&self, node: INodeNo, handle: FileHandle, offset: u64, size: u32) -> io::Result<Vec<u8>> {
         let path = self.nodes().path(node);
-        if self
-            .broken
-            .lock()
-            .expect("no holder panics")
-            .contains(&path)
-        {
+        if self.broken.lock().expect("no holder panics").contains(&path) {
             return Err(rustix::io::Errno::IO.into());
         }
         let file = self.file(handle)?;
@@ -150,11 +120,7 @@ impl Passthrough {
         for entry in fs::read_dir(self.real(&path))? {
             let entry = entry?;
             let kind = FileType::from_std(entry.file_type()?).expect("a kind that Linux has");
-            entries.push((
-                self.nodes().number(&path.join(entry.file_name())),
-                kind,
-                entry.file_name(),
-            ));
+            entries.push((self.nodes().number(&path.join(entry.file_name())), kind, entry.file_name()));
         }
         entries.sort_by(|a, b| a.2.cmp(&b.2));
         Ok(entries)
@@ -170,18 +136,10 @@ impl Passthrough {
             chownat(CWD, &path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
         }
         if let Some(mode) = new.mode {
-            chmodat(
-                CWD,
-                &path,
-                Mode::from_raw_mode(mode & 0o7777),
-                AtFlags::empty(),
-            )?;
+            chmodat(CWD, &path, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
         }
         if new.atime.is_some() || new.mtime.is_some() {
-            let times = Timestamps {
-                last_access: timespec(new.atime),
-                last_modification: timespec(new.mtime),
-            };
+            let times = Timestamps { last_access: timespec(new.atime), last_modification: timespec(new.mtime) };
             utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
         }
         Ok(attributes(node, &fs::symlink_metadata(path)?))
@@ -209,19 +167,11 @@ macro_rules! answer {
 
 fn errno(error: impl Into<io::Error>) -> Errno {
     let error: io::Error = error.into();
-    Errno::from_i32(
-        error
-            .raw_os_error()
-            .unwrap_or(rustix::io::Errno::IO.raw_os_error()),
-    )
+    Errno::from_i32(error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error()))
 }
 
 fn reply_entry(reply: ReplyEntry, attributes: io::Result<FileAttr>) {
-    answer!(reply, attributes, |attributes| reply.entry(
-        &TTL,
-        &attributes,
-        Generation(0)
-    ));
+    answer!(reply, attributes, |attributes| reply.entry(&TTL, &attributes, Generation(0)));
 }
 
 fn reply_empty(reply: ReplyEmpty, done: io::Result<()>) {
@@ -243,8 +193,7 @@ impl Filesystem for Passthrough {
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let meta = fs::symlink_metadata(self.at(node));
-        answer!(reply, meta, |meta| reply
-            .attr(&TTL, &attributes(node, &meta)));
+        answer!(reply, meta, |meta| reply.attr(&TTL, &attributes(node, &meta)));
     }
 
     fn setattr(
@@ -265,77 +214,28 @@ impl Filesystem for Passthrough {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let set = self.set_attributes(
-            node,
-            &NewAttributes {
-                mode,
-                uid,
-                gid,
-                size,
-                atime,
-                mtime,
-            },
-        );
+        let set = self.set_attributes(node, &NewAttributes { mode, uid, gid, size, atime, mtime });
         answer!(reply, set, |attributes| reply.attr(&TTL, &attributes));
     }
 
     fn readlink(&self, _: &Request, node: INodeNo, reply: ReplyData) {
-        answer!(reply, fs::read_link(self.at(node)), |target| reply
-            .data(target.as_os_str().as_bytes()));
+        answer!(reply, fs::read_link(self.at(node)), |target| reply.data(target.as_os_str().as_bytes()));
     }
 
-    fn mknod(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, rdev: u32, reply: ReplyEntry) {
         let path = self.child(parent, name);
         let kind = rustix::fs::FileType::from_raw_mode(mode);
-        let made = mknodat(
-            CWD,
-            self.real(&path),
-            kind,
-            Mode::from_raw_mode(mode & 0o7777),
-            rdev.into(),
-        );
-        reply_entry(
-            reply,
-            made.map_err(io::Error::from)
-                .and_then(|()| self.attributes_of(&path)),
-        );
+        let made = mknodat(CWD, self.real(&path), kind, Mode::from_raw_mode(mode & 0o7777), rdev.into());
+        reply_entry(reply, made.map_err(io::Error::from).and_then(|()| self.attributes_of(&path)));
     }
 
-    fn mkdir(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
         let path = self.child(parent, name);
         let made = mkdirat(CWD, self.real(&path), Mode::from_raw_mode(mode & 0o7777));
-        reply_entry(
-            reply,
-            made.map_err(io::Error::from)
-                .and_then(|()| self.attributes_of(&path)),
-        );
+        reply_entry(reply, made.map_err(io::Error::from).and_then(|()| self.attributes_of(&path)));
     }
 
-    fn symlink(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        target: &Path,
-        reply: ReplyEntry,
-    ) {
+    fn symlink(&self, _: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let path = self.child(parent, name);
         let made = std::os::unix::fs::symlink(target, self.real(&path));
         reply_entry(reply, made.and_then(|()| self.attributes_of(&path)));
@@ -386,40 +286,17 @@ impl Filesystem for Passthrough {
 
     fn open(&self, _: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let file = self.open_real(node, flags);
-        answer!(reply, file, |file| reply
-            .opened(self.keep(file), FopenFlags::empty()));
+        answer!(reply, file, |file| reply.opened(self.keep(file), FopenFlags::empty()));
     }
 
-    fn create(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _: u32,
-        flags: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, flags: i32, reply: ReplyCreate) {
         let path = self.child(parent, name);
         let exclusive = OFlags::from_bits_retain(flags as u32).contains(OFlags::EXCL);
         let mut options = File::options();
-        options
-            .read(true)
-            .write(true)
-            .create(!exclusive)
-            .create_new(exclusive)
-            .mode(mode & 0o7777);
-        let made = options
-            .open(self.real(&path))
-            .and_then(|file| Ok((file, self.attributes_of(&path)?)));
+        options.read(true).write(true).create(!exclusive).create_new(exclusive).mode(mode & 0o7777);
+        let made = options.open(self.real(&path)).and_then(|file| Ok((file, self.attributes_of(&path)?)));
         answer!(reply, made, |(file, attributes)| {
-            reply.created(
-                &TTL,
-                &attributes,
-                Generation(0),
-                self.keep(file),
-                FopenFlags::empty(),
-            );
+            reply.created(&TTL, &attributes, Generation(0), self.keep(file), FopenFlags::empty());
         });
     }
 
@@ -434,9 +311,7 @@ impl Filesystem for Passthrough {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        answer!(reply, self.read_real(node, handle, offset, size), |bytes| {
-            reply.data(&bytes)
-        });
+        answer!(reply, self.read_real(node, handle, offset, size), |bytes| { reply.data(&bytes) });
     }
 
     fn write(
@@ -451,9 +326,7 @@ impl Filesystem for Passthrough {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let done = self
-            .file(handle)
-            .and_then(|file| file.write_all_at(data, offset));
+        let done = self.file(handle).and_then(|file| file.write_all_at(data, offset));
         answer!(reply, done, |()| reply.written(data.len() as u32));
     }
 
@@ -480,24 +353,12 @@ impl Filesystem for Passthrough {
     }
 
     fn fsyncdir(&self, _: &Request, node: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply_empty(
-            reply,
-            File::open(self.at(node)).and_then(|dir| dir.sync_all()),
-        );
+        reply_empty(reply, File::open(self.at(node)).and_then(|dir| dir.sync_all()));
     }
 
-    fn readdir(
-        &self,
-        _: &Request,
-        node: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
+    fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         answer!(reply, self.entries(node), |entries| {
-            for (index, (number, kind, name)) in
-                entries.into_iter().enumerate().skip(offset as usize)
-            {
+            for (index, (number, kind, name)) in entries.into_iter().enumerate().skip(offset as usize) {
                 if reply.add(number, index as u64 + 1, kind, name) {
                     break;
                 }
@@ -509,34 +370,13 @@ impl Filesystem for Passthrough {
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         answer!(reply, statvfs(&self.real), |real| {
             let (size, fragment) = (real.f_bsize as u32, real.f_frsize as u32);
-            reply.statfs(
-                real.f_blocks,
-                real.f_bfree,
-                real.f_bavail,
-                real.f_files,
-                real.f_ffree,
-                size,
-                255,
-                fragment,
-            );
+            reply.statfs(real.f_blocks, real.f_bfree, real.f_bavail, real.f_files, real.f_ffree, size, 255, fragment);
         });
     }
 
-    fn setxattr(
-        &self,
-        _: &Request,
-        node: INodeNo,
-        name: &OsStr,
-        value: &[u8],
-        flags: i32,
-        _: u32,
-        reply: ReplyEmpty,
-    ) {
+    fn setxattr(&self, _: &Request, node: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
         let flags = XattrFlags::from_bits_retain(flags as u32);
-        reply_empty(
-            reply,
-            lsetxattr(self.at(node), name, value, flags).map_err(io::Error::from),
-        );
+        reply_empty(reply, lsetxattr(self.at(node), name, value, flags).map_err(io::Error::from));
     }
 
     fn getxattr(&self, _: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -552,10 +392,7 @@ impl Filesystem for Passthrough {
     }
 
     fn removexattr(&self, _: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(
-            reply,
-            lremovexattr(self.at(node), name).map_err(io::Error::from),
-        );
+        reply_empty(reply, lremovexattr(self.at(node), name).map_err(io::Error::from));
     }
 
     fn fallocate(
@@ -569,9 +406,7 @@ impl Filesystem for Passthrough {
         reply: ReplyEmpty,
     ) {
         let flags = FallocateFlags::from_bits_retain(mode as u32);
-        let done = self
-            .file(handle)
-            .and_then(|file| Ok(fallocate(&*file, flags, offset, length)?));
+        let done = self.file(handle).and_then(|file| Ok(fallocate(&*file, flags, offset, length)?));
         reply_empty(reply, done);
     }
 }

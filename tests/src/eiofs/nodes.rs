@@ -18,10 +18,7 @@ impl Default for Nodes {
     fn default() -> Self {
         let root = PathBuf::new();
         // Number 0 is none.
-        Self {
-            paths: vec![root.clone(), root.clone()],
-            numbers: HashMap::from([(root, 1)]),
-        }
+        Self { paths: vec![root.clone(), root.clone()], numbers: HashMap::from([(root, 1)]) }
     }
 }
 
@@ -52,17 +49,10 @@ impl Nodes {
     /// The entry and all beneath it have other paths now.
     pub(super) fn rename(&mut self, from: &Path, to: &Path) {
         self.numbers.remove(to);
-        let moved: Vec<(PathBuf, usize)> = self
-            .numbers
-            .extract_if(|path, _| path.starts_with(from))
-            .collect();
+        let moved: Vec<(PathBuf, usize)> = self.numbers.extract_if(|path, _| path.starts_with(from)).collect();
         for (path, number) in moved {
             let rest = path.strip_prefix(from).expect("it starts with it");
-            let new = if rest.as_os_str().is_empty() {
-                to.to_owned()
-            } else {
-                to.join(rest)
-            };
+            let new = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
             self.paths[number] = new.clone();
             self.numbers.insert(new, number);
         }

@@ -40,20 +40,10 @@ pub struct Agent {
 impl Agent {
     /// Not started yet: its port is known, so that peers can be told.
     pub fn new(name: &str, certificates: &Certificates) -> Self {
-        let setup = Setup {
-            name: name.to_owned(),
-            ..Setup::default()
-        };
+        let setup = Setup { name: name.to_owned(), ..Setup::default() };
         let scratch = Scratch::new(name);
         let certificates = certificates.clone();
-        Self {
-            setup,
-            certificates,
-            scratch,
-            port: free_port(),
-            metrics: free_port(),
-            child: None,
-        }
+        Self { setup, certificates, scratch, port: free_port(), metrics: free_port(), child: None }
     }
 
     pub fn port(&self) -> u16 {
@@ -92,25 +82,11 @@ impl Agent {
     #[track_caller]
     pub fn spawn(&mut self, faults: &Faults) {
         assert!(self.child.is_none(), "{} runs already", self.setup.name);
-        config::write(
-            &self.config(),
-            &self.setup,
-            &self.certificates,
-            &self.state_dir(),
-            self.port,
-            self.metrics,
-        );
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .expect("log file");
+        config::write(&self.config(), &self.setup, &self.certificates, &self.state_dir(), self.port, self.metrics);
+        let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("log file");
         let mut command = Command::new(agent_binary());
         command.args(["serve", "--config"]).arg(self.config());
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("log file"))
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("log file")).stderr(log);
         command.env_remove("NOTIFY_SOCKET");
         faults.apply(&mut command);
         self.child = Some(command.spawn().expect("start drover-agent"));
@@ -122,16 +98,10 @@ impl Agent {
             if let Some(status) = self.ended() {
                 return Some(Err(status));
             }
-            Client::connect(self, Access::Controller)
-                .is_ok_and(|mut client| client.is_serving())
-                .then_some(Ok(()))
+            Client::connect(self, Access::Controller).is_ok_and(|mut client| client.is_serving()).then_some(Ok(()))
         });
         if let Err(status) = ready {
-            panic!(
-                "{} ended at its start: {status}\n{}",
-                self.setup.name,
-                self.log_text()
-            );
+            panic!("{} ended at its start: {status}\n{}", self.setup.name, self.log_text());
         }
     }
 
@@ -142,9 +112,7 @@ impl Agent {
             if self.ended().is_some() {
                 return Some(false);
             }
-            Client::connect(self, Access::Controller)
-                .is_ok_and(|mut client| client.is_serving())
-                .then_some(true)
+            Client::connect(self, Access::Controller).is_ok_and(|mut client| client.is_serving()).then_some(true)
         })
     }
 
@@ -155,11 +123,7 @@ impl Agent {
 
     /// Its end, when it has ended by itself (a failpoint killed it).
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        let status = self
-            .child
-            .as_mut()?
-            .try_wait()
-            .expect("wait for the agent")?;
+        let status = self.child.as_mut()?.try_wait().expect("wait for the agent")?;
         self.child = None;
         Some(status)
     }
@@ -185,10 +149,7 @@ impl Agent {
     pub fn stop(&mut self) -> Option<ExitStatus> {
         let mut child = self.child.take()?;
         kill_process(Pid::from_child(&child), Signal::TERM).expect("stop the agent");
-        Some(
-            process::wait(&mut child, STOP)
-                .unwrap_or_else(|error| panic!("{} stops: {error}", self.setup.name)),
-        )
+        Some(process::wait(&mut child, STOP).unwrap_or_else(|error| panic!("{} stops: {error}", self.setup.name)))
     }
 
     #[track_caller]
@@ -200,8 +161,7 @@ impl Agent {
     /// As its clients see it.
     #[track_caller]
     pub fn client(&self, access: Access) -> Client {
-        Client::connect(self, access)
-            .unwrap_or_else(|error| panic!("connect to {}: {error}", self.setup.name))
+        Client::connect(self, access).unwrap_or_else(|error| panic!("connect to {}: {error}", self.setup.name))
     }
 
     pub fn controller(&self) -> Client {
@@ -216,25 +176,14 @@ impl Agent {
     #[track_caller]
     pub fn assert_quiet(&self, listed: &[&str]) {
         let lines = log::unlisted(&self.log(), listed);
-        assert!(
-            lines.is_empty(),
-            "{} warned of what no one listed:\n{}",
-            self.setup.name,
-            lines.join("\n")
-        );
+        assert!(lines.is_empty(), "{} warned of what no one listed:\n{}", self.setup.name, lines.join("\n"));
     }
 
     /// Highest resident memory so far, from the kernel.
     pub fn peak_rss_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.split_whitespace()
-            .next()?
-            .parse::<u64>()
-            .ok()
-            .map(|kib| kib << 10)
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
     }
 
     pub fn scratch(&self) -> &Path {

@@ -4,21 +4,12 @@ use std::{env, path::PathBuf};
 
 /// In `DROVER_BIN_DIR`, or beside this test's own directory.
 pub fn binary(name: &str) -> PathBuf {
-    let dir = env::var_os("DROVER_BIN_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            let test = env::current_exe().expect("this program has a path");
-            test.parent()
-                .and_then(|deps| deps.parent())
-                .expect("target/PROFILE/deps/TEST")
-                .to_owned()
-        });
+    let dir = env::var_os("DROVER_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let test = env::current_exe().expect("this program has a path");
+        test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps/TEST").to_owned()
+    });
     let path = dir.join(name);
-    assert!(
-        path.is_file(),
-        "{} is not built: use tests/run",
-        path.display()
-    );
+    assert!(path.is_file(), "{} is not built: use tests/run", path.display());
     path
 }
 

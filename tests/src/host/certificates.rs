@@ -24,9 +24,7 @@ impl Certificates {
             command.args(["--name", name]);
         }
         process::run(command, Duration::from_secs(30)).expect("drover-agent certs init");
-        Self {
-            dir: dir.to_owned(),
-        }
+        Self { dir: dir.to_owned() }
     }
 
     pub fn ca(&self) -> PathBuf {

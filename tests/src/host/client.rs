@@ -2,9 +2,7 @@
 
 use std::{future::Future, path::Path, time::Duration};
 
-use drover_proto::v1::{
-    self, node_client::NodeClient, replication_client::ReplicationClient, sync_client::SyncClient,
-};
+use drover_proto::v1::{self, node_client::NodeClient, replication_client::ReplicationClient, sync_client::SyncClient};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -13,9 +11,7 @@ use tonic::{
     Response, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use super::{Agent, Outcome};
@@ -48,10 +44,7 @@ impl Access {
 
 /// The stable name of an error, from the details of a status.
 pub fn status_reason(status: &Status) -> String {
-    status
-        .get_details_error_info()
-        .map(|info| info.reason)
-        .unwrap_or_default()
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
 #[derive(Debug)]
@@ -63,18 +56,9 @@ pub struct Client {
 impl Client {
     pub fn connect(agent: &Agent, access: Access) -> Result<Self, Box<dyn std::error::Error>> {
         let certificates = agent.certificates();
-        let identity = access
-            .name()
-            .map(|name| (certificates.certificate(name), certificates.key(name)));
-        let identity = identity
-            .as_ref()
-            .map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        Self::connect_with(
-            agent.port(),
-            &agent.setup.name,
-            &certificates.ca(),
-            identity,
-        )
+        let identity = access.name().map(|name| (certificates.certificate(name), certificates.key(name)));
+        let identity = identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+        Self::connect_with(agent.port(), &agent.setup.name, &certificates.ca(), identity)
     }
 
     /// To an agent called `name`, with any certificate.
@@ -84,14 +68,10 @@ impl Client {
         ca: &Path,
         identity: Option<(&Path, &Path)>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let mut tls =
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(std::fs::read(ca)?));
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(std::fs::read(ca)?));
         tls = tls.domain_name(format!("{name}.drover"));
         if let Some((certificate, key)) = identity {
-            tls = tls.identity(Identity::from_pem(
-                std::fs::read(certificate)?,
-                std::fs::read(key)?,
-            ));
+            tls = tls.identity(Identity::from_pem(std::fs::read(certificate)?, std::fs::read(key)?));
         }
         let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}"))?;
         let endpoint = endpoint.connect_timeout(CONNECT).tls_config(tls)?;
@@ -105,14 +85,9 @@ impl Client {
     }
 
     /// Any call, with a deadline.
-    pub fn call<T>(
-        &self,
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, Status> {
+    pub fn call<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
         let answer = self.runtime.block_on(async { timeout(CALL, call).await });
-        answer
-            .map_err(|_| Status::deadline_exceeded("the test's own deadline"))?
-            .map(Response::into_inner)
+        answer.map_err(|_| Status::deadline_exceeded("the test's own deadline"))?.map(Response::into_inner)
     }
 
     pub fn replication(&self) -> ReplicationClient<Channel> {
@@ -135,106 +110,63 @@ impl Client {
 
     pub fn enable(&self, request: v1::EnableRequest) -> Result<v1::VolumeInfo, Status> {
         let answer = self.call(self.replication().enable(request))?;
-        answer
-            .volume
-            .ok_or_else(|| Status::internal("no volume in the answer"))
+        answer.volume.ok_or_else(|| Status::internal("no volume in the answer"))
     }
 
     pub fn info(&self, volume_id: &str) -> Result<v1::VolumeInfo, Status> {
-        let answer = self.call(self.replication().get_info(v1::GetInfoRequest {
-            volume_id: volume_id.to_owned(),
-        }))?;
-        answer
-            .volume
-            .ok_or_else(|| Status::internal("no volume in the answer"))
+        let answer = self.call(self.replication().get_info(v1::GetInfoRequest { volume_id: volume_id.to_owned() }))?;
+        answer.volume.ok_or_else(|| Status::internal("no volume in the answer"))
     }
 
     pub fn promote(&self, volume_id: &str, force: bool) -> Result<(), Status> {
-        let request = v1::PromoteRequest {
-            volume_id: volume_id.to_owned(),
-            force,
-        };
+        let request = v1::PromoteRequest { volume_id: volume_id.to_owned(), force };
         self.call(self.replication().promote(request)).map(drop)
     }
 
     pub fn demote(&self, volume_id: &str) -> Result<(), Status> {
-        self.call(self.replication().demote(v1::DemoteRequest {
-            volume_id: volume_id.to_owned(),
-        }))
-        .map(drop)
+        self.call(self.replication().demote(v1::DemoteRequest { volume_id: volume_id.to_owned() })).map(drop)
     }
 
     pub fn resync(&self, volume_id: &str) -> Result<(), Status> {
-        self.call(self.replication().resync(v1::ResyncRequest {
-            volume_id: volume_id.to_owned(),
-        }))
-        .map(drop)
+        self.call(self.replication().resync(v1::ResyncRequest { volume_id: volume_id.to_owned() })).map(drop)
     }
 
     pub fn start(&self, request: v1::StartRequest) -> Result<String, Status> {
-        self.call(self.sync().start(request))
-            .map(|answer| answer.job_id)
+        self.call(self.sync().start(request)).map(|answer| answer.job_id)
     }
 
     pub fn cancel(&self, job_id: &str) -> Result<(), Status> {
-        self.call(self.sync().cancel(v1::CancelRequest {
-            job_id: job_id.to_owned(),
-        }))
-        .map(drop)
+        self.call(self.sync().cancel(v1::CancelRequest { job_id: job_id.to_owned() })).map(drop)
     }
 
     pub fn verify(&self, volume_id: &str, deep: bool) -> Result<String, Status> {
-        let request = v1::VerifyRequest {
-            volume_id: volume_id.to_owned(),
-            deep,
-            ..Default::default()
-        };
-        self.call(self.sync().verify(request))
-            .map(|answer| answer.job_id)
+        let request = v1::VerifyRequest { volume_id: volume_id.to_owned(), deep, ..Default::default() };
+        self.call(self.sync().verify(request)).map(|answer| answer.job_id)
     }
 
     pub fn plan(&self, volume_id: &str) -> Result<String, Status> {
-        let request = v1::PlanRequest {
-            volume_id: volume_id.to_owned(),
-            ..Default::default()
-        };
-        self.call(self.sync().plan(request))
-            .map(|answer| answer.job_id)
+        let request = v1::PlanRequest { volume_id: volume_id.to_owned(), ..Default::default() };
+        self.call(self.sync().plan(request)).map(|answer| answer.job_id)
     }
 
     pub fn rollback(&self, volume_id: &str, point_id: &str) -> Result<String, Status> {
         let (volume_id, point_id) = (volume_id.to_owned(), point_id.to_owned());
-        let request = v1::RollbackRequest {
-            volume_id,
-            point_id,
-            request_id: String::new(),
-        };
-        self.call(self.sync().rollback(request))
-            .map(|answer| answer.job_id)
+        let request = v1::RollbackRequest { volume_id, point_id, request_id: String::new() };
+        self.call(self.sync().rollback(request)).map(|answer| answer.job_id)
     }
 
     pub fn release(&self, volume_id: &str) -> Result<(), Status> {
-        self.call(self.sync().release(v1::ReleaseRequest {
-            volume_id: volume_id.to_owned(),
-        }))
-        .map(drop)
+        self.call(self.sync().release(v1::ReleaseRequest { volume_id: volume_id.to_owned() })).map(drop)
     }
 
     pub fn points(&self, volume_id: &str) -> Result<Vec<v1::RestorePoint>, Status> {
-        let request = v1::ListRestorePointsRequest {
-            volume_id: volume_id.to_owned(),
-        };
-        self.call(self.sync().list_restore_points(request))
-            .map(|answer| answer.points)
+        let request = v1::ListRestorePointsRequest { volume_id: volume_id.to_owned() };
+        self.call(self.sync().list_restore_points(request)).map(|answer| answer.points)
     }
 
     pub fn jobs(&self, volume_id: &str) -> Result<Vec<v1::JobStatus>, Status> {
-        let request = v1::ListRequest {
-            volume_id: volume_id.to_owned(),
-            active_only: false,
-        };
-        self.call(self.sync().list(request))
-            .map(|answer| answer.jobs)
+        let request = v1::ListRequest { volume_id: volume_id.to_owned(), active_only: false };
+        self.call(self.sync().list(request)).map(|answer| answer.jobs)
     }
 
     /// Watches a job to its end, or to the deadline: then its last status is the outcome.
@@ -251,9 +183,7 @@ impl Client {
     ) -> Result<Outcome, Status> {
         let mut last = v1::JobStatus::default();
         let watching = async {
-            let request = v1::WatchRequest {
-                job_id: job_id.to_owned(),
-            };
+            let request = v1::WatchRequest { job_id: job_id.to_owned() };
             let mut stream = self.sync().watch(request).await?.into_inner();
             while let Some(answer) = stream.message().await? {
                 last = answer.job.unwrap_or_default();
@@ -263,9 +193,7 @@ impl Client {
             }
             Ok::<(), Status>(())
         };
-        let ended = self
-            .runtime
-            .block_on(async { timeout(deadline, watching).await });
+        let ended = self.runtime.block_on(async { timeout(deadline, watching).await });
         match ended {
             Ok(Err(status)) => Err(status),
             Ok(Ok(())) | Err(_) => Ok(Outcome::of(last)),

@@ -57,10 +57,7 @@ impl Faults {
         let rules = self.rules.join(";");
         for (name, value) in [
             ("DROVER_FAULT", (!rules.is_empty()).then(|| rules.into())),
-            (
-                "DROVER_FAULT_LOG",
-                self.log.as_ref().map(|log| log.clone().into_os_string()),
-            ),
+            ("DROVER_FAULT_LOG", self.log.as_ref().map(|log| log.clone().into_os_string())),
             ("DROVER_FAULT_OFF", self.off.map(Into::into)),
         ] {
             match value {

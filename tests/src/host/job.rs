@@ -19,10 +19,7 @@ impl Outcome {
     }
 
     pub(super) fn is_end(status: &JobStatus) -> bool {
-        matches!(
-            status.state(),
-            JobState::Done | JobState::Failed | JobState::Cancelled
-        )
+        matches!(status.state(), JobState::Done | JobState::Failed | JobState::Cancelled)
     }
 
     pub fn state(&self) -> JobState {
@@ -39,10 +36,7 @@ impl Outcome {
     }
 
     pub fn message(&self) -> &str {
-        self.status
-            .error
-            .as_ref()
-            .map_or("", |error| &error.message)
+        self.status.error.as_ref().map_or("", |error| &error.message)
     }
 
     #[track_caller]
@@ -55,10 +49,7 @@ impl Outcome {
     #[track_caller]
     pub fn expect_failed(&self, why: &str) -> String {
         assert_eq!(self.state(), JobState::Failed, "{why}: {self}");
-        assert!(
-            !self.reason().is_empty() && !self.message().is_empty(),
-            "{why}: no reason: {self}"
-        );
+        assert!(!self.reason().is_empty() && !self.message().is_empty(), "{why}: no reason: {self}");
         self.reason().to_owned()
     }
 
@@ -71,30 +62,14 @@ impl Outcome {
 
     /// Entries of a list of the report.
     pub fn list(&self, pointer: &str) -> Vec<Value> {
-        self.report
-            .pointer(pointer)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
+        self.report.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let job = &self.status;
-        write!(
-            f,
-            "job {} is {:?} in {:?}",
-            job.job_id,
-            job.state(),
-            job.phase()
-        )?;
-        write!(
-            f,
-            " after {} attempts: {} {}",
-            job.attempts,
-            self.reason(),
-            self.message()
-        )
+        write!(f, "job {} is {:?} in {:?}", job.job_id, job.state(), job.phase())?;
+        write!(f, " after {} attempts: {} {}", job.attempts, self.reason(), self.message())
     }
 }

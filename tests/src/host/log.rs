@@ -7,16 +7,11 @@ pub(super) fn unlisted(log: &Path, listed: &[&str]) -> Vec<String> {
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
     let is_alarm = |line: &&str| {
         // Text lines have the level as a word near their start, JSON lines as a field.
-        line.split_whitespace()
-            .take(3)
-            .any(|word| matches!(word, "WARN" | "ERROR"))
+        line.split_whitespace().take(3).any(|word| matches!(word, "WARN" | "ERROR"))
             || line.contains("\"level\":\"WARN\"")
             || line.contains("\"level\":\"ERROR\"")
             || line.contains("panicked at")
     };
     let alarms = text.lines().filter(is_alarm);
-    alarms
-        .filter(|line| !listed.iter().any(|part| line.contains(part)))
-        .map(str::to_owned)
-        .collect()
+    alarms.filter(|line| !listed.iter().any(|part| line.contains(part))).map(str::to_owned).collect()
 }

@@ -49,19 +49,14 @@ impl OneShot {
     #[track_caller]
     pub fn run(&self, faults: &Faults, arguments: &[&str]) -> Done {
         let mut command = Command::new(agent_binary());
-        command
-            .arg("copy")
-            .args(arguments)
-            .arg(self.source())
-            .arg(self.replica());
+        command.arg("copy").args(arguments).arg(self.source()).arg(self.replica());
         faults.apply(&mut command);
         process::run(command, COPY)
     }
 
     #[track_caller]
     pub fn sync(&self) -> Done {
-        self.run(&Faults::none(), &["--max-delete", "100%"])
-            .expect("drover-agent copy")
+        self.run(&Faults::none(), &["--max-delete", "100%"]).expect("drover-agent copy")
     }
 
     #[track_caller]

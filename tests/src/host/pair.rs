@@ -55,19 +55,11 @@ impl Pair {
     pub fn with(setup: PairSetup) -> Self {
         let scratch = Scratch::new("pair");
         let certificates = Certificates::init(&scratch.join("certs"), &[PEER_A, PEER_B]);
-        let (mut a, mut b) = (
-            Agent::new(PEER_A, &certificates),
-            Agent::new(PEER_B, &certificates),
-        );
-        let link = setup
-            .with_link
-            .then(|| CutLink::to(b.port()).expect("a link"));
+        let (mut a, mut b) = (Agent::new(PEER_A, &certificates), Agent::new(PEER_B, &certificates));
+        let link = setup.with_link.then(|| CutLink::to(b.port()).expect("a link"));
         let root_a = setup.root_a.unwrap_or_else(|| scratch.join("a"));
         let root_b = setup.root_b.unwrap_or_else(|| scratch.join("b"));
-        a.setup.peers = vec![(
-            PEER_B.to_owned(),
-            link.as_ref().map_or(b.port(), CutLink::port),
-        )];
+        a.setup.peers = vec![(PEER_B.to_owned(), link.as_ref().map_or(b.port(), CutLink::port))];
         b.setup.peers = vec![(PEER_A.to_owned(), a.port())];
         for (agent, root) in [(&mut a, &root_a), (&mut b, &root_b)] {
             fs::create_dir_all(root).expect("root");
@@ -76,16 +68,7 @@ impl Pair {
         }
         a.start(&setup.faults_a);
         b.start(&setup.faults_b);
-        let mut pair = Self {
-            a,
-            b,
-            link,
-            volume: String::new(),
-            retain: setup.retain,
-            root_a,
-            root_b,
-            scratch,
-        };
+        let mut pair = Self { a, b, link, volume: String::new(), retain: setup.retain, root_a, root_b, scratch };
         pair.volume = pair.protect("v");
         pair
     }
@@ -118,10 +101,7 @@ impl Pair {
         let request = |role: VolumeRole, peer: &str| v1::EnableRequest {
             volume_id: volume_id.clone(),
             spec: Some(v1::VolumeSpec {
-                kind: Some(Kind::Directory(v1::Directory {
-                    root: ROOT.to_owned(),
-                    path: path.to_owned(),
-                })),
+                kind: Some(Kind::Directory(v1::Directory { root: ROOT.to_owned(), path: path.to_owned() })),
             }),
             role: role.into(),
             peer: Some(peer.to_owned()),
@@ -129,14 +109,8 @@ impl Pair {
             adopt: false,
             waive: Vec::new(),
         };
-        self.a
-            .controller()
-            .enable(request(VolumeRole::Primary, PEER_B))
-            .expect("enable the primary");
-        self.b
-            .controller()
-            .enable(request(VolumeRole::Secondary, PEER_A))
-            .expect("enable the secondary");
+        self.a.controller().enable(request(VolumeRole::Primary, PEER_B)).expect("enable the primary");
+        self.b.controller().enable(request(VolumeRole::Secondary, PEER_A)).expect("enable the secondary");
         volume_id
     }
 
@@ -154,15 +128,9 @@ impl Pair {
     /// Begun at the source, or with `Pull` at the replica.
     #[track_caller]
     pub fn try_sync_of(&self, volume_id: &str, direction: Direction) -> Outcome {
-        let agent = if direction == Direction::Pull {
-            &self.b
-        } else {
-            &self.a
-        };
+        let agent = if direction == Direction::Pull { &self.b } else { &self.a };
         let client = agent.controller();
-        let job = client
-            .start(self.request(volume_id, direction))
-            .expect("start a sync");
+        let job = client.start(self.request(volume_id, direction)).expect("start a sync");
         client.outcome(&job, SYNC).expect("watch a sync")
     }
 
@@ -170,19 +138,14 @@ impl Pair {
     #[track_caller]
     pub fn start_sync(&self) -> (Client, String) {
         let client = self.a.controller();
-        let job = client
-            .start(self.request(&self.volume, Direction::Unspecified))
-            .expect("start a sync");
+        let job = client.start(self.request(&self.volume, Direction::Unspecified)).expect("start a sync");
         (client, job)
     }
 
     pub fn request(&self, volume_id: &str, direction: Direction) -> v1::StartRequest {
         // Random edits may delete more than the guard for ordinary life lets pass.
-        let options = v1::SyncOptions {
-            delete_percent_max: Some(100),
-            allow_empty_source: true,
-            ..v1::SyncOptions::default()
-        };
+        let options =
+            v1::SyncOptions { delete_percent_max: Some(100), allow_empty_source: true, ..v1::SyncOptions::default() };
         v1::StartRequest {
             volume_id: volume_id.to_owned(),
             direction: direction.into(),

@@ -18,17 +18,8 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            what,
-            expected,
-            found,
-        } = self;
-        write!(
-            f,
-            "{:?}: {what}: expected {expected}, found {found}",
-            path.escape_ascii().to_string()
-        )
+        let Self { path, what, expected, found } = self;
+        write!(f, "{:?}: {what}: expected {expected}, found {found}", path.escape_ascii().to_string())
     }
 }
 
@@ -36,26 +27,15 @@ impl fmt::Display for Difference {
 pub fn compare(expected: &Portrait, found: &Portrait) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut note = |path: &[u8], what, expected: String, found: String| {
-        differences.push(Difference {
-            path: path.to_vec(),
-            what,
-            expected,
-            found,
-        });
+        differences.push(Difference { path: path.to_vec(), what, expected, found });
     };
     for (path, entry) in &expected.entries {
         match found.entries.get(path) {
             None => note(path, "existence", "an entry".into(), "nothing".into()),
-            Some(other) => compare_entry(entry, other, |what, expected, found| {
-                note(path, what, expected, found)
-            }),
+            Some(other) => compare_entry(entry, other, |what, expected, found| note(path, what, expected, found)),
         }
     }
-    for path in found
-        .entries
-        .keys()
-        .filter(|path| !expected.entries.contains_key(*path))
-    {
+    for path in found.entries.keys().filter(|path| !expected.entries.contains_key(*path)) {
         note(path, "existence", "nothing".into(), "an entry".into());
     }
     differences.sort_by(|a, b| a.path.cmp(&b.path));
@@ -71,76 +51,25 @@ fn compare_entry(a: &Entry, b: &Entry, mut note: impl FnMut(&'static str, String
             note(what, a, b);
         }
     };
-    check(
-        "mode",
-        a.mode == b.mode,
-        format!("{:o}", a.mode),
-        format!("{:o}", b.mode),
-    );
-    check(
-        "owner",
-        a.owner == b.owner,
-        format!("{:?}", a.owner),
-        format!("{:?}", b.owner),
-    );
-    check(
-        "mtime",
-        a.mtime == b.mtime,
-        format!("{:?}", a.mtime),
-        format!("{:?}", b.mtime),
-    );
-    check(
-        "device",
-        a.rdev == b.rdev,
-        a.rdev.to_string(),
-        b.rdev.to_string(),
-    );
-    check(
-        "size",
-        a.size == b.size,
-        a.size.to_string(),
-        b.size.to_string(),
-    );
-    check(
-        "content",
-        a.content == b.content,
-        format!("{:?}", a.content),
-        format!("{:?}", b.content),
-    );
+    check("mode", a.mode == b.mode, format!("{:o}", a.mode), format!("{:o}", b.mode));
+    check("owner", a.owner == b.owner, format!("{:?}", a.owner), format!("{:?}", b.owner));
+    check("mtime", a.mtime == b.mtime, format!("{:?}", a.mtime), format!("{:?}", b.mtime));
+    check("device", a.rdev == b.rdev, a.rdev.to_string(), b.rdev.to_string());
+    check("size", a.size == b.size, a.size.to_string(), b.size.to_string());
+    check("content", a.content == b.content, format!("{:?}", a.content), format!("{:?}", b.content));
     let blocks = same_allocation(a, b);
-    check(
-        "allocated blocks",
-        blocks,
-        a.allocated.to_string(),
-        b.allocated.to_string(),
-    );
-    check(
-        "target",
-        a.target == b.target,
-        text(&a.target),
-        text(&b.target),
-    );
+    check("allocated blocks", blocks, a.allocated.to_string(), b.allocated.to_string());
+    check("target", a.target == b.target, text(&a.target), text(&b.target));
     check("xattrs", a.xattrs == b.xattrs, names(a, b), names(b, a));
-    check(
-        "flags",
-        a.flags == b.flags,
-        format!("{:#x}", a.flags),
-        format!("{:#x}", b.flags),
-    );
-    let link = |entry: &Entry| {
-        entry
-            .linked_to
-            .as_ref()
-            .map_or("alone".into(), |first| text(first))
-    };
+    check("flags", a.flags == b.flags, format!("{:#x}", a.flags), format!("{:#x}", b.flags));
+    let link = |entry: &Entry| entry.linked_to.as_ref().map_or("alone".into(), |first| text(first));
     check("hard links", a.linked_to == b.linked_to, link(a), link(b));
 }
 
 /// Only where one of them is sparse: how a file system lays out a full file is its own business.
 fn same_allocation(a: &Entry, b: &Entry) -> bool {
     let is_sparse = |entry: &Entry| entry.allocated + ALLOCATED_TOLERANCE < entry.size;
-    (!is_sparse(a) && !is_sparse(b))
-        || a.allocated.abs_diff(b.allocated) <= ALLOCATED_TOLERANCE + a.allocated / 8
+    (!is_sparse(a) && !is_sparse(b)) || a.allocated.abs_diff(b.allocated) <= ALLOCATED_TOLERANCE + a.allocated / 8
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -149,16 +78,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// The xattrs of `a` that `b` does not have like this.
 fn names(a: &Entry, b: &Entry) -> String {
-    let other = a
-        .xattrs
-        .iter()
-        .filter(|(name, value)| b.xattrs.get(*name) != Some(*value));
-    let list: Vec<String> = other
-        .map(|(name, value)| format!("{}[{}]", text(name), value.len()))
-        .collect();
-    if list.is_empty() {
-        "no other".into()
-    } else {
-        list.join(" ")
-    }
+    let other = a.xattrs.iter().filter(|(name, value)| b.xattrs.get(*name) != Some(*value));
+    let list: Vec<String> = other.map(|(name, value)| format!("{}[{}]", text(name), value.len())).collect();
+    if list.is_empty() { "no other".into() } else { list.join(" ") }
 }

@@ -10,25 +10,16 @@ use std::{
 };
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, ioctl_getflags, lgetxattr, llistxattr, openat,
-    readlinkat, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, ioctl_getflags, lgetxattr, llistxattr, openat, readlinkat, statat,
 };
 
-const OPEN: OFlags = OFlags::NOFOLLOW
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOATIME);
+const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
 /// sync, immutable, append, nodump, noatime, dirsync: what root may set and what means the same on every file system.
 /// The rest of lsattr's letters (extents, inline data, compression, …) is how a file system stores things.
 const FLAGS_COMPARED: u32 = 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x1_0000;
-/// Set by a host's kernel for itself; two hosts never agree.
-const HOST_BOUND: [&str; 5] = [
-    "security.selinux",
-    "security.SMACK64",
-    "security.apparmor",
-    "security.ima",
-    "security.evm",
-];
+/// Set by a host's kernel for itself, so two hosts never agree; and what XFS shows of the ACLs a second time.
+const HOST_BOUND: [&str; 6] =
+    ["security.selinux", "security.SMACK64", "security.apparmor", "security.ima", "security.evm", "trusted.SGI_ACL_"];
 const XATTR_BYTES_MAX: usize = 65536;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +75,7 @@ impl Painter {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let path = if at.is_empty() {
-                name.to_bytes().to_vec()
-            } else {
-                [at, b"/", name.to_bytes()].concat()
-            };
+            let path = if at.is_empty() { name.to_bytes().to_vec() } else { [at, b"/", name.to_bytes()].concat() };
             let kind = self.entry(dir, name, path.clone())?;
             if kind == FileType::Directory {
                 let child = openat(dir, name, OPEN | OFlags::DIRECTORY, Mode::empty())?;
@@ -98,12 +85,7 @@ impl Painter {
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        dir: &OwnedFd,
-        name: &std::ffi::CStr,
-        path: Vec<u8>,
-    ) -> io::Result<FileType> {
+    fn entry(&mut self, dir: &OwnedFd, name: &std::ffi::CStr, path: Vec<u8>) -> io::Result<FileType> {
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         let mut entry = plain(&stat, kind);
@@ -121,10 +103,7 @@ impl Painter {
             _ => {}
         }
         if kind != FileType::Directory && stat.st_nlink > 1 {
-            self.names
-                .entry((stat.st_dev, stat.st_ino))
-                .or_default()
-                .push(path.clone());
+            self.names.entry((stat.st_dev, stat.st_ino)).or_default().push(path.clone());
         }
         self.portrait.entries.insert(path, entry);
         Ok(kind)
@@ -134,11 +113,7 @@ impl Painter {
         for mut names in self.names.into_values().filter(|names| names.len() > 1) {
             names.sort();
             for name in &names {
-                let entry = self
-                    .portrait
-                    .entries
-                    .get_mut(name)
-                    .expect("each name was seen");
+                let entry = self.portrait.entries.get_mut(name).expect("each name was seen");
                 entry.linked_to = Some(names[0].clone());
             }
         }
@@ -184,14 +159,8 @@ fn xattrs(dir: &OwnedFd, name: &std::ffi::CStr) -> io::Result<BTreeMap<Vec<u8>, 
         other => other?,
     };
     let mut xattrs = BTreeMap::new();
-    for name in names[..length]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        if HOST_BOUND
-            .iter()
-            .any(|bound| name.starts_with(bound.as_bytes()))
-        {
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        if HOST_BOUND.iter().any(|bound| name.starts_with(bound.as_bytes())) {
             continue;
         }
         let mut value = vec![0u8; XATTR_BYTES_MAX];

@@ -10,24 +10,11 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// to the other judge, because rsync can't follow them.
 pub fn rsync_differences(source: &Path, replica: &Path) -> Vec<String> {
     let mut command = Command::new("rsync");
-    command
-        .args(["-aHAXni", "--checksum", "--delete"])
-        .arg(format!("--exclude=/{DEEP}"));
-    command
-        .arg(slashed(source))
-        .arg(slashed(replica))
-        .env("LC_ALL", "C");
+    command.args(["-aHAXni", "--checksum", "--delete"]).arg(format!("--exclude=/{DEEP}"));
+    command.arg(slashed(source)).arg(slashed(replica)).env("LC_ALL", "C");
     let done = process::run(command, DEADLINE);
-    let mut lines: Vec<String> = done
-        .stdout
-        .lines()
-        .map(|line| format!("rsync: {line}"))
-        .collect();
-    lines.extend(
-        done.stderr
-            .lines()
-            .map(|line| format!("rsync complains: {line}")),
-    );
+    let mut lines: Vec<String> = done.stdout.lines().map(|line| format!("rsync: {line}")).collect();
+    lines.extend(done.stderr.lines().map(|line| format!("rsync complains: {line}")));
     if !done.status.success() {
         lines.push(format!("rsync: {}", done.status));
     }

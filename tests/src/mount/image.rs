@@ -53,23 +53,13 @@ impl FileSystem {
         let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let is_known = known.split_whitespace().any(|word| word == self.name());
         // The module may load at the mount.
-        (!is_known && !process::has("modprobe"))
-            .then(|| format!("the kernel has no {}", self.name()))
+        (!is_known && !process::has("modprobe")).then(|| format!("the kernel has no {}", self.name()))
     }
 
     fn mkfs_options(self) -> &'static [&'static str] {
         match self {
             // All of the small image for files, nothing done later in the background; blocks that direct I/O can write.
-            Self::Ext4 => &[
-                "-q",
-                "-F",
-                "-b",
-                "4096",
-                "-m",
-                "0",
-                "-E",
-                "lazy_itable_init=0,lazy_journal_init=0",
-            ],
+            Self::Ext4 => &["-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
             Self::Xfs => &["-q", "-f", "-s", "size=4096", "-m", "reflink=1"],
             Self::Btrfs => &["-q", "-f"],
         }
@@ -97,10 +87,7 @@ impl Store {
         let scratch = Scratch::new("store");
         let image = Image::create(scratch, "store.img", FileSystem::Xfs, bytes)?;
         let mounted = image.mount()?;
-        Ok(Self {
-            mounted,
-            _image: image,
-        })
+        Ok(Self { mounted, _image: image })
     }
 
     pub fn image(&self, file_system: FileSystem, bytes: u64) -> io::Result<Image> {
@@ -121,20 +108,10 @@ pub struct Image {
 impl Image {
     /// An image for itself, not on a store.
     pub fn new(file_system: FileSystem, bytes: u64) -> io::Result<Self> {
-        Self::create(
-            Scratch::new("image"),
-            file_system.name(),
-            file_system,
-            bytes,
-        )
+        Self::create(Scratch::new("image"), file_system.name(), file_system, bytes)
     }
 
-    fn create(
-        scratch: Scratch,
-        name: &str,
-        file_system: FileSystem,
-        bytes: u64,
-    ) -> io::Result<Self> {
+    fn create(scratch: Scratch, name: &str, file_system: FileSystem, bytes: u64) -> io::Result<Self> {
         let path = scratch.join(name);
         File::create(&path)?.set_len(bytes.max(file_system.bytes_min()))?;
         let mkfs = format!("mkfs.{}", file_system.name());
@@ -142,12 +119,7 @@ impl Image {
         command.args(file_system.mkfs_options()).arg(&path);
         command.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
         process::try_run(command, DEADLINE)?.expect(&mkfs);
-        Ok(Self {
-            file_system,
-            path,
-            scratch,
-            is_clone: false,
-        })
+        Ok(Self { file_system, path, scratch, is_clone: false })
     }
 
     pub fn file_system(&self) -> FileSystem {
@@ -159,11 +131,7 @@ impl Image {
     }
 
     pub fn mount(&self) -> io::Result<Mounted> {
-        let options = if self.is_clone {
-            self.file_system.clone_options()
-        } else {
-            None
-        };
+        let options = if self.is_clone { self.file_system.clone_options() } else { None };
         Mounted::mount(&self.path, self.file_system, options, None)
     }
 
@@ -178,12 +146,7 @@ impl Image {
         let scratch = Scratch::beneath(self.scratch.path(), name);
         let path = scratch.join("clone.img");
         ioctl_ficlone(File::create(&path)?, File::open(&self.path)?)?;
-        Ok(Self {
-            file_system: self.file_system,
-            path,
-            scratch,
-            is_clone: true,
-        })
+        Ok(Self { file_system: self.file_system, path, scratch, is_clone: true })
     }
 
     /// Flips one bit of the `nth` place where the device holds `needle`: silent rot, beneath the file system. The
@@ -192,12 +155,8 @@ impl Image {
         use std::os::unix::fs::FileExt;
         let file = File::options().read(true).write(true).open(&self.path)?;
         let bytes = std::fs::read(&self.path)?;
-        let found = bytes
-            .windows(needle.len())
-            .position(|window| window == needle);
-        let at = found.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "the device does not hold it")
-        })?;
+        let found = bytes.windows(needle.len()).position(|window| window == needle);
+        let at = found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the device does not hold it"))?;
         file.write_all_at(&[needle[0] ^ 1], at as u64)?;
         file.sync_all()?;
         Ok(at as u64)
@@ -207,10 +166,6 @@ impl Image {
 /// Programs that mounting needs.
 pub(super) fn call(program: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> String {
     let sbin = Path::new("/usr/sbin").join(program);
-    let program = if sbin.exists() {
-        sbin.display().to_string()
-    } else {
-        program.to_owned()
-    };
+    let program = if sbin.exists() { sbin.display().to_string() } else { program.to_owned() };
     must(&program, arguments, DEADLINE)
 }

@@ -33,21 +33,10 @@ impl Mounted {
         at: Option<&Path>,
     ) -> io::Result<Self> {
         let scratch = at.is_none().then(|| Scratch::new("mount"));
-        let at = at
-            .or(scratch.as_ref().map(Scratch::path))
-            .expect("one of the two")
-            .to_owned();
+        let at = at.or(scratch.as_ref().map(Scratch::path)).expect("one of the two").to_owned();
         // Direct I/O: what the file system believes to be on the disk is in the image file, not in a cache above it.
-        let device = call(
-            "losetup",
-            &[&"--find", &"--show", &"--direct-io=on", &image],
-        );
-        let mut mounted = Self {
-            at,
-            _scratch: scratch,
-            device: device.trim().into(),
-            is_mounted: false,
-        };
+        let device = call("losetup", &[&"--find", &"--show", &"--direct-io=on", &image]);
+        let mut mounted = Self { at, _scratch: scratch, device: device.trim().into(), is_mounted: false };
         let mut command = Command::new("mount");
         command.args(["-t", file_system.name()]);
         if let Some(options) = options {
@@ -76,16 +65,9 @@ impl Mounted {
             self.is_mounted = false;
         }
         let mut command = Command::new("losetup");
-        command
-            .arg("--detach")
-            .arg(&self.device)
-            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+        command.arg("--detach").arg(&self.device).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
         let done = process::try_run(command, DEADLINE)?;
-        if done.status.success() {
-            Ok(())
-        } else {
-            Err(io::Error::other(done.stderr))
-        }
+        if done.status.success() { Ok(()) } else { Err(io::Error::other(done.stderr)) }
     }
 
     /// A process that was just killed may hold it a little longer.

@@ -3,8 +3,8 @@
 use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::Path};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, IFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
-    chmodat, chownat, ioctl_getflags, ioctl_setflags, lremovexattr, lsetxattr, utimensat,
+    AtFlags, CWD, Gid, IFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat,
+    ioctl_getflags, ioctl_setflags, lremovexattr, lsetxattr, utimensat,
 };
 
 use super::{Kind, is_root};
@@ -14,12 +14,7 @@ use crate::seed::Rng;
 pub const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Flags of lsattr that root may set and that mean the same on every file system.
-const HARMLESS: [IFlags; 4] = [
-    IFlags::NODUMP,
-    IFlags::NOATIME,
-    IFlags::SYNC,
-    IFlags::NODUMP.union(IFlags::NOATIME),
-];
+const HARMLESS: [IFlags; 4] = [IFlags::NODUMP, IFlags::NOATIME, IFlags::SYNC, IFlags::NODUMP.union(IFlags::NOATIME)];
 const LOCKING: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
 
 /// POSIX ACLs as the kernel takes them.
@@ -82,14 +77,8 @@ impl Mtime {
 
 pub fn set_mtime(path: &Path, time: Mtime) -> io::Result<()> {
     let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: time.0,
-            tv_nsec: time.1.into(),
-        },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: time.0, tv_nsec: time.1.into() },
     };
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
@@ -105,10 +94,7 @@ pub(super) fn remove_xattr(path: &Path, name: &str) -> io::Result<()> {
 /// Only regular files and directories have flags.
 fn open_for_flags(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    File::options()
-        .read(true)
-        .custom_flags(flags.bits() as i32)
-        .open(path)
+    File::options().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
 pub fn read_flags(path: &Path) -> io::Result<IFlags> {
@@ -132,11 +118,7 @@ pub(super) fn unlock(path: &Path) -> io::Result<()> {
 }
 
 pub(super) fn chmod(path: &Path, rng: &mut Rng) -> io::Result<()> {
-    let special = if rng.u8(0..4) == 0 {
-        rng.u32(0..8) << 9
-    } else {
-        0
-    };
+    let special = if rng.u8(0..4) == 0 { rng.u32(0..8) << 9 } else { 0 };
     let mode = Mode::from_raw_mode(special | rng.u32(0..0o1000));
     Ok(chmodat(CWD, path, mode, AtFlags::empty())?)
 }
@@ -145,13 +127,7 @@ pub(super) fn chown(path: &Path, rng: &mut Rng) -> io::Result<()> {
     const IDS: [u32; 7] = [0, 1, 12, 1000, 65534, 100_000, 4_000_000_000];
     let mut id = || IDS[rng.usize(0..IDS.len())];
     let (uid, gid) = (Uid::from_raw(id()), Gid::from_raw(id()));
-    Ok(chownat(
-        CWD,
-        path,
-        Some(uid),
-        Some(gid),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
+    Ok(chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// One of a few names, so that a later edit meets it again. Values stay small: ext4 has 4 KiB for all of an inode's.
@@ -169,11 +145,7 @@ pub(super) fn random_xattr(path: &Path, kind: Kind, rng: &mut Rng) -> io::Result
 
 pub(super) fn random_acl(path: &Path, kind: Kind, rng: &mut Rng) -> io::Result<()> {
     let bytes = Acl::bytes(rng.u32(1000..1005), rng.u32(2000..2005), rng.u16(0..0o1000));
-    let acl = if kind == Kind::Directory && rng.bool() {
-        Acl::Default
-    } else {
-        Acl::Access
-    };
+    let acl = if kind == Kind::Directory && rng.bool() { Acl::Default } else { Acl::Access };
     set_xattr(path, acl.xattr(), &bytes)
 }
 

@@ -22,10 +22,7 @@ pub(super) fn bytes(rng: &mut Rng, size: usize) -> Vec<u8> {
         1 => {
             let period = rng.usize(1..5000);
             let pattern: Vec<u8> = (0..period).map(|_| rng.u8(..)).collect();
-            bytes
-                .iter_mut()
-                .zip(pattern.iter().cycle())
-                .for_each(|(byte, of)| *byte = *of);
+            bytes.iter_mut().zip(pattern.iter().cycle()).for_each(|(byte, of)| *byte = *of);
         }
         _ => rng.fill(&mut bytes),
     }
@@ -69,11 +66,7 @@ pub(super) fn create(path: &Path, rng: &mut Rng) -> io::Result<()> {
 
 /// Never through a symlink, whatever an edit before put in the way.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(path)
+    OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)
 }
 
 pub fn write_at(path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {

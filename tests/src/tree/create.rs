@@ -19,11 +19,7 @@ pub(super) fn create(root: &Path, rng: &mut Rng, entries: usize) {
     while made.len() < entries {
         let parent = &dirs[rng.usize(0..dirs.len())];
         let path = parent.join(OsStr::from_bytes(&random_name(rng)));
-        let files: Vec<&PathBuf> = made
-            .iter()
-            .filter(|(_, kind)| *kind == Kind::File)
-            .map(|(path, _)| path)
-            .collect();
+        let files: Vec<&PathBuf> = made.iter().filter(|(_, kind)| *kind == Kind::File).map(|(path, _)| path).collect();
         if let Some(kind) = create_one(&path, &files, rng) {
             if kind == Kind::Directory {
                 dirs.push(path.clone());
@@ -33,8 +29,7 @@ pub(super) fn create(root: &Path, rng: &mut Rng, entries: usize) {
     }
     made.push((root.to_owned(), Kind::Directory));
     for (path, kind) in &made {
-        decorate(path, *kind, rng)
-            .unwrap_or_else(|error| panic!("attributes of {}: {error}", path.display()));
+        decorate(path, *kind, rng).unwrap_or_else(|error| panic!("attributes of {}: {error}", path.display()));
     }
     // What is inside is made by now, and children were made after their parents: times last, locks at the very end.
     for (path, _) in made.iter().rev() {
@@ -43,11 +38,7 @@ pub(super) fn create(root: &Path, rng: &mut Rng, entries: usize) {
         }
     }
     made.pop();
-    for (path, kind) in made
-        .iter()
-        .rev()
-        .filter(|(_, kind)| matches!(kind, Kind::File | Kind::Directory))
-    {
+    for (path, kind) in made.iter().rev().filter(|(_, kind)| matches!(kind, Kind::File | Kind::Directory)) {
         if is_root() && rng.u8(0..20) == 0 {
             attributes::random_flags(path, *kind, rng).expect("set flags");
         }
@@ -59,10 +50,7 @@ fn create_one(path: &Path, files: &[&PathBuf], rng: &mut Rng) -> Option<Kind> {
     let (made, kind) = match rng.u8(0..20) {
         0..4 => (fs::create_dir(path), Kind::Directory),
         4 | 5 => (random_symlink(path, rng), Kind::Symlink),
-        6 | 7 if !files.is_empty() => (
-            fs::hard_link(files[rng.usize(0..files.len())], path),
-            Kind::File,
-        ),
+        6 | 7 if !files.is_empty() => (fs::hard_link(files[rng.usize(0..files.len())], path), Kind::File),
         8 => (special(path, rng), Kind::Special),
         _ => (content::create(path, rng), Kind::File),
     };
@@ -75,10 +63,7 @@ fn create_one(path: &Path, files: &[&PathBuf], rng: &mut Rng) -> Option<Kind> {
 }
 
 fn is_in_the_way(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidFilename
-    )
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidFilename)
 }
 
 pub(super) fn random_symlink(path: &Path, rng: &mut Rng) -> io::Result<()> {
@@ -93,24 +78,12 @@ pub(super) fn random_symlink(path: &Path, rng: &mut Rng) -> io::Result<()> {
 /// Device numbers that nothing opens: they are only compared.
 pub(super) fn special(path: &Path, rng: &mut Rng) -> io::Result<()> {
     let (kind, device) = match rng.u8(0..4) {
-        0 if is_root() => (
-            FileType::CharacterDevice,
-            makedev(rng.u32(240..250), rng.u32(0..100_000)),
-        ),
-        1 if is_root() => (
-            FileType::BlockDevice,
-            makedev(rng.u32(240..250), rng.u32(0..100_000)),
-        ),
+        0 if is_root() => (FileType::CharacterDevice, makedev(rng.u32(240..250), rng.u32(0..100_000))),
+        1 if is_root() => (FileType::BlockDevice, makedev(rng.u32(240..250), rng.u32(0..100_000))),
         2 => (FileType::Socket, 0),
         _ => (FileType::Fifo, 0),
     };
-    Ok(mknodat(
-        CWD,
-        path,
-        kind,
-        Mode::from_raw_mode(0o640),
-        device,
-    )?)
+    Ok(mknodat(CWD, path, kind, Mode::from_raw_mode(0o640), device)?)
 }
 
 /// Some of everything. Owner first: it clears setuid bits and capabilities.

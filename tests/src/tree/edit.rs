@@ -10,8 +10,7 @@ use std::{
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
-    Item, Kind, attributes, attributes::Mtime, content, create, is_root, list, names::random_name,
-    remove_tree,
+    Item, Kind, attributes, attributes::Mtime, content, create, is_root, list, names::random_name, remove_tree,
 };
 use crate::seed::Rng;
 
@@ -85,9 +84,7 @@ pub struct Edit {
 impl fmt::Display for Edit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {:?}", self.what, self.path)?;
-        self.other
-            .as_ref()
-            .map_or(Ok(()), |other| write!(f, " {other:?}"))
+        self.other.as_ref().map_or(Ok(()), |other| write!(f, " {other:?}"))
     }
 }
 
@@ -99,19 +96,10 @@ pub fn edit(root: &Path, rng: &mut Rng, count: usize) -> Vec<Edit> {
         if edits.len() == count {
             break;
         }
-        let mut editor = Editor {
-            root,
-            rng,
-            items: list(root),
-        };
+        let mut editor = Editor { root, rng, items: list(root) };
         edits.extend(editor.edit());
     }
-    assert_eq!(
-        edits.len(),
-        count,
-        "the tree at {} can't be edited any more",
-        root.display()
-    );
+    assert_eq!(edits.len(), count, "the tree at {} can't be edited any more", root.display());
     edits
 }
 
@@ -132,11 +120,7 @@ impl Editor<'_> {
         match self.make(what, &item, other.as_deref()) {
             Ok(()) => {
                 let short = |path: &Path| path.strip_prefix(self.root).unwrap_or(path).to_owned();
-                Some(Edit {
-                    what,
-                    path: short(&item.path),
-                    other: other.as_deref().map(short),
-                })
+                Some(Edit { what, path: short(&item.path), other: other.as_deref().map(short) })
             }
             Err(error) if is_refused(&error) => None,
             Err(error) => panic!("{what:?} {:?} {other:?}: {error}", item.path),
@@ -145,22 +129,12 @@ impl Editor<'_> {
 
     fn any(&mut self, fits: impl Fn(&Item) -> bool) -> Option<Item> {
         let fitting: Vec<&Item> = self.items.iter().filter(|item| fits(item)).collect();
-        if fitting.is_empty() {
-            None
-        } else {
-            Some(fitting[self.rng.usize(0..fitting.len())].clone())
-        }
+        if fitting.is_empty() { None } else { Some(fitting[self.rng.usize(0..fitting.len())].clone()) }
     }
 
     fn new_path(&mut self) -> PathBuf {
-        let root = Item {
-            path: self.root.to_owned(),
-            kind: Kind::Directory,
-            size: 0,
-        };
-        let parent = self
-            .any(|item| item.kind == Kind::Directory)
-            .unwrap_or(root);
+        let root = Item { path: self.root.to_owned(), kind: Kind::Directory, size: 0 };
+        let parent = self.any(|item| item.kind == Kind::Directory).unwrap_or(root);
         parent.path.join(OsStr::from_bytes(&random_name(self.rng)))
     }
 
@@ -171,23 +145,13 @@ impl Editor<'_> {
         match what {
             What::CreateFile | What::CreateDirectory | What::CreateOther => {
                 let path = self.new_path();
-                (!path.exists()).then_some(Item {
-                    path,
-                    kind: Kind::Special,
-                    size: 0,
-                })
+                (!path.exists()).then_some(Item { path, kind: Kind::Special, size: 0 })
             }
-            What::WriteAt | What::Truncate | What::Extend | What::PunchHole | What::Link => {
-                self.any(file)
-            }
-            What::RewriteByRename | What::RewriteKeepingMtime | What::ReplaceByDirectory => {
-                self.any(file)
-            }
+            What::WriteAt | What::Truncate | What::Extend | What::PunchHole | What::Link => self.any(file),
+            What::RewriteByRename | What::RewriteKeepingMtime | What::ReplaceByDirectory => self.any(file),
             What::RemoveTree | What::ReplaceByFile => self.any(directory),
             What::Chmod => self.any(|item| item.kind != Kind::Symlink),
-            What::SetAcl | What::RemoveAcl | What::Chattr => {
-                self.any(|item| file(item) || directory(item))
-            }
+            What::SetAcl | What::RemoveAcl | What::Chattr => self.any(|item| file(item) || directory(item)),
             What::Unlink => self.any(|item| item.kind != Kind::Directory),
             What::Chown | What::SetXattr | What::RemoveXattr | What::Touch => self.any(|_| true),
             What::Rename | What::RenameOnto | What::Exchange => self.any(|_| true),
@@ -197,9 +161,7 @@ impl Editor<'_> {
     fn other(&mut self, what: What, item: &Item) -> Option<PathBuf> {
         match what {
             What::Link | What::Rename => Some(self.new_path()),
-            What::RenameOnto => self
-                .any(|other| other.kind == item.kind)
-                .map(|other| other.path),
+            What::RenameOnto => self.any(|other| other.kind == item.kind).map(|other| other.path),
             What::Exchange => self.any(|_| true).map(|other| other.path),
             _ => None,
         }
@@ -210,8 +172,7 @@ impl Editor<'_> {
         for path in [Some(path), path.parent()].into_iter().flatten() {
             let meta = fs::symlink_metadata(path);
             if meta.is_ok_and(|meta| meta.is_file() || meta.is_dir()) {
-                attributes::unlock(path)
-                    .unwrap_or_else(|error| panic!("unlock {}: {error}", path.display()));
+                attributes::unlock(path).unwrap_or_else(|error| panic!("unlock {}: {error}", path.display()));
             }
         }
     }
@@ -223,9 +184,7 @@ impl Editor<'_> {
             What::CreateDirectory => fs::create_dir(path),
             What::CreateOther if self.rng.bool() => create::random_symlink(path, self.rng),
             What::CreateOther => create::special(path, self.rng),
-            What::WriteAt | What::Truncate | What::Extend | What::PunchHole => {
-                self.change_content(what, item)
-            }
+            What::WriteAt | What::Truncate | What::Extend | What::PunchHole => self.change_content(what, item),
             What::RewriteKeepingMtime => {
                 let meta = fs::symlink_metadata(path)?;
                 self.change_content(What::WriteAt, item)?;
@@ -272,21 +231,13 @@ impl Editor<'_> {
         let path = &item.path;
         match (what, other) {
             (What::Link, Some(new)) => fs::hard_link(path, new),
-            (What::Rename, Some(new)) => {
-                Ok(renameat_with(CWD, path, CWD, new, RenameFlags::NOREPLACE)?)
-            }
+            (What::Rename, Some(new)) => Ok(renameat_with(CWD, path, CWD, new, RenameFlags::NOREPLACE)?),
             (What::RenameOnto, Some(new)) => fs::rename(path, new),
-            (What::Exchange, Some(new)) => {
-                Ok(renameat_with(CWD, path, CWD, new, RenameFlags::EXCHANGE)?)
-            }
+            (What::Exchange, Some(new)) => Ok(renameat_with(CWD, path, CWD, new, RenameFlags::EXCHANGE)?),
             (What::Unlink, _) => fs::remove_file(path),
             // Never so much that later edits have nothing left.
-            (What::RemoveTree, _) if self.beneath(path) > 20 => {
-                Err(io::ErrorKind::DirectoryNotEmpty.into())
-            }
-            (What::ReplaceByFile, _) if self.beneath(path) > 20 => {
-                Err(io::ErrorKind::DirectoryNotEmpty.into())
-            }
+            (What::RemoveTree, _) if self.beneath(path) > 20 => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            (What::ReplaceByFile, _) if self.beneath(path) > 20 => Err(io::ErrorKind::DirectoryNotEmpty.into()),
             (What::RemoveTree, _) => remove_tree(path),
             (What::ReplaceByFile, _) => {
                 remove_tree(path)?;
@@ -307,10 +258,7 @@ impl Editor<'_> {
     }
 
     fn beneath(&self, dir: &Path) -> usize {
-        self.items
-            .iter()
-            .filter(|item| item.path.starts_with(dir))
-            .count()
+        self.items.iter().filter(|item| item.path.starts_with(dir)).count()
     }
 }
 

@@ -36,25 +36,17 @@ pub fn list(root: &Path) -> Vec<Item> {
 }
 
 fn descend(root: &Path, dir: &Path, items: &mut Vec<Item>) {
-    let entries =
-        fs::read_dir(dir).unwrap_or_else(|error| panic!("list {}: {error}", dir.display()));
-    let mut names: Vec<Vec<u8>> = entries
-        .map(|entry| entry.expect("directory entry").file_name().into_vec())
-        .collect();
+    let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("list {}: {error}", dir.display()));
+    let mut names: Vec<Vec<u8>> = entries.map(|entry| entry.expect("directory entry").file_name().into_vec()).collect();
     names.sort();
     for name in names {
         let path = dir.join(OsStr::from_bytes(&name));
         if dir == root && name == DEEP.as_bytes() {
             continue;
         }
-        let meta = fs::symlink_metadata(&path)
-            .unwrap_or_else(|error| panic!("stat {}: {error}", path.display()));
+        let meta = fs::symlink_metadata(&path).unwrap_or_else(|error| panic!("stat {}: {error}", path.display()));
         let kind = kind_of(meta.file_type());
-        items.push(Item {
-            path: path.clone(),
-            kind,
-            size: meta.size(),
-        });
+        items.push(Item { path: path.clone(), kind, size: meta.size() });
         if kind == Kind::Directory {
             descend(root, &path, items);
         }
@@ -69,9 +61,7 @@ fn kind_of(of: fs::FileType) -> Kind {
     } else if of.is_symlink() {
         Kind::Symlink
     } else {
-        debug_assert!(
-            of.is_fifo() || of.is_socket() || of.is_block_device() || of.is_char_device()
-        );
+        debug_assert!(of.is_fifo() || of.is_socket() || of.is_block_device() || of.is_char_device());
         Kind::Special
     }
 }

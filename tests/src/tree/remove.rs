@@ -7,14 +7,9 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, openat,
-    unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, openat, unlinkat};
 
-const OPEN: OFlags = OFlags::NOFOLLOW
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::CLOEXEC);
+const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// Deletes a tree that may hold immutable files and paths longer than `PATH_MAX`. A missing one is fine.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
@@ -62,11 +57,7 @@ fn descend(dir: &OwnedFd, delete: bool) -> io::Result<()> {
             _ => {}
         }
         if delete {
-            let flags = if kind == FileType::Directory {
-                AtFlags::REMOVEDIR
-            } else {
-                AtFlags::empty()
-            };
+            let flags = if kind == FileType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             unlinkat(dir, &*name, flags)?;
         }
     }

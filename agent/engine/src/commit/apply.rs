@@ -3,7 +3,7 @@
 
 use std::io;
 
-use drover_linux::{Dir, FileId};
+use drover_linux::{Dir, FileId, is_gone};
 
 use super::Site;
 use crate::{
@@ -41,9 +41,7 @@ impl ApplyError {
 
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Step { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "apply-not-permitted"
-            }
+            Self::Step { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => "apply-not-permitted",
             Self::Step { source, .. } => storage_reason(source),
             Self::Unexpected { .. } => "replica-changed",
             Self::Resumed => "apply-undone",
@@ -70,30 +68,30 @@ pub(super) fn id_at(dir: &Dir, name: &[u8]) -> io::Result<Option<FileId>> {
 pub(super) fn forward(site: &Site<'_>, steps: &[Step]) -> Result<(), ApplyError> {
     let mut hands = Hands::new(site);
     let mut phase = "";
-    for step in steps {
+    for step in steps.iter().filter(|step| !matches!(step, Step::Lock { .. })) {
         let (entering, each) = failpoints(step);
-        let hit = |name| {
-            fault::hit(name).map_err(|source| ApplyError::Step {
-                path: step.path().clone(),
-                source,
-            })
-        };
+        let hit = |name| fault::hit(name).map_err(|source| ApplyError::Step { path: step.path().clone(), source });
         if phase != entering {
             hit(entering)?;
             phase = entering;
         }
-        let at = |source| ApplyError::Step {
-            path: step.path().clone(),
-            source,
-        };
+        let at = |source| ApplyError::Step { path: step.path().clone(), source };
         match hands.forward(step).map_err(at)? {
             true => hit(each)?,
             false => {
-                return Err(ApplyError::Unexpected {
-                    path: step.path().clone(),
-                });
+                return Err(ApplyError::Unexpected { path: step.path().clone() });
             }
         }
+    }
+    Ok(())
+}
+
+/// The last steps, after everything old was retired: names of a locked inode can't be taken away.
+pub(super) fn lock(site: &Site<'_>, steps: &[Step]) -> io::Result<()> {
+    let mut hands = Hands::new(site);
+    for step in steps.iter().filter(|step| matches!(step, Step::Lock { .. })) {
+        fault::hit("apply.lock")?;
+        hands.forward(step)?;
     }
     Ok(())
 }
@@ -108,7 +106,7 @@ fn failpoints(step: &Step) -> (&'static str, &'static str) {
         Step::Link { .. } => ("apply.link", "apply.linked"),
         Step::Meta { .. } => ("apply.meta", "apply.meta-set"),
         Step::Times { .. } => ("apply.times", "apply.times-set"),
-        Step::Lock { .. } => ("apply.lock", "apply.locked"),
+        Step::Lock { .. } => ("apply.lock", "apply.lock"),
     }
 }
 
@@ -121,27 +119,28 @@ pub(super) struct Hands<'a> {
 
 impl<'a> Hands<'a> {
     pub(super) fn new(site: &'a Site<'a>) -> Self {
-        Self {
-            site,
-            live: Dirs::new(site.live),
-            staged: Dirs::new(site.staging.tree()),
-        }
+        Self { site, live: Dirs::new(site.live), staged: Dirs::new(site.staging.tree()) }
     }
 
     pub(super) fn place(&mut self, place: &Place) -> io::Result<(std::sync::Arc<Dir>, Vec<u8>)> {
         match place {
             Place::Tree(path) => self.staged.locate(path),
-            Place::Out(_) => self
-                .site
-                .staging
-                .locate(place)
-                .map(|(dir, name)| (std::sync::Arc::new(dir), name)),
+            Place::Out(_) => self.site.staging.locate(place).map(|(dir, name)| (std::sync::Arc::new(dir), name)),
         }
     }
 
     /// True when the step is done now; false when it found what it can't explain.
     fn forward(&mut self, step: &Step) -> io::Result<bool> {
-        let (dir, name) = self.live.locate(step.path())?;
+        let (dir, name) = match (self.live.locate(step.path()), step) {
+            // Replayed after the directory it was in went out as well.
+            (Err(error), Step::Unlock { .. }) if is_gone(&error) => return Ok(true),
+            (Err(error), Step::Out { id, place, onward, .. }) if is_gone(&error) => {
+                let (to, to_name) = self.place(place)?;
+                return Ok(*onward || id_at(&to, &to_name)? == Some(*id));
+            }
+            (_, Step::Times { new: None, .. }) => return Ok(true),
+            (located, _) => located?,
+        };
         let here = id_at(&dir, &name)?;
         match step {
             Step::Unlock { id, .. } => {
@@ -151,9 +150,7 @@ impl<'a> Hands<'a> {
                 // Replayed after the inode went on: unlocked it is.
                 Ok(true)
             }
-            Step::Out {
-                id, place, onward, ..
-            } => {
+            Step::Out { id, place, onward, .. } => {
                 let (to, to_name) = self.place(place)?;
                 if here == Some(*id) {
                     dir.rename_noreplace(&name, &to, &to_name)?;
@@ -183,13 +180,7 @@ impl<'a> Hands<'a> {
                     Found::Neither => Ok(false),
                 }
             }
-            Step::Link {
-                from,
-                place,
-                id,
-                replaced,
-                ..
-            } => {
+            Step::Link { from, place, id, replaced, .. } => {
                 if here.is_some() && here == *id {
                     return Ok(true);
                 }
@@ -213,24 +204,16 @@ impl<'a> Hands<'a> {
                 }
                 meta::apply(&dir, &name, &old.node, new).map(|()| true)
             }
-            Step::Times { new, .. } => dir.set_mtime(&name, *new).map(|()| true),
+            Step::Times { new, .. } => new.map_or(Ok(()), |new| dir.set_mtime(&name, new)).map(|()| true),
             Step::Lock { flags, .. } => {
-                let meta = crate::tree::Meta {
-                    flags: *flags,
-                    ..Default::default()
-                };
+                let meta = crate::tree::Meta { flags: *flags, ..Default::default() };
                 meta::apply_locking_flags(&dir, &name, &meta).map(|()| true)
             }
         }
     }
 }
 
-pub(super) fn exchanged(
-    here: Option<FileId>,
-    there: Option<FileId>,
-    new: Option<FileId>,
-    old: FileId,
-) -> Found {
+pub(super) fn exchanged(here: Option<FileId>, there: Option<FileId>, new: Option<FileId>, old: FileId) -> Found {
     if here == new && there == Some(old) {
         Found::Done
     } else if here == Some(old) && there == new {

@@ -4,7 +4,7 @@
 //! step    = 1 unlock:   path id flags:uint          | 2 out:  path id place onward:u8
 //!         | 3 in:       path place id?              | 4 exchange: path place id? id
 //!         | 5 link:     path path place id? id?     | 6 meta: path id entry meta
-//!         | 7 times:    path time? time             | 8 lock: path flags:uint
+//!         | 7 times:    path time? time?            | 8 lock: path flags:uint
 //! place   = 1 path | 2 number:uint     retired = place (1 | 2 digest[32] | 3)     x? = 0 | 1 x
 //! id      = ino:uint born:time         time    = secs:int nanos:uint
 //! ```
@@ -22,10 +22,7 @@ fn time(w: &mut Writer, time: &Time) {
 }
 
 fn read_time(r: &mut Reader<'_>) -> Result<Time, DecodeError> {
-    Ok(Time {
-        secs: r.int()?,
-        nanos: r.u32()?,
-    })
+    Ok(Time { secs: r.int()?, nanos: r.u32()? })
 }
 
 fn id(w: &mut Writer, id: &FileId) {
@@ -34,10 +31,7 @@ fn id(w: &mut Writer, id: &FileId) {
 }
 
 fn read_id(r: &mut Reader<'_>) -> Result<FileId, DecodeError> {
-    Ok(FileId {
-        ino: r.uint()?,
-        born: read_time(r)?,
-    })
+    Ok(FileId { ino: r.uint()?, born: read_time(r)? })
 }
 
 fn option<T>(w: &mut Writer, value: Option<&T>, write: impl Fn(&mut Writer, &T)) {
@@ -51,11 +45,7 @@ fn read_option<T>(
     r: &mut Reader<'_>,
     read: impl Fn(&mut Reader<'_>) -> Result<T, DecodeError>,
 ) -> Result<Option<T>, DecodeError> {
-    if r.u8()? == 0 {
-        Ok(None)
-    } else {
-        read(r).map(Some)
-    }
+    if r.u8()? == 0 { Ok(None) } else { read(r).map(Some) }
 }
 
 fn place(w: &mut Writer, place: &Place) {
@@ -69,10 +59,7 @@ fn read_place(r: &mut Reader<'_>) -> Result<Place, DecodeError> {
     match r.u8()? {
         1 => Ok(Place::Tree(r.path()?)),
         2 => Ok(Place::Out(r.u32()?)),
-        value => Err(DecodeError::Unknown {
-            what: "place",
-            value: value.into(),
-        }),
+        value => Err(DecodeError::Unknown { what: "place", value: value.into() }),
     }
 }
 
@@ -92,10 +79,7 @@ pub(super) fn read_retired(r: &mut Reader<'_>) -> Result<Retired, DecodeError> {
         2 => Retire::Body(r.digest()?),
         3 => Retire::Name,
         value => {
-            return Err(DecodeError::Unknown {
-                what: "retirement",
-                value: value.into(),
-            });
+            return Err(DecodeError::Unknown { what: "retirement", value: value.into() });
         }
     };
     Ok(Retired { place, what })
@@ -118,56 +102,34 @@ pub(super) fn step(w: &mut Writer, step: &Step) {
             id(w, of);
             w.uint(flags.bits().into());
         }
-        Step::Out {
-            id: of,
-            place: to,
-            onward,
-            ..
-        } => {
+        Step::Out { id: of, place: to, onward, .. } => {
             id(w, of);
             place(w, to);
             w.u8((*onward).into());
         }
-        Step::In {
-            place: from,
-            id: of,
-            ..
-        } => {
+        Step::In { place: from, id: of, .. } => {
             place(w, from);
             option(w, of.as_ref(), id);
         }
-        Step::Exchange {
-            place: from,
-            id: of,
-            old,
-            ..
-        } => {
+        Step::Exchange { place: from, id: of, old, .. } => {
             place(w, from);
             option(w, of.as_ref(), id);
             id(w, old);
         }
-        Step::Link {
-            from,
-            place: via,
-            id: of,
-            replaced,
-            ..
-        } => {
+        Step::Link { from, place: via, id: of, replaced, .. } => {
             w.path(from);
             place(w, via);
             option(w, of.as_ref(), id);
             option(w, replaced.as_ref(), id);
         }
-        Step::Meta {
-            id: of, old, new, ..
-        } => {
+        Step::Meta { id: of, old, new, .. } => {
             id(w, of);
             old.encode(w);
             new.encode(w);
         }
         Step::Times { old, new, .. } => {
             option(w, old.as_ref(), time);
-            time(w, new);
+            option(w, new.as_ref(), time);
         }
         Step::Lock { flags, .. } => {
             w.uint(flags.bits().into());
@@ -179,28 +141,10 @@ pub(super) fn read_step(r: &mut Reader<'_>) -> Result<Step, DecodeError> {
     let kind = r.u8()?;
     let path = r.path()?;
     Ok(match kind {
-        1 => Step::Unlock {
-            path,
-            id: read_id(r)?,
-            flags: Flags::carried(r.u32()?),
-        },
-        2 => Step::Out {
-            path,
-            id: read_id(r)?,
-            place: read_place(r)?,
-            onward: r.u8()? != 0,
-        },
-        3 => Step::In {
-            path,
-            place: read_place(r)?,
-            id: read_option(r, read_id)?,
-        },
-        4 => Step::Exchange {
-            path,
-            place: read_place(r)?,
-            id: read_option(r, read_id)?,
-            old: read_id(r)?,
-        },
+        1 => Step::Unlock { path, id: read_id(r)?, flags: Flags::carried(r.u32()?) },
+        2 => Step::Out { path, id: read_id(r)?, place: read_place(r)?, onward: r.u8()? != 0 },
+        3 => Step::In { path, place: read_place(r)?, id: read_option(r, read_id)? },
+        4 => Step::Exchange { path, place: read_place(r)?, id: read_option(r, read_id)?, old: read_id(r)? },
         5 => Step::Link {
             path,
             from: r.path()?,
@@ -208,26 +152,11 @@ pub(super) fn read_step(r: &mut Reader<'_>) -> Result<Step, DecodeError> {
             id: read_option(r, read_id)?,
             replaced: read_option(r, read_id)?,
         },
-        6 => Step::Meta {
-            path,
-            id: read_id(r)?,
-            old: Box::new(Entry::decode(r)?),
-            new: Box::new(Meta::decode(r)?),
-        },
-        7 => Step::Times {
-            path,
-            old: read_option(r, read_time)?,
-            new: read_time(r)?,
-        },
-        8 => Step::Lock {
-            path,
-            flags: Flags::carried(r.u32()?),
-        },
+        6 => Step::Meta { path, id: read_id(r)?, old: Box::new(Entry::decode(r)?), new: Box::new(Meta::decode(r)?) },
+        7 => Step::Times { path, old: read_option(r, read_time)?, new: read_option(r, read_time)? },
+        8 => Step::Lock { path, flags: Flags::carried(r.u32()?) },
         value => {
-            return Err(DecodeError::Unknown {
-                what: "step",
-                value: value.into(),
-            });
+            return Err(DecodeError::Unknown { what: "step", value: value.into() });
         }
     })
 }

@@ -20,10 +20,7 @@ use crate::{
 use super::codec;
 
 const NAME: &[u8] = b"commit";
-const RECORD: RecordKind = RecordKind {
-    magic: *b"DRVC",
-    version: 1,
-};
+const RECORD: RecordKind = RecordKind { magic: *b"DRVC", version: 1 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -44,10 +41,7 @@ pub(crate) struct CommitRecord {
 
 impl CommitRecord {
     pub(super) fn reversed(&self) -> Self {
-        Self {
-            direction: Direction::Undo,
-            ..self.clone()
-        }
+        Self { direction: Direction::Undo, ..self.clone() }
     }
 
     /// Durable when it returns: from here on the new point is certain, or its undoing.
@@ -63,10 +57,7 @@ impl CommitRecord {
         let Some((_, payload)) = record::load(beside, NAME, RECORD)? else {
             return Ok(None);
         };
-        let malformed = |source| RecordError::Malformed {
-            name: "commit".to_owned(),
-            source,
-        };
+        let malformed = |source| RecordError::Malformed { name: "commit".to_owned(), source };
         Self::decode(&payload).map(Some).map_err(malformed)
     }
 
@@ -80,9 +71,7 @@ impl CommitRecord {
         w.uint(self.steps.len() as u64);
         self.steps.iter().for_each(|step| codec::step(&mut w, step));
         w.uint(self.retired.len() as u64);
-        self.retired
-            .iter()
-            .for_each(|retired| codec::retired(&mut w, retired));
+        self.retired.iter().for_each(|retired| codec::retired(&mut w, retired));
         w.uint(self.from_pool.len() as u64);
         for digest in &self.from_pool {
             w.digest(digest);
@@ -96,30 +85,17 @@ impl CommitRecord {
             1 => Direction::Forward,
             2 => Direction::Undo,
             value => {
-                return Err(DecodeError::Unknown {
-                    what: "direction",
-                    value: value.into(),
-                });
+                return Err(DecodeError::Unknown { what: "direction", value: value.into() });
             }
         };
         let state = serde_json::from_slice(r.bytes()?).map_err(|_| DecodeError::Json)?;
         let count = r.count(2)?;
-        let steps = (0..count)
-            .map(|_| codec::read_step(&mut r))
-            .collect::<Result<_, _>>()?;
+        let steps = (0..count).map(|_| codec::read_step(&mut r)).collect::<Result<_, _>>()?;
         let count = r.count(2)?;
-        let retired = (0..count)
-            .map(|_| codec::read_retired(&mut r))
-            .collect::<Result<_, _>>()?;
+        let retired = (0..count).map(|_| codec::read_retired(&mut r)).collect::<Result<_, _>>()?;
         let count = r.count(32)?;
         let from_pool = (0..count).map(|_| r.digest()).collect::<Result<_, _>>()?;
         r.end()?;
-        Ok(Self {
-            direction,
-            state,
-            steps,
-            retired,
-            from_pool,
-        })
+        Ok(Self { direction, state, steps, retired, from_pool })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{CommitRecord, Site};
+use super::{CommitRecord, Site, apply};
 use crate::{
     fault,
     plan::{Place, Retire, Retired},
@@ -19,6 +19,7 @@ pub(crate) fn retire(site: &Site<'_>, pool: &Pool, record: &CommitRecord) -> io:
     for digest in &record.from_pool {
         pool.drop_content(digest)?;
     }
+    apply::lock(site, &record.steps)?;
     fault::hit("retain.sync")?;
     pool.sync()
 }
@@ -36,9 +37,7 @@ fn one(site: &Site<'_>, pool: &Pool, retired: &Retired) -> io::Result<()> {
     };
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            keep_foreign(site, retired)
-        }
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => keep_foreign(site, retired),
         result => result,
     }
 }
@@ -52,9 +51,6 @@ fn keep_foreign(site: &Site<'_>, retired: &Retired) -> io::Result<()> {
         Place::Tree(path) => crate::digest::Digest::of(path.as_bytes()).to_string(),
     };
     remove_tree(&foreign, number.as_bytes())?;
-    tracing::warn!(
-        foreign = number,
-        "entries that appeared in a deleted directory were kept beside the volume"
-    );
+    tracing::warn!(foreign = number, "entries that appeared in a deleted directory were kept beside the volume");
     dir.rename_noreplace(&name, &foreign, number.as_bytes())
 }

@@ -18,17 +18,12 @@ fn path() -> impl Strategy<Value = RelPath> {
 }
 
 fn id() -> impl Strategy<Value = FileId> {
-    (any::<u64>(), any::<i64>(), 0..1_000_000_000u32).prop_map(|(ino, secs, nanos)| FileId {
-        ino,
-        born: Time { secs, nanos },
-    })
+    (any::<u64>(), any::<i64>(), 0..1_000_000_000u32)
+        .prop_map(|(ino, secs, nanos)| FileId { ino, born: Time { secs, nanos } })
 }
 
 fn place() -> impl Strategy<Value = Place> {
-    prop_oneof![
-        path().prop_map(Place::Tree),
-        any::<u32>().prop_map(Place::Out)
-    ]
+    prop_oneof![path().prop_map(Place::Tree), any::<u32>().prop_map(Place::Out)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -42,51 +37,17 @@ fn step() -> impl Strategy<Value = Step> {
             place,
             onward
         }),
-        (path(), place(), proptest::option::of(id())).prop_map(|(path, place, id)| Step::In {
-            path,
-            place,
-            id
-        }),
-        (path(), place(), proptest::option::of(id()), id()).prop_map(|(path, place, id, old)| {
-            Step::Exchange {
-                path,
-                place,
-                id,
-                old,
-            }
-        }),
-        (
-            path(),
-            path(),
-            place(),
-            proptest::option::of(id()),
-            proptest::option::of(id())
-        )
-            .prop_map(|(path, from, place, id, replaced)| Step::Link {
-                path,
-                from,
-                place,
-                id,
-                replaced
-            }),
+        (path(), place(), proptest::option::of(id())).prop_map(|(path, place, id)| Step::In { path, place, id }),
+        (path(), place(), proptest::option::of(id()), id())
+            .prop_map(|(path, place, id, old)| { Step::Exchange { path, place, id, old } }),
+        (path(), path(), place(), proptest::option::of(id()), proptest::option::of(id()))
+            .prop_map(|(path, from, place, id, replaced)| Step::Link { path, from, place, id, replaced }),
         (path(), id(), 0..0o7777u32).prop_map(|(path, id, mode)| {
             let name = path.split().unwrap().1;
-            let old = Entry {
-                name,
-                meta: Meta::default(),
-                node: Node::File(Body::default()),
-            };
-            Step::Meta {
-                path,
-                id,
-                old: Box::new(old),
-                new: Box::new(Meta {
-                    mode,
-                    ..Meta::default()
-                }),
-            }
+            let old = Entry { name, meta: Meta::default(), node: Node::File(Body::default()) };
+            Step::Meta { path, id, old: Box::new(old), new: Box::new(Meta { mode, ..Meta::default() }) }
         }),
-        (path(), proptest::option::of(time.clone()), time)
+        (path(), proptest::option::of(time.clone()), proptest::option::of(time))
             .prop_map(|(path, old, new)| Step::Times { path, old, new }),
         path().prop_map(move |path| Step::Lock { path, flags }),
     ]
@@ -118,8 +79,7 @@ proptest! {
 fn a_damaged_or_newer_record_is_refused_by_name() {
     let temp = tempfile::tempdir().unwrap();
     let dir = Dir::open(temp.path()).unwrap();
-    let state =
-        crate::point::VolumeState::new(VolumeId::random(), RelPath::root(), Role::Secondary, 2);
+    let state = crate::point::VolumeState::new(VolumeId::random(), RelPath::root(), Role::Secondary, 2);
     store_state(&dir, &state).unwrap();
     assert_eq!(load_state(&dir).unwrap(), Some(state));
     let file = temp.path().join("state");
@@ -133,10 +93,5 @@ fn a_damaged_or_newer_record_is_refused_by_name() {
     let mut newer = good;
     newer[4] = 9;
     std::fs::write(&file, newer).unwrap();
-    assert!(
-        load_state(&dir)
-            .unwrap_err()
-            .to_string()
-            .contains("version 9")
-    );
+    assert!(load_state(&dir).unwrap_err().to_string().contains("version 9"));
 }

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use drover_linux::is_gone;
+
 use super::{
     Site,
     apply::{Found, Hands, exchanged, id_at},
@@ -13,7 +15,11 @@ use crate::{fault, meta, path::RelPath, plan::Step};
 pub(super) fn backward(site: &Site<'_>, steps: &[Step]) -> Vec<RelPath> {
     let mut hands = Hands::new(site);
     let mut left = Vec::new();
-    for step in steps.iter().rev() {
+    // Putting names back sets the times of directories, and what was locked would not let itself be put back: so first
+    // everything else, then times, then locks.
+    let (locks, rest): (Vec<_>, Vec<_>) = steps.iter().rev().partition(|step| matches!(step, Step::Unlock { .. }));
+    let (times, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|step| matches!(step, Step::Times { .. }));
+    for step in rest.into_iter().chain(times).chain(locks) {
         let undone = fault::hit("undo.step").and_then(|()| hands.backward(step));
         if let Err(error) = undone {
             tracing::error!(path = %step.path(), error = &error as &dyn std::error::Error, "step can't be undone");
@@ -27,7 +33,7 @@ impl Hands<'_> {
     fn backward(&mut self, step: &Step) -> io::Result<()> {
         let (dir, name) = match self.live.locate(step.path()) {
             // Beneath a directory that never entered the tree.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_gone(&error) => return Ok(()),
             result => result?,
         };
         let here = id_at(&dir, &name)?;
@@ -35,23 +41,13 @@ impl Hands<'_> {
             Step::Lock { .. } if here.is_some() => meta::clear_locking_flags(&dir, &name),
             Step::Times { old: Some(old), .. } if here.is_some() => dir.set_mtime(&name, *old),
             Step::Lock { .. } | Step::Times { .. } => Ok(()),
-            Step::Meta { id, old, .. } if here == Some(*id) => {
-                meta::apply(&dir, &name, &old.node, &old.meta)
-            }
+            Step::Meta { id, old, .. } if here == Some(*id) => meta::apply(&dir, &name, &old.node, &old.meta),
             Step::Unlock { id, flags, .. } if here == Some(*id) => {
-                let meta = crate::tree::Meta {
-                    flags: *flags,
-                    ..Default::default()
-                };
+                let meta = crate::tree::Meta { flags: *flags, ..Default::default() };
                 meta::apply_locking_flags(&dir, &name, &meta)
             }
             Step::Meta { .. } | Step::Unlock { .. } => Ok(()),
-            Step::Link {
-                place,
-                id,
-                replaced,
-                ..
-            } => {
+            Step::Link { place, id, replaced, .. } => {
                 let (via, via_name) = self.place(place)?;
                 let there = id_at(&via, &via_name)?;
                 match replaced {

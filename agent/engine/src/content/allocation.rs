@@ -19,11 +19,7 @@ impl Allocation {
     pub fn of(file: &File) -> io::Result<Self> {
         let size = file::stat(file)?.size;
         let data = file::data_ranges(file, size)?;
-        Ok(if data == [(0, size)] {
-            Self::Full
-        } else {
-            Self::Data(data)
-        })
+        Ok(if data == [(0, size)] { Self::Full } else { Self::Data(data) })
     }
 
     /// The holes in a range, relative to its offset.
@@ -65,20 +61,14 @@ mod tests {
     fn holes_are_the_complement_of_data() {
         let allocation = Allocation::Data(vec![(10, 10), (30, 5), (100, 1)]);
         let holes = |offset, len| -> Vec<(usize, usize)> {
-            allocation
-                .holes_within(offset, len)
-                .iter()
-                .map(|hole| (hole.start, hole.end))
-                .collect()
+            allocation.holes_within(offset, len).iter().map(|hole| (hole.start, hole.end)).collect()
         };
         assert_eq!(holes(0, 10), [(0, 10)]);
         assert_eq!(holes(0, 40), [(0, 10), (20, 30), (35, 40)]);
         assert_eq!(holes(12, 4), []);
         assert_eq!(holes(15, 20), [(5, 15)]);
         assert_eq!(holes(200, 7), [(0, 7)]);
-        assert!(
-            allocation.is_hole(40, 60) && !allocation.is_hole(40, 61) && !allocation.is_hole(34, 2)
-        );
+        assert!(allocation.is_hole(40, 60) && !allocation.is_hole(40, 61) && !allocation.is_hole(34, 2));
         assert!(!Allocation::Full.is_hole(0, 5));
     }
 }

@@ -15,14 +15,8 @@ pub fn leaves(data: &[u8]) -> Vec<LeafDigest> {
 
 /// Digests of the pages of those leaves that `wanted` names, in order.
 pub fn pages(data: &[u8], wanted: Leaves) -> Vec<PageDigest> {
-    let leaves = data
-        .chunks(LEAF_BYTES)
-        .enumerate()
-        .filter(|(n, _)| has(wanted, *n));
-    leaves
-        .flat_map(|(_, leaf)| leaf.chunks(PAGE_BYTES))
-        .map(shortened)
-        .collect()
+    let leaves = data.chunks(LEAF_BYTES).enumerate().filter(|(n, _)| has(wanted, *n));
+    leaves.flat_map(|(_, leaf)| leaf.chunks(PAGE_BYTES)).map(shortened).collect()
 }
 
 fn shortened<const N: usize>(block: &[u8]) -> [u8; N] {
@@ -38,10 +32,7 @@ pub fn has(leaves: Leaves, n: usize) -> bool {
 /// The leaves of `data` that the base, which holds `base` from its basis on, does not have.
 pub fn differing(data: &[u8], base: &[LeafDigest]) -> Leaves {
     let differs = |(n, leaf): (usize, &[u8])| base.get(n) != Some(&shortened(leaf));
-    data.chunks(LEAF_BYTES)
-        .enumerate()
-        .filter(|leaf| differs(*leaf))
-        .fold(0, |bits, (n, _)| bits | 1 << n)
+    data.chunks(LEAF_BYTES).enumerate().filter(|leaf| differs(*leaf)).fold(0, |bits, (n, _)| bits | 1 << n)
 }
 
 /// What the base has of `data`: all leaves but the `differing` ones, and of those the pages whose digests match.
@@ -52,22 +43,14 @@ pub fn copies(data: &[u8], from: u64, differing: Leaves, pages: &[PageDigest]) -
     for (n, leaf) in data.chunks(LEAF_BYTES).enumerate() {
         let at = n * LEAF_BYTES;
         if !has(differing, n) {
-            copies.push(Copy {
-                at,
-                from: from + at as u64,
-                len: leaf.len(),
-            });
+            copies.push(Copy { at, from: from + at as u64, len: leaf.len() });
             continue;
         }
         let known = pages.next().unwrap_or_default();
         for (page, (content, digest)) in leaf.chunks(PAGE_BYTES).zip(known).enumerate() {
             if *digest == shortened::<8>(content) {
                 let at = at + page * PAGE_BYTES;
-                copies.push(Copy {
-                    at,
-                    from: from + at as u64,
-                    len: content.len(),
-                });
+                copies.push(Copy { at, from: from + at as u64, len: content.len() });
             }
         }
     }
@@ -85,10 +68,7 @@ mod tests {
         data[LEAF_BYTES + 2 * PAGE_BYTES + 9] ^= 1;
         let leaves = differing(&data, &leaves(&base));
         assert_eq!(leaves, 0b10);
-        let copied: usize = copies(&data, 0, leaves, &pages(&base, leaves))
-            .iter()
-            .map(|copy| copy.len)
-            .sum();
+        let copied: usize = copies(&data, 0, leaves, &pages(&base, leaves)).iter().map(|copy| copy.len).sum();
         assert_eq!(copied, data.len() - PAGE_BYTES);
     }
 
@@ -99,10 +79,7 @@ mod tests {
         let leaves = differing(&data, &leaves(&base));
         assert_eq!(leaves, 0b110);
         let copies = copies(&data, 700, leaves, &pages(&base, leaves));
-        assert_eq!(
-            copies.iter().map(|copy| copy.len).sum::<usize>(),
-            LEAF_BYTES + 2 * PAGE_BYTES
-        );
+        assert_eq!(copies.iter().map(|copy| copy.len).sum::<usize>(), LEAF_BYTES + 2 * PAGE_BYTES);
         assert!(copies.iter().all(|copy| copy.from == copy.at as u64 + 700));
     }
 }

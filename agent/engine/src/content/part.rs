@@ -50,11 +50,7 @@ impl Part {
 
 /// Tells `data` in parts: where it has holes (relative, in order), what of it the base has, zeros, and the rest.
 pub fn compose(data: &Bytes, holes: &[Range<usize>], copies: &[Copy]) -> Vec<Part> {
-    let mut parts = Parts {
-        data,
-        list: Vec::new(),
-        pending: 0..0,
-    };
+    let mut parts = Parts { data, list: Vec::new(), pending: 0..0 };
     let mut at = 0;
     for hole in holes {
         parts.fill(at..hole.start, copies);
@@ -82,15 +78,9 @@ impl Parts<'_> {
             if copy.at >= range.end {
                 break;
             }
-            let (start, end) = (
-                copy.at.max(range.start),
-                (copy.at + copy.len).min(range.end),
-            );
+            let (start, end) = (copy.at.max(range.start), (copy.at + copy.len).min(range.end));
             self.literal(at..start);
-            self.push(Part::Copy {
-                from: copy.from + (start - copy.at) as u64,
-                len: (end - start) as u64,
-            });
+            self.push(Part::Copy { from: copy.from + (start - copy.at) as u64, len: (end - start) as u64 });
             at = end;
         }
         self.literal(at..range.end);
@@ -114,8 +104,7 @@ impl Parts<'_> {
 
     fn flush(&mut self) {
         if !self.pending.is_empty() {
-            self.list
-                .push(Part::Data(self.data.slice(self.pending.clone())));
+            self.list.push(Part::Data(self.data.slice(self.pending.clone())));
             self.pending = 0..0;
         }
     }
@@ -123,15 +112,8 @@ impl Parts<'_> {
     fn push(&mut self, part: Part) {
         self.flush();
         match (self.list.last_mut(), &part) {
-            (Some(Part::Zeros(last)), Part::Zeros(len))
-            | (Some(Part::Hole(last)), Part::Hole(len)) => *last += len,
-            (
-                Some(Part::Copy {
-                    from: base,
-                    len: last,
-                }),
-                Part::Copy { from, len },
-            ) if *base + *last == *from => {
+            (Some(Part::Zeros(last)), Part::Zeros(len)) | (Some(Part::Hole(last)), Part::Hole(len)) => *last += len,
+            (Some(Part::Copy { from: base, len: last }), Part::Copy { from, len }) if *base + *last == *from => {
                 *last += len;
             }
             _ => self.list.push(part),
@@ -190,24 +172,14 @@ pub fn decode(frame: &Bytes, r: &mut Reader<'_>, bytes_max: u64) -> Result<Vec<P
             1 => Part::Data(frame.slice_ref(r.bytes()?)),
             2 => Part::Zeros(r.uint()?),
             3 => Part::Hole(r.uint()?),
-            4 => Part::Copy {
-                from: r.uint()?,
-                len: r.uint()?,
-            },
+            4 => Part::Copy { from: r.uint()?, len: r.uint()? },
             other => {
-                return Err(DecodeError::Unknown {
-                    what: "part",
-                    value: other.into(),
-                });
+                return Err(DecodeError::Unknown { what: "part", value: other.into() });
             }
         };
         total = total.saturating_add(part.len());
         if total > bytes_max {
-            return Err(DecodeError::TooLarge {
-                what: "length of parts",
-                value: total,
-                limit: bytes_max,
-            });
+            return Err(DecodeError::TooLarge { what: "length of parts", value: total, limit: bytes_max });
         }
         parts.push(part);
     }
@@ -224,20 +196,15 @@ mod tests {
         for part in parts {
             match part {
                 Part::Data(data) => content.extend_from_slice(data),
-                Part::Zeros(len) | Part::Hole(len) => {
-                    content.resize(content.len() + *len as usize, 0)
-                }
-                Part::Copy { from, len } => {
-                    content.extend_from_slice(&base[*from as usize..(from + len) as usize])
-                }
+                Part::Zeros(len) | Part::Hole(len) => content.resize(content.len() + *len as usize, 0),
+                Part::Copy { from, len } => content.extend_from_slice(&base[*from as usize..(from + len) as usize]),
             }
         }
         content
     }
 
     fn content() -> impl Strategy<Value = Vec<u8>> {
-        let run = (any::<u8>(), 1usize..9000)
-            .prop_map(|(byte, len)| vec![if byte < 80 { 0 } else { byte }; len]);
+        let run = (any::<u8>(), 1usize..9000).prop_map(|(byte, len)| vec![if byte < 80 { 0 } else { byte }; len]);
         proptest::collection::vec(run, 0..30).prop_map(|runs| runs.concat())
     }
 

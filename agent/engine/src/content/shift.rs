@@ -20,10 +20,7 @@ pub const SIGNATURE_BYTES_MAX: usize =
     12 + (super::SEGMENT_BYTES + 2 * WINDOW_MARGIN_BYTES as usize) / BLOCK_BYTES as usize * 12 + 12;
 
 pub fn signature(window: &[u8]) -> Vec<u8> {
-    let options = SignatureOptions {
-        block_size: BLOCK_BYTES,
-        crypto_hash_size: HASH_BYTES,
-    };
+    let options = SignatureOptions { block_size: BLOCK_BYTES, crypto_hash_size: HASH_BYTES };
     Signature::calculate(window, options).into_serialized()
 }
 
@@ -77,11 +74,7 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 }
 
 fn number(rest: &mut &[u8], len: usize) -> Option<u64> {
-    Some(
-        take(rest, len)?
-            .iter()
-            .fold(0, |value, byte| value << 8 | u64::from(*byte)),
-    )
+    Some(take(rest, len)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
 /// The part of a base that a signature for a segment covers, when the segment is expected `shift` away.
@@ -99,10 +92,7 @@ mod tests {
 
     fn noise(len: usize, seed: u8) -> Vec<u8> {
         let mut content = vec![0; len];
-        blake3::Hasher::new()
-            .update(&[seed])
-            .finalize_xof()
-            .fill(&mut content);
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut content);
         content
     }
 
@@ -141,10 +131,7 @@ mod tests {
     fn windows_stay_inside_the_base() {
         assert_eq!(window(0, 1 << 20, -37, 10 << 20), 0..2 << 20);
         assert_eq!(window(9 << 20, 1 << 20, 0, 5 << 20), 5 << 20..5 << 20);
-        assert_eq!(
-            window(4 << 20, 1 << 20, 1 << 20, 100 << 20),
-            4 << 20..7 << 20
-        );
+        assert_eq!(window(4 << 20, 1 << 20, 1 << 20, 100 << 20), 4 << 20..7 << 20);
         assert!(signature(&[7; 3 << 20]).len() <= SIGNATURE_BYTES_MAX);
     }
 }

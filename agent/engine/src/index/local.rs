@@ -26,11 +26,7 @@ impl Local {
         Self {
             id: stat.id,
             ctime: stat.ctime,
-            nlink: if stat.kind == Kind::Directory {
-                1
-            } else {
-                stat.nlink
-            },
+            nlink: if stat.kind == Kind::Directory { 1 } else { stat.nlink },
             racy: stat.ctime.max(stat.mtime).secs.saturating_add(RACY_SECS) >= clock.secs,
             read_at: clock.secs,
         }
@@ -38,11 +34,7 @@ impl Local {
 
     /// With times that no inode has, so that it is read again.
     pub(crate) fn distrusted(self) -> Self {
-        Self {
-            ctime: Time::default(),
-            racy: true,
-            ..self
-        }
+        Self { ctime: Time::default(), racy: true, ..self }
     }
 
     pub(crate) fn is_distrusted(&self) -> bool {
@@ -65,16 +57,13 @@ impl LocalWriter {
     pub(super) fn local(&mut self, w: &mut Writer, local: &Local) {
         self.file_id(w, local.id);
         time(w, local.ctime, self.last.ctime);
-        w.uint(local.nlink.into())
-            .u8(local.racy.into())
-            .int(local.read_at.wrapping_sub(self.last.read_at));
+        w.uint(local.nlink.into()).u8(local.racy.into()).int(local.read_at.wrapping_sub(self.last.read_at));
         self.last = *local;
     }
 }
 
 fn time(w: &mut Writer, time: Time, last: Time) {
-    w.int(time.secs.wrapping_sub(last.secs))
-        .uint(time.nanos.into());
+    w.int(time.secs.wrapping_sub(last.secs)).uint(time.nanos.into());
 }
 
 #[derive(Default)]
@@ -85,10 +74,7 @@ pub(super) struct LocalReader {
 impl LocalReader {
     pub(super) fn file_id(&mut self, r: &mut Reader<'_>) -> Result<FileId, DecodeError> {
         let ino = self.last.id.ino.wrapping_add(r.int()?.cast_unsigned());
-        self.last.id = FileId {
-            ino,
-            born: read_time(r, self.last.id.born)?,
-        };
+        self.last.id = FileId { ino, born: read_time(r, self.last.id.born)? };
         Ok(self.last.id)
     }
 
@@ -97,20 +83,11 @@ impl LocalReader {
         let ctime = read_time(r, self.last.ctime)?;
         let (nlink, racy) = (r.u32()?, r.u8()? != 0);
         let read_at = self.last.read_at.wrapping_add(r.int()?);
-        self.last = Local {
-            id,
-            ctime,
-            nlink,
-            racy,
-            read_at,
-        };
+        self.last = Local { id, ctime, nlink, racy, read_at };
         Ok(self.last)
     }
 }
 
 fn read_time(r: &mut Reader<'_>, last: Time) -> Result<Time, DecodeError> {
-    Ok(Time {
-        secs: last.secs.wrapping_add(r.int()?),
-        nanos: r.u32()?,
-    })
+    Ok(Time { secs: last.secs.wrapping_add(r.int()?), nanos: r.u32()? })
 }

@@ -55,15 +55,12 @@ pub(super) fn decompress(bytes: &[u8]) -> io::Result<Vec<u8>> {
 
 pub(super) fn encode_plain(manifest: &Manifest) -> Vec<u8> {
     let mut w = Writer::new();
-    w.bytes(&manifest.encode_root())
-        .uint(manifest.blocks().count() as u64);
+    w.bytes(&manifest.encode_root()).uint(manifest.blocks().count() as u64);
     let mut last: &[u8] = b"";
     for (path, block) in manifest.blocks() {
         let path = path.as_bytes();
         let shared = path.iter().zip(last).take_while(|(a, b)| a == b).count();
-        w.uint(shared as u64)
-            .bytes(&path[shared..])
-            .bytes(block.as_bytes());
+        w.uint(shared as u64).bytes(&path[shared..]).bytes(block.as_bytes());
         last = path;
     }
     w.into_bytes()
@@ -84,16 +81,10 @@ pub(super) fn decode_plain(plain: &[u8]) -> Result<Manifest, ManifestFileError> 
         path.extend_from_slice(r.bytes()?);
         let directory = RelPath::new(&path).map_err(DecodeError::from)?;
         if builder.contains(&directory) {
-            return Err(DecodeError::Unsorted {
-                what: "directories",
-            }
-            .into());
+            return Err(DecodeError::Unsorted { what: "directories" }.into());
         }
-        let block =
-            DirBlock::parse(r.bytes()?, None).map_err(|source| ManifestFileError::Block {
-                path: directory.clone(),
-                source,
-            })?;
+        let block = DirBlock::parse(r.bytes()?, None)
+            .map_err(|source| ManifestFileError::Block { path: directory.clone(), source })?;
         builder.block(directory, block);
     }
     r.end()?;

@@ -19,38 +19,18 @@ fn sample(directories: usize) -> Index {
     for d in 0..directories {
         let name = Name::new(format!("directory {d}").as_bytes()).unwrap();
         let path = RelPath::root().join(&name);
-        builder.directory(
-            path.clone(),
-            (0..FILES_EACH).map(|f| file(d * FILES_EACH + f)).collect(),
-        );
-        locals.insert(
-            path,
-            (0..FILES_EACH).map(|f| local(d * FILES_EACH + f)).collect(),
-        );
+        builder.directory(path.clone(), (0..FILES_EACH).map(|f| file(d * FILES_EACH + f)).collect());
+        locals.insert(path, (0..FILES_EACH).map(|f| local(d * FILES_EACH + f)).collect());
         root.push(Entry {
             name,
             meta: Meta::default(),
-            node: Node::Directory {
-                digest: Digest::default(),
-                totals: Totals::default(),
-            },
+            node: Node::Directory { digest: Digest::default(), totals: Totals::default() },
         });
     }
     builder.directory(RelPath::root(), root);
     locals.insert(RelPath::root(), (0..directories).map(local).collect());
-    let manifest = builder
-        .finish(Meta {
-            mode: 0o755,
-            ..Meta::default()
-        })
-        .unwrap();
-    Index {
-        manifest,
-        locals,
-        root: local(7),
-        mark: local(9).id,
-        complete: true,
-    }
+    let manifest = builder.finish(Meta { mode: 0o755, ..Meta::default() }).unwrap();
+    Index { manifest, locals, root: local(7), mark: local(9).id, complete: true }
 }
 
 fn scattered(n: usize) -> u32 {
@@ -58,45 +38,16 @@ fn scattered(n: usize) -> u32 {
 }
 
 fn file(n: usize) -> Entry {
-    let mtime = Time {
-        secs: 1_700_000_000 + i64::from(scattered(n)) / 1000,
-        nanos: scattered(n + 1),
-    };
-    let meta = Meta {
-        mode: 0o644,
-        uid: 1000,
-        gid: 1000,
-        mtime,
-        ..Meta::default()
-    };
-    let body = Body {
-        size: u64::from(scattered(n)) / 7,
-        digest: Digest::of(&n.to_le_bytes()),
-        holes: 0,
-    };
-    Entry {
-        name: Name::new(format!("some-file-{n:06}.dat").as_bytes()).unwrap(),
-        meta,
-        node: Node::File(body),
-    }
+    let mtime = Time { secs: 1_700_000_000 + i64::from(scattered(n)) / 1000, nanos: scattered(n + 1) };
+    let meta = Meta { mode: 0o644, uid: 1000, gid: 1000, mtime, ..Meta::default() };
+    let body = Body { size: u64::from(scattered(n)) / 7, digest: Digest::of(&n.to_le_bytes()), holes: 0 };
+    Entry { name: Name::new(format!("some-file-{n:06}.dat").as_bytes()).unwrap(), meta, node: Node::File(body) }
 }
 
 fn local(n: usize) -> Local {
-    let time = Time {
-        secs: 1_700_000_000 + i64::from(scattered(n)) / 1000,
-        nanos: scattered(n + 2),
-    };
-    let id = FileId {
-        ino: 1_000_000 + n as u64,
-        born: time,
-    };
-    Local {
-        id,
-        ctime: time,
-        nlink: 1,
-        racy: n.is_multiple_of(5),
-        read_at: 1_700_000_000,
-    }
+    let time = Time { secs: 1_700_000_000 + i64::from(scattered(n)) / 1000, nanos: scattered(n + 2) };
+    let id = FileId { ino: 1_000_000 + n as u64, born: time };
+    Local { id, ctime: time, nlink: 1, racy: n.is_multiple_of(5), read_at: 1_700_000_000 }
 }
 
 #[test]
@@ -116,10 +67,7 @@ fn a_damaged_one_counts_as_absent() {
     let temp = tempfile::tempdir().unwrap();
     let dir = Dir::open(temp.path()).unwrap();
     sample(2).store(&dir, b"index").unwrap();
-    dir.open_write(b"index")
-        .unwrap()
-        .write_all(b"DRVX??")
-        .unwrap();
+    dir.open_write(b"index").unwrap().write_all(b"DRVX??").unwrap();
     assert_eq!(Index::load(&dir, b"index"), None);
 }
 
@@ -127,10 +75,7 @@ fn a_damaged_one_counts_as_absent() {
 fn a_manifest_file_proves_itself() {
     let manifest = sample(3).manifest;
     let bytes = manifest_file::encode(&manifest).unwrap();
-    assert_eq!(
-        manifest_file::decode(&bytes, manifest.root_digest()).unwrap(),
-        manifest
-    );
+    assert_eq!(manifest_file::decode(&bytes, manifest.root_digest()).unwrap(), manifest);
     assert!(manifest_file::decode(&bytes, Digest::of(b"another")).is_err());
     assert!(manifest_file::decode(&bytes[..bytes.len() - 9], manifest.root_digest()).is_err());
 }

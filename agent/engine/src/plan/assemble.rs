@@ -68,38 +68,27 @@ impl Builder<'_> {
     }
 
     fn in_staged_directory(&self, path: &RelPath) -> bool {
-        path.parent()
-            .is_some_and(|parent| self.staged_directories.contains(&parent))
+        path.parent().is_some_and(|parent| self.staged_directories.contains(&parent))
     }
 
     /// Directories that come, go, or change their own metadata.
     fn directory(&mut self, path: &RelPath, change: &Change) {
         let was = change.old().filter(|old| old.entry.node.is_directory());
-        let will_be = change.new().filter(|new| new.node.is_directory());
+        let will_be = change.wanted().filter(|new| new.node.is_directory());
         match (was, will_be) {
             (Some(old), Some(new)) => self.metas.push(meta(path, old, new)),
             (None, Some(new)) => {
                 if !self.in_staged_directory(path) {
-                    let enter = Step::In {
-                        path: path.clone(),
-                        place: Place::Tree(path.clone()),
-                        id: None,
-                    };
+                    let enter = Step::In { path: path.clone(), place: Place::Tree(path.clone()), id: None };
                     self.enters.insert(path.clone(), enter);
                 }
                 self.staged_directories.insert(path.clone());
-                self.staged
-                    .insert(path.clone(), (new.clone(), Provider::Made));
+                self.staged.insert(path.clone(), (new.clone(), Provider::Made));
             }
             (Some(old), None) => {
                 let place = self.place();
                 self.retire(place.clone(), Retire::Directory);
-                let out = Step::Out {
-                    path: path.clone(),
-                    id: old.local.id,
-                    place,
-                    onward: false,
-                };
+                let out = Step::Out { path: path.clone(), id: old.local.id, place, onward: false };
                 self.outs.insert(path.clone(), out);
             }
             (None, None) => {}
@@ -117,12 +106,7 @@ impl Builder<'_> {
             if !is_moved {
                 self.retire(place.clone(), self.fate(old));
             }
-            let out = Step::Out {
-                path: path.clone(),
-                id: old.local.id,
-                place,
-                onward: is_moved,
-            };
+            let out = Step::Out { path: path.clone(), id: old.local.id, place, onward: is_moved };
             self.outs.insert(path.clone(), out);
         }
     }
@@ -140,7 +124,7 @@ impl Builder<'_> {
 
     /// Nothing or a directory will be there: what is there can't be exchanged with it.
     fn enters_by_rename(&self, change: &Change) -> bool {
-        change.new().is_none_or(|new| new.node.is_directory())
+        change.wanted().is_none_or(|new| new.node.is_directory())
     }
 
     fn fate(&self, old: &Old) -> Retire {
@@ -156,9 +140,7 @@ impl Builder<'_> {
     /// What has to leave `path` by exchange when a non-directory enters it.
     fn displaced_at(&self, path: &RelPath) -> Option<&Old> {
         let old = self.diff.changes.get(path)?.old()?;
-        let is_there = !old.entry.node.is_directory()
-            && !self.outs.contains_key(path)
-            && !self.is_kept(path, old);
+        let is_there = !old.entry.node.is_directory() && !self.outs.contains_key(path) && !self.is_kept(path, old);
         is_there.then_some(old)
     }
 
@@ -191,20 +173,12 @@ impl Builder<'_> {
     fn stage(&mut self, leader: &RelPath, inode: &Inode) {
         let provider = match inode.entry.node.body() {
             Some(body) if body.size > 0 => {
-                let base = self
-                    .links
-                    .old_at(leader)
-                    .filter(|old| is_file(self.links, old))
-                    .map(|_| leader.clone());
-                Provider::Body {
-                    copy_of: self.copies.get(body).cloned(),
-                    base,
-                }
+                let base = self.links.old_at(leader).filter(|old| is_file(self.links, old)).map(|_| leader.clone());
+                Provider::Body { copy_of: self.copies.get(body).cloned(), base }
             }
             _ => Provider::Made,
         };
-        self.staged
-            .insert(leader.clone(), (inode.entry.clone(), provider));
+        self.staged.insert(leader.clone(), (inode.entry.clone(), provider));
         let is_inside = self.in_staged_directory(leader);
         if !is_inside {
             self.enter(leader, Place::Tree(leader.clone()), None);
@@ -214,8 +188,7 @@ impl Builder<'_> {
                 let Some(entry) = self.links.new_entry(name) else {
                     continue;
                 };
-                self.staged
-                    .insert(name.clone(), (entry, Provider::LinkTo(leader.clone())));
+                self.staged.insert(name.clone(), (entry, Provider::LinkTo(leader.clone())));
             } else {
                 self.link(name, leader, None);
             }
@@ -228,18 +201,9 @@ impl Builder<'_> {
         let step = match displaced {
             Some(old) => {
                 self.retire(place.clone(), self.fate(&old));
-                Step::Exchange {
-                    path: path.clone(),
-                    place,
-                    id,
-                    old: old.local.id,
-                }
+                Step::Exchange { path: path.clone(), place, id, old: old.local.id }
             }
-            None => Step::In {
-                path: path.clone(),
-                place,
-                id,
-            },
+            None => Step::In { path: path.clone(), place, id },
         };
         self.enters.insert(path.clone(), step);
     }
@@ -248,39 +212,22 @@ impl Builder<'_> {
     fn link(&mut self, name: &RelPath, from: &RelPath, inode: Option<&Old>) {
         let id = inode.map(|old| old.local.id);
         let present = self.links.old_at(name);
-        if id.is_some()
-            && present.as_ref().map(|old| old.local.id) == id
-            && !self.outs.contains_key(name)
-        {
+        if id.is_some() && present.as_ref().map(|old| old.local.id) == id && !self.outs.contains_key(name) {
             return;
         }
-        let replaced =
-            present.filter(|old| !old.entry.node.is_directory() && !self.outs.contains_key(name));
+        let replaced = present.filter(|old| !old.entry.node.is_directory() && !self.outs.contains_key(name));
         let place = self.place();
         if let Some(old) = &replaced {
             self.retire(place.clone(), self.fate(old));
         }
         let replaced = replaced.map(|old| old.local.id);
-        let step = Step::Link {
-            path: name.clone(),
-            from: from.clone(),
-            place,
-            id,
-            replaced,
-        };
+        let step = Step::Link { path: name.clone(), from: from.clone(), place, id, replaced };
         self.enters.insert(name.clone(), step);
     }
 
     fn finish(self, actual: &Index) -> Plan {
         let changes = self.count();
-        let locks = locks::Locks::of(
-            actual,
-            self.diff,
-            self.links,
-            &self.outs,
-            &self.enters,
-            &self.metas,
-        );
+        let locks = locks::Locks::of(actual, self.diff, self.links, &self.outs, &self.enters, &self.metas);
         let times = locks::times(actual, self.links, &self.outs, &self.enters, &self.metas);
         let mut steps = locks.unlock;
         steps.extend(self.outs.into_values().rev());
@@ -289,41 +236,20 @@ impl Builder<'_> {
         steps.extend(times);
         steps.extend(locks.lock);
         let staged = self.staged.into_iter();
-        let staged = staged
-            .map(|(path, (entry, provider))| Staged {
-                path,
-                entry,
-                provider,
-            })
-            .collect();
-        Plan {
-            staged,
-            steps,
-            retired: self.retired,
-            changes,
-        }
+        let staged = staged.map(|(path, (entry, provider))| Staged { path, entry, provider }).collect();
+        Plan { staged, steps, retired: self.retired, changes }
     }
 
     fn count(&self) -> Changes {
-        let mut changes = Changes {
-            renamed: self.inodes.moved.len() as u64,
-            ..Changes::default()
-        };
+        let mut changes = Changes { renamed: self.inodes.moved.len() as u64, ..Changes::default() };
         for (path, change) in &self.diff.changes {
-            let is_moved_here = self
-                .inodes
-                .by_leader
-                .get(path)
-                .is_some_and(|i| matches!(i.origin, Origin::Moved { .. }));
-            let is_moved_away = change
-                .old()
-                .is_some_and(|old| self.inodes.moved.get(&old.local.id) == Some(path));
+            let is_moved_here =
+                self.inodes.by_leader.get(path).is_some_and(|i| matches!(i.origin, Origin::Moved { .. }));
+            let is_moved_away = change.old().is_some_and(|old| self.inodes.moved.get(&old.local.id) == Some(path));
             match change {
                 Change::Added(_) if !is_moved_here => changes.created += 1,
                 Change::Removed(_) if !is_moved_away => changes.deleted += 1,
-                Change::Changed(old, new) if old.entry.node.same_kind_and_content(&new.node) => {
-                    changes.metadata += 1
-                }
+                Change::Changed(old, new) if old.entry.node.same_kind_and_content(&new.node) => changes.metadata += 1,
                 Change::Changed(..) if !is_moved_here => changes.updated += 1,
                 Change::Added(_) | Change::Removed(_) | Change::Changed(..) => {}
             }
@@ -339,11 +265,7 @@ impl Builder<'_> {
                 Origin::Staged => {
                     changes.bytes_changed += size;
                     changes.bytes_needed += size;
-                    let is_here = inode
-                        .entry
-                        .node
-                        .body()
-                        .is_some_and(|body| self.copies.contains_key(body));
+                    let is_here = inode.entry.node.body().is_some_and(|body| self.copies.contains_key(body));
                     changes.bytes_local += if is_here { size } else { 0 };
                 }
             }
@@ -354,16 +276,8 @@ impl Builder<'_> {
 
 /// `new` carries the inode's node: the old entry may only be a further name of it.
 fn meta(path: &RelPath, old: &Old, new: &Entry) -> Step {
-    let was = Entry {
-        node: new.node.clone(),
-        ..old.entry.clone()
-    };
-    Step::Meta {
-        path: path.clone(),
-        id: old.local.id,
-        old: Box::new(was),
-        new: Box::new(new.meta.clone()),
-    }
+    let was = Entry { node: new.node.clone(), ..old.entry.clone() };
+    Step::Meta { path: path.clone(), id: old.local.id, old: Box::new(was), new: Box::new(new.meta.clone()) }
 }
 
 fn is_file(links: &Links<'_>, old: &Old) -> bool {
@@ -372,20 +286,12 @@ fn is_file(links: &Links<'_>, old: &Old) -> bool {
 
 /// One pass over the replica for all contents that are wanted.
 fn copies(actual: &Index, inodes: &Inodes) -> HashMap<Body, RelPath> {
-    let staged = inodes
-        .by_leader
-        .values()
-        .filter(|inode| inode.origin == Origin::Staged);
-    let wanted: std::collections::HashSet<Body> = staged
-        .filter_map(|inode| inode.entry.node.body().copied())
-        .filter(|body| body.size > 0)
-        .collect();
+    let staged = inodes.by_leader.values().filter(|inode| inode.origin == Origin::Staged);
+    let wanted: std::collections::HashSet<Body> =
+        staged.filter_map(|inode| inode.entry.node.body().copied()).filter(|body| body.size > 0).collect();
     if wanted.is_empty() {
         return HashMap::new();
     }
-    let files = actual
-        .manifest
-        .entries()
-        .filter_map(|(path, entry)| Some((*entry.node.body()?, path)));
+    let files = actual.manifest.entries().filter_map(|(path, entry)| Some((*entry.node.body()?, path)));
     files.filter(|(body, _)| wanted.contains(body)).collect()
 }

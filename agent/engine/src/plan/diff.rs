@@ -30,7 +30,7 @@ impl Change {
         }
     }
 
-    pub fn new(&self) -> Option<&Entry> {
+    pub fn wanted(&self) -> Option<&Entry> {
         match self {
             Self::Removed(_) => None,
             Self::Added(new) | Self::Changed(_, new) => Some(new),
@@ -50,19 +50,10 @@ pub fn diff(actual: &Index, target: &Manifest) -> Diff {
     let root = RelPath::root();
     let (old, new) = (actual.manifest.root(), target.root());
     if old.meta != new.meta {
-        let old = Old {
-            entry: old.clone(),
-            local: actual.root,
-        };
-        diff.changes
-            .insert(root.clone(), Change::Changed(old, new.clone()));
+        let old = Old { entry: old.clone(), local: actual.root };
+        diff.changes.insert(root.clone(), Change::Changed(old, new.clone()));
     }
-    Walk {
-        actual,
-        target,
-        changes: &mut diff.changes,
-    }
-    .directory(&root);
+    Walk { actual, target, changes: &mut diff.changes }.directory(&root);
     diff
 }
 
@@ -77,9 +68,7 @@ impl Walk<'_> {
     fn directory(&mut self, path: &RelPath) {
         let mut open = vec![path.clone()];
         while let Some(path) = open.pop() {
-            let (Some(old), Some(new)) =
-                (self.actual.manifest.block(&path), self.target.block(&path))
-            else {
+            let (Some(old), Some(new)) = (self.actual.manifest.block(&path), self.target.block(&path)) else {
                 continue;
             };
             if old.digest() != new.digest() {
@@ -90,13 +79,8 @@ impl Walk<'_> {
 
     fn merge(&mut self, path: &RelPath, open: &mut Vec<RelPath>) {
         let mut old = olds(self.actual, path).into_iter().peekable();
-        let mut new = self
-            .target
-            .block(path)
-            .map(|b| b.entries().collect())
-            .unwrap_or_else(Vec::new)
-            .into_iter()
-            .peekable();
+        let mut new =
+            self.target.block(path).map(|b| b.entries().collect::<Vec<_>>()).unwrap_or_default().into_iter().peekable();
         loop {
             let order = match (old.peek(), new.peek()) {
                 (None, None) => return,
@@ -110,13 +94,7 @@ impl Walk<'_> {
         }
     }
 
-    fn pair(
-        &mut self,
-        parent: &RelPath,
-        old: Option<Old>,
-        new: Option<Entry>,
-        open: &mut Vec<RelPath>,
-    ) {
+    fn pair(&mut self, parent: &RelPath, old: Option<Old>, new: Option<Entry>, open: &mut Vec<RelPath>) {
         match (old, new) {
             (Some(old), Some(new)) => {
                 let path = parent.join(&new.name);
@@ -149,16 +127,10 @@ impl Walk<'_> {
     }
 
     fn removed_beneath(&mut self, path: &RelPath) {
-        let directories: Vec<_> = self
-            .actual
-            .manifest
-            .blocks_beneath(path)
-            .map(|(dir, _)| dir.clone())
-            .collect();
+        let directories: Vec<_> = self.actual.manifest.blocks_beneath(path).map(|(dir, _)| dir.clone()).collect();
         for dir in directories {
             for old in olds(self.actual, &dir) {
-                self.changes
-                    .insert(dir.join(&old.entry.name), Change::Removed(old));
+                self.changes.insert(dir.join(&old.entry.name), Change::Removed(old));
             }
         }
     }
@@ -166,8 +138,7 @@ impl Walk<'_> {
     fn added_beneath(&mut self, path: &RelPath) {
         for (dir, block) in self.target.blocks_beneath(path) {
             for entry in block.entries() {
-                self.changes
-                    .insert(dir.join(&entry.name), Change::Added(entry));
+                self.changes.insert(dir.join(&entry.name), Change::Added(entry));
             }
         }
     }
@@ -175,20 +146,10 @@ impl Walk<'_> {
 
 /// A directory's entries with what is known of their inodes.
 fn olds(actual: &Index, directory: &RelPath) -> Vec<Old> {
-    let (Some(block), Some(locals)) = (
-        actual.manifest.block(directory),
-        actual.locals.get(directory),
-    ) else {
+    let (Some(block), Some(locals)) = (actual.manifest.block(directory), actual.locals.get(directory)) else {
         return Vec::new();
     };
-    block
-        .entries()
-        .zip(locals.iter())
-        .map(|(entry, local)| Old {
-            entry,
-            local: *local,
-        })
-        .collect()
+    block.entries().zip(locals.iter()).map(|(entry, local)| Old { entry, local: *local }).collect()
 }
 
 /// What the replica has at a path, wherever it is.
@@ -197,8 +158,5 @@ pub(super) fn find_old(actual: &Index, path: &RelPath) -> Option<Old> {
     let block = actual.manifest.block(&parent)?;
     let at = block.entries().position(|entry| entry.name == name)?;
     let entry = block.entries().nth(at)?;
-    Some(Old {
-        entry,
-        local: *actual.locals.get(&parent)?.get(at)?,
-    })
+    Some(Old { entry, local: *actual.locals.get(&parent)?.get(at)? })
 }

@@ -8,17 +8,9 @@ pub enum GuardError {
         "source is empty and the replica holds {entries} entries: is the source mounted? Allow an empty source if it is meant"
     )]
     EmptySource { entries: u64 },
-    #[error(
-        "{deletes} of {entries} entries would be deleted, more than {percent} %: raise the limit if it is meant"
-    )]
-    DeletePercent {
-        deletes: u64,
-        entries: u64,
-        percent: u8,
-    },
-    #[error(
-        "{deletes} entries would be deleted, the limit is {limit}: raise the limit if it is meant"
-    )]
+    #[error("{deletes} of {entries} entries would be deleted, more than {percent} %: raise the limit if it is meant")]
+    DeletePercent { deletes: u64, entries: u64, percent: u8 },
+    #[error("{deletes} entries would be deleted, the limit is {limit}: raise the limit if it is meant")]
     DeleteEntries { deletes: u64, limit: u64 },
     #[error("the worst case needs {needed} bytes on the replica's file system, {free} are free")]
     Space { needed: u64, free: u64 },
@@ -27,9 +19,7 @@ pub enum GuardError {
 impl GuardError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::EmptySource { .. } | Self::DeletePercent { .. } | Self::DeleteEntries { .. } => {
-                Kind::Precondition
-            }
+            Self::EmptySource { .. } | Self::DeletePercent { .. } | Self::DeleteEntries { .. } => Kind::Precondition,
             Self::Space { .. } => Kind::Exhausted,
         }
     }
@@ -69,15 +59,8 @@ impl Guards<'_> {
         }
         let percent = options.delete_percent_max;
         let is_meant = self.source.entries <= 1 && options.allow_empty_source;
-        if !is_meant
-            && entries > Self::SMALL_ENTRIES
-            && deletes * 100 > entries * u64::from(percent)
-        {
-            refused.push(GuardError::DeletePercent {
-                deletes,
-                entries,
-                percent,
-            });
+        if !is_meant && entries > Self::SMALL_ENTRIES && deletes * 100 > entries * u64::from(percent) {
+            refused.push(GuardError::DeletePercent { deletes, entries, percent });
         }
         if let Some(limit) = options.delete_entries_max
             && deletes > limit
@@ -85,13 +68,9 @@ impl Guards<'_> {
             refused.push(GuardError::DeleteEntries { deletes, limit });
         }
         if !changes.is_empty() {
-            let needed =
-                changes.bytes_needed + changes.created * Self::ENTRY_BYTES + Self::RESERVE_BYTES;
+            let needed = changes.bytes_needed + changes.created * Self::ENTRY_BYTES + Self::RESERVE_BYTES;
             if needed > self.free_bytes {
-                refused.push(GuardError::Space {
-                    needed,
-                    free: self.free_bytes,
-                });
+                refused.push(GuardError::Space { needed, free: self.free_bytes });
             }
         }
         refused

@@ -56,9 +56,7 @@ pub(super) fn assign(diff: &Diff, links: &Links<'_>) -> Inodes {
             continue;
         };
         let names = links.new_names(&leader);
-        let kept = names
-            .iter()
-            .find_map(|name| stays(links, &entry, name, &claimed));
+        let kept = names.iter().find_map(|name| stays(links, &entry, name, &claimed));
         let origin = match kept {
             Some((at, old)) => {
                 claimed.insert(old.local.id);
@@ -66,28 +64,17 @@ pub(super) fn assign(diff: &Diff, links: &Links<'_>) -> Inodes {
             }
             None => Origin::Staged,
         };
-        by_leader.insert(
-            leader,
-            Inode {
-                entry,
-                names,
-                origin,
-            },
-        );
+        by_leader.insert(leader, Inode { entry, names, origin });
     }
     let moved = find_moves(diff, links, &mut by_leader, &mut claimed);
-    Inodes {
-        by_leader,
-        claimed,
-        moved,
-    }
+    Inodes { by_leader, claimed, moved }
 }
 
 /// Leaders of all inodes that a change touches, directly or because they share an inode of the replica with one.
 fn affected(diff: &Diff, links: &Links<'_>) -> BTreeSet<RelPath> {
     let mut leaders = BTreeSet::new();
     for (path, change) in &diff.changes {
-        if change.new().is_some() {
+        if change.wanted().is_some() {
             leaders.extend(links.new_leader(path));
         }
         if let Some(old) = change.old()
@@ -102,12 +89,7 @@ fn affected(diff: &Diff, links: &Links<'_>) -> BTreeSet<RelPath> {
 }
 
 /// The replica's inode at `name`, if it can be the target's as it is but for its metadata.
-fn stays(
-    links: &Links<'_>,
-    target: &Entry,
-    name: &RelPath,
-    claimed: &HashSet<FileId>,
-) -> Option<(RelPath, Old)> {
+fn stays(links: &Links<'_>, target: &Entry, name: &RelPath, claimed: &HashSet<FileId>) -> Option<(RelPath, Old)> {
     let old = links.old_at(name)?;
     if claimed.contains(&old.local.id) || links.old_node(&old.entry)? != target.node {
         return None;
@@ -139,12 +121,7 @@ fn find_moves(
         }
     }
     // A name that another inode of the replica still has, and keeps, is no name that is left.
-    debug_assert!(
-        leaving
-            .values()
-            .flatten()
-            .all(|(path, old)| links.old_names(&old.local.id, path).len() == 1)
-    );
+    debug_assert!(leaving.values().flatten().all(|(path, old)| links.old_names(&old.local.id, path).len() == 1));
     let mut moved = HashMap::new();
     for inode in by_leader.values_mut() {
         if inode.origin != Origin::Staged {
@@ -156,10 +133,7 @@ fn find_moves(
         if let Some((from, old)) = leaving.get_mut(&body).and_then(Vec::pop) {
             claimed.insert(old.local.id);
             moved.insert(old.local.id, from.clone());
-            inode.origin = Origin::Moved {
-                from,
-                old: old.clone(),
-            };
+            inode.origin = Origin::Moved { from, old: old.clone() };
         }
     }
     moved

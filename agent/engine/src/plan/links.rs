@@ -45,20 +45,12 @@ impl<'a> Links<'a> {
                 new.entry(leader).or_default().push(path);
             }
         }
-        Self {
-            actual,
-            target,
-            diff,
-            old,
-            new,
-        }
+        Self { actual, target, diff, old, new }
     }
 
     /// All names that the inode has in the replica, `path` among them.
     pub(super) fn old_names<'b>(&'b self, id: &FileId, path: &'b RelPath) -> &'b [RelPath] {
-        self.old
-            .get(id)
-            .map_or(std::slice::from_ref(path), Vec::as_slice)
+        self.old.get(id).map_or(std::slice::from_ref(path), Vec::as_slice)
     }
 
     /// All names that the inode will have, its leader first.
@@ -72,17 +64,15 @@ impl<'a> Links<'a> {
         match self.new_entry(path)?.node {
             Node::Directory { .. } => None,
             Node::Hardlink { leader } => Some(leader),
-            Node::File(_)
-            | Node::Symlink { .. }
-            | Node::Device { .. }
-            | Node::Fifo
-            | Node::Socket => Some(path.clone()),
+            Node::File(_) | Node::Symlink { .. } | Node::Device { .. } | Node::Fifo | Node::Socket => {
+                Some(path.clone())
+            }
         }
     }
 
     pub(super) fn new_entry(&self, path: &RelPath) -> Option<Entry> {
         match self.diff.changes.get(path) {
-            Some(change) => change.new().cloned(),
+            Some(change) => change.wanted().cloned(),
             None => self.target.find(path),
         }
     }

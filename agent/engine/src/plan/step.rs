@@ -83,11 +83,11 @@ pub enum Step {
         old: Box<Entry>,
         new: Box<Meta>,
     },
-    /// `old` is none for a directory that was not there before.
+    /// `old` is none for a directory that was not there before, `new` for one that goes: undoing brings it back.
     Times {
         path: RelPath,
         old: Option<Time>,
-        new: Time,
+        new: Option<Time>,
     },
     Lock {
         path: RelPath,

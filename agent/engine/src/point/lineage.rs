@@ -17,26 +17,16 @@ pub enum Acceptance {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum LineageConflict {
     #[error("source has volume {source_volume}, replica has volume {replica_volume}")]
-    Volume {
-        source_volume: VolumeId,
-        replica_volume: VolumeId,
-    },
+    Volume { source_volume: VolumeId, replica_volume: VolumeId },
     #[error("the source's copy is a secondary; promote it first, or sync from its peer")]
     SourceNotPrimary,
     #[error(
         "both copies are primary (source epoch {source_epoch}, other epoch {replica_epoch}); demote the one to be \
          overwritten. {histories}"
     )]
-    BothPrimary {
-        source_epoch: u64,
-        replica_epoch: u64,
-        histories: Histories,
-    },
+    BothPrimary { source_epoch: u64, replica_epoch: u64, histories: Histories },
     #[error("source was superseded: its epoch is {source_epoch}, the replica's is {replica_epoch}")]
-    Superseded {
-        source_epoch: u64,
-        replica_epoch: u64,
-    },
+    Superseded { source_epoch: u64, replica_epoch: u64 },
     #[error(
         "split-brain: the replica's point is not in the source's history; resync the copy to be given up (its data is \
          kept as a restore point). {histories}"
@@ -57,19 +47,8 @@ impl Histories {
     const SHOWN: usize = 5;
 
     fn of(source: &VolumeState, replica: &VolumeState) -> Self {
-        let newest = |state: &VolumeState| {
-            state
-                .history
-                .iter()
-                .rev()
-                .take(Self::SHOWN)
-                .cloned()
-                .collect()
-        };
-        Self {
-            source: newest(source),
-            replica: newest(replica),
-        }
+        let newest = |state: &VolumeState| state.history.iter().rev().take(Self::SHOWN).cloned().collect();
+        Self { source: newest(source), replica: newest(replica) }
     }
 }
 
@@ -101,32 +80,20 @@ impl std::fmt::Display for Histories {
 pub fn accept(source: &VolumeState, replica: &VolumeState) -> Result<Acceptance, LineageConflict> {
     let (source_epoch, replica_epoch) = (source.epoch, replica.epoch);
     if source.volume != replica.volume {
-        return Err(LineageConflict::Volume {
-            source_volume: source.volume,
-            replica_volume: replica.volume,
-        });
+        return Err(LineageConflict::Volume { source_volume: source.volume, replica_volume: replica.volume });
     }
     if source.role != Role::Primary {
         return Err(LineageConflict::SourceNotPrimary);
     }
     if replica.role == Role::Primary {
         let histories = Histories::of(source, replica);
-        return Err(LineageConflict::BothPrimary {
-            source_epoch,
-            replica_epoch,
-            histories,
-        });
+        return Err(LineageConflict::BothPrimary { source_epoch, replica_epoch, histories });
     }
     if replica_epoch > source_epoch && !replica.resync {
-        return Err(LineageConflict::Superseded {
-            source_epoch,
-            replica_epoch,
-        });
+        return Err(LineageConflict::Superseded { source_epoch, replica_epoch });
     }
     if replica.paused {
-        let at = replica
-            .current
-            .map_or_else(|| "none".to_owned(), |id| id.to_string());
+        let at = replica.current.map_or_else(|| "none".to_owned(), |id| id.to_string());
         return Err(LineageConflict::Paused { at });
     }
     let Some(current) = replica.current_point() else {
@@ -134,15 +101,12 @@ pub fn accept(source: &VolumeState, replica: &VolumeState) -> Result<Acceptance,
     };
     let led_here = || source.history.iter().chain(&source.offered);
     // A copy that was promoted on its own began a line that the source knows nothing of, even when it made no point yet.
-    let knows_line = source.lineage == replica.lineage
-        || led_here().any(|point| point.lineage == replica.lineage);
+    let knows_line = source.lineage == replica.lineage || led_here().any(|point| point.lineage == replica.lineage);
     if knows_line && led_here().any(|point| point.is(current)) {
         Ok(Acceptance::Ancestor)
     } else if replica.resync {
         Ok(Acceptance::Discard)
     } else {
-        Err(LineageConflict::SplitBrain {
-            histories: Histories::of(source, replica),
-        })
+        Err(LineageConflict::SplitBrain { histories: Histories::of(source, replica) })
     }
 }

@@ -106,10 +106,7 @@ impl VolumeState {
 
     pub fn current_point(&self) -> Option<&Point> {
         let current = self.current?;
-        self.restorable
-            .iter()
-            .chain(&self.history)
-            .find(|point| point.id == current)
+        self.restorable.iter().chain(&self.history).find(|point| point.id == current)
     }
 
     pub fn newest(&self) -> Option<&Point> {
@@ -118,19 +115,12 @@ impl VolumeState {
 
     /// Highest number ever used here, so that no number means two things.
     pub fn highest_number(&self) -> u64 {
-        let points = self
-            .history
-            .iter()
-            .chain(&self.offered)
-            .chain(&self.restorable);
+        let points = self.history.iter().chain(&self.offered).chain(&self.restorable);
         points.map(|point| point.id.number).max().unwrap_or(0)
     }
 
     pub fn restorable(&self, id: PointId) -> Result<&Point, StateError> {
-        self.restorable
-            .iter()
-            .find(|point| point.id == id)
-            .ok_or(StateError::NoSuchPoint(id))
+        self.restorable.iter().find(|point| point.id == id).ok_or(StateError::NoSuchPoint(id))
     }
 
     /// A new line of sync points begins here. The history stays: it is the ancestry of the new line.
@@ -142,10 +132,7 @@ impl VolumeState {
             return Err(StateError::NeverSynced);
         }
         // What came after the point that the tree is at does not lead to it.
-        if let Some(at) = self
-            .current
-            .and_then(|id| self.history.iter().position(|point| point.id == id))
-        {
+        if let Some(at) = self.current.and_then(|id| self.history.iter().position(|point| point.id == id)) {
             self.history.truncate(at + 1);
         }
         self.role = Role::Primary;
@@ -171,23 +158,12 @@ impl VolumeState {
     /// Takes the restore points out of the list that retention no longer covers, and returns them.
     pub fn expire(&mut self) -> Vec<Point> {
         let mut expired = Vec::new();
-        for (origin, keep) in [
-            (Origin::Sync, self.retain as usize),
-            (Origin::Kept, Self::KEPT_MAX),
-        ] {
+        for (origin, keep) in [(Origin::Sync, self.retain as usize), (Origin::Kept, Self::KEPT_MAX)] {
             let is_old = |point: &&Point| point.origin == origin && Some(point.id) != self.current;
-            let mut old: Vec<PointId> = self
-                .restorable
-                .iter()
-                .filter(is_old)
-                .map(|point| point.id)
-                .collect();
+            let mut old: Vec<PointId> = self.restorable.iter().filter(is_old).map(|point| point.id).collect();
             old.sort_unstable();
             old.truncate(old.len().saturating_sub(keep));
-            expired.extend(
-                self.restorable
-                    .extract_if(.., |point| old.contains(&point.id)),
-            );
+            expired.extend(self.restorable.extract_if(.., |point| old.contains(&point.id)));
         }
         expired
     }

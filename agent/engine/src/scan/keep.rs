@@ -29,9 +29,7 @@ pub(super) fn later_sightings(listings: &mut Listings) {
                 Slot::Vacant(slot) => {
                     slot.insert(sighting);
                 }
-                Slot::Occupied(mut slot) if slot.get().0 < sighting.0 => {
-                    outdated.push(slot.insert(sighting))
-                }
+                Slot::Occupied(mut slot) if slot.get().0 < sighting.0 => outdated.push(slot.insert(sighting)),
                 Slot::Occupied(_) => outdated.push(sighting),
             }
         }
@@ -50,21 +48,15 @@ pub(super) fn later_sightings(listings: &mut Listings) {
 pub(super) fn unseen(listings: &mut Listings, previous: &Previous<'_>) -> Vec<RelPath> {
     listings.drop_unlisted_subdirectories();
     let seen = seen(listings);
-    let mut places: HashMap<FileId, RelPath> = listings
-        .0
-        .iter()
-        .map(|(path, listed)| (listed.local.id, path.clone()))
-        .collect();
+    let mut places: HashMap<FileId, RelPath> =
+        listings.0.iter().map(|(path, listed)| (listed.local.id, path.clone())).collect();
     let mut kept = Vec::new();
     // A directory comes before what is in it, so one that is put back has its place when its entries' turn comes.
     for (directory, id) in previous.directories_in_order() {
         let Some(place) = places.get(&id).cloned() else {
             continue;
         };
-        for (entry, local) in previous
-            .entries(&directory)
-            .filter(|(_, local)| !seen.contains(&local.id))
-        {
+        for (entry, local) in previous.entries(&directory).filter(|(_, local)| !seen.contains(&local.id)) {
             let path = place.join(&entry.name);
             if put_back(listings, &place, entry, local) {
                 places.insert(local.id, path.clone());
@@ -77,10 +69,7 @@ pub(super) fn unseen(listings: &mut Listings, previous: &Previous<'_>) -> Vec<Re
 
 fn seen(listings: &Listings) -> HashSet<FileId> {
     let own = listings.0.values().map(|listed| listed.local.id);
-    let files = listings
-        .0
-        .values()
-        .flat_map(|listed| listed.found().iter().map(|found| found.local.id));
+    let files = listings.0.values().flat_map(|listed| listed.found().iter().map(|found| found.local.id));
     own.chain(files).collect()
 }
 
@@ -88,14 +77,8 @@ fn put_back(listings: &mut Listings, place: &RelPath, entry: Entry, local: Local
     let Some(listed) = listings.0.get_mut(place) else {
         return false;
     };
-    let is_taken = listed
-        .found()
-        .iter()
-        .any(|found| found.entry.name == entry.name)
-        || listed
-            .subdirectories
-            .iter()
-            .any(|(name, _)| *name == entry.name);
+    let is_taken = listed.found().iter().any(|found| found.entry.name == entry.name)
+        || listed.subdirectories.iter().any(|(name, _)| *name == entry.name);
     if is_taken || listed.is_mount_point {
         return false;
     }

@@ -38,11 +38,7 @@ fn groups(listings: &Listings) -> HashMap<FileId, Vec<Name>> {
         for (at, found) in listed.found().iter().enumerate() {
             if found.local.nlink > 1 || matches!(found.entry.node, Node::Hardlink { .. }) {
                 let path = directory.join(&found.entry.name);
-                groups.entry(found.local.id).or_default().push(Name {
-                    path,
-                    directory: directory.clone(),
-                    at,
-                });
+                groups.entry(found.local.id).or_default().push(Name { path, directory: directory.clone(), at });
             }
         }
     }
@@ -52,16 +48,9 @@ fn groups(listings: &Listings) -> HashMap<FileId, Vec<Name>> {
 /// The most recent of what was read under any of the names. When all are as the index has them and their leader went
 /// elsewhere with the directory that it was in, the index still knows its node.
 fn inode(listings: &Listings, names: &[Name], previous: Option<&Previous<'_>>) -> Option<Found> {
-    let found = || {
-        names
-            .iter()
-            .filter_map(|name| listings.0.get(&name.directory)?.found().get(name.at))
-    };
+    let found = || names.iter().filter_map(|name| listings.0.get(&name.directory)?.found().get(name.at));
     let is_link = |found: &&Found| matches!(found.entry.node, Node::Hardlink { .. });
-    if let Some(newest) = found()
-        .filter(|found| !is_link(found))
-        .max_by_key(|found| found.local.ctime)
-    {
+    if let Some(newest) = found().filter(|found| !is_link(found)).max_by_key(|found| found.local.ctime) {
         return Some(newest.clone());
     }
     let link = found().next()?;
@@ -69,10 +58,7 @@ fn inode(listings: &Listings, names: &[Name], previous: Option<&Previous<'_>>) -
         return None;
     };
     let entry = previous?.index.manifest.find(leader)?;
-    Some(Found {
-        entry,
-        local: link.local,
-    })
+    Some(Found { entry, local: link.local })
 }
 
 fn assign(listings: &mut Listings, names: &[Name], inode: &Found) {
@@ -87,9 +73,7 @@ fn assign(listings: &mut Listings, names: &[Name], inode: &Found) {
         found.entry.node = if name.path == leader.path {
             inode.entry.node.clone()
         } else {
-            Node::Hardlink {
-                leader: leader.path.clone(),
-            }
+            Node::Hardlink { leader: leader.path.clone() }
         };
     }
 }

@@ -67,15 +67,8 @@ impl Listings {
             let Some(listed) = self.0.remove(&path) else {
                 continue;
             };
-            let children = listed
-                .subdirectories
-                .iter()
-                .map(|(name, id)| (path.join(name), *id));
-            reached.extend(
-                children
-                    .filter(|(child, id)| self.is_listed(child, *id))
-                    .map(|(child, _)| child),
-            );
+            let children = listed.subdirectories.iter().map(|(name, id)| (path.join(name), *id));
+            reached.extend(children.filter(|(child, id)| self.is_listed(child, *id)).map(|(child, _)| child));
             reachable.insert(path, listed);
         }
         self.0 = reachable;
@@ -85,9 +78,7 @@ impl Listings {
     pub(super) fn drop_unlisted_subdirectories(&mut self) {
         let listed: HashSet<RelPath> = self.0.keys().cloned().collect();
         for (path, directory) in &mut self.0 {
-            directory
-                .subdirectories
-                .retain(|(name, _)| listed.contains(&path.join(name)));
+            directory.subdirectories.retain(|(name, _)| listed.contains(&path.join(name)));
         }
     }
 

@@ -30,54 +30,31 @@ pub(super) struct KnownDirectory {
 
 impl<'a> Previous<'a> {
     pub(super) fn new(index: &'a Index) -> Self {
-        Self {
-            index,
-            by_id: OnceLock::new(),
-        }
+        Self { index, by_id: OnceLock::new() }
     }
 
     pub(super) fn root(&self) -> KnownDirectory {
         let meta = self.index.manifest.root().meta.clone();
-        KnownDirectory {
-            path: RelPath::root(),
-            meta,
-            local: self.index.root,
-        }
+        KnownDirectory { path: RelPath::root(), meta, local: self.index.root }
     }
 
     pub(super) fn locals(&self, directory: &RelPath) -> &'a [Local] {
-        self.index
-            .locals
-            .get(directory)
-            .map_or(&[], |locals| locals)
+        self.index.locals.get(directory).map_or(&[], |locals| locals)
     }
 
     pub(super) fn block(&self, directory: &RelPath) -> Option<(&'a DirBlock, &'a Arc<[Local]>)> {
-        self.index
-            .manifest
-            .block(directory)
-            .zip(self.index.locals.get(directory))
+        self.index.manifest.block(directory).zip(self.index.locals.get(directory))
     }
 
     /// Entries of a directory in name order.
-    pub(super) fn entries(
-        &self,
-        directory: &RelPath,
-    ) -> impl Iterator<Item = (Entry, Local)> + use<'a> {
-        let entries = self
-            .index
-            .manifest
-            .block(directory)
-            .into_iter()
-            .flat_map(|block| block.entries());
+    pub(super) fn entries(&self, directory: &RelPath) -> impl Iterator<Item = (Entry, Local)> + use<'a> {
+        let entries = self.index.manifest.block(directory).into_iter().flat_map(|block| block.entries());
         entries.zip(self.locals(directory).iter().copied())
     }
 
     /// Those that are not directories.
     pub(super) fn files(&self, directory: &RelPath) -> impl Iterator<Item = Found> + use<'a> {
-        let files = self
-            .entries(directory)
-            .filter(|(entry, _)| !entry.node.is_directory());
+        let files = self.entries(directory).filter(|(entry, _)| !entry.node.is_directory());
         files.map(|(entry, local)| Found { entry, local })
     }
 
@@ -89,9 +66,7 @@ impl<'a> Previous<'a> {
     /// Paths with identities, each directory before those in it.
     pub(super) fn directories_in_order(&self) -> Vec<(RelPath, FileId)> {
         let known = self.by_id.get_or_init(|| self.directories()).values();
-        let mut directories: Vec<_> = known
-            .map(|known| (known.path.clone(), known.local.id))
-            .collect();
+        let mut directories: Vec<_> = known.map(|known| (known.path.clone(), known.local.id)).collect();
         directories.sort_unstable();
         directories
     }
@@ -99,18 +74,8 @@ impl<'a> Previous<'a> {
     fn directories(&self) -> HashMap<FileId, KnownDirectory> {
         let mut by_id = HashMap::from([(self.index.root.id, self.root())]);
         for (parent, _) in self.index.manifest.blocks() {
-            for (entry, local) in self
-                .entries(parent)
-                .filter(|(entry, _)| entry.node.is_directory())
-            {
-                by_id.insert(
-                    local.id,
-                    KnownDirectory {
-                        path: parent.join(&entry.name),
-                        meta: entry.meta,
-                        local,
-                    },
-                );
+            for (entry, local) in self.entries(parent).filter(|(entry, _)| entry.node.is_directory()) {
+                by_id.insert(local.id, KnownDirectory { path: parent.join(&entry.name), meta: entry.meta, local });
             }
         }
         by_id

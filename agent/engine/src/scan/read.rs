@@ -35,16 +35,8 @@ struct Read {
 
 impl Scanner<'_> {
     /// Adds what it reads to `listings`. An entry that has vanished is left out: its directory is listed again.
-    pub(super) fn read(
-        &self,
-        lots: Vec<Lot>,
-        clock: Time,
-        listings: &mut Listings,
-    ) -> Result<(), ScanError> {
-        let read: Vec<_> = lots
-            .into_par_iter()
-            .map(|lot| self.read_lot(lot, clock))
-            .collect::<Result<_, _>>()?;
+    pub(super) fn read(&self, lots: Vec<Lot>, clock: Time, listings: &mut Listings) -> Result<(), ScanError> {
+        let read: Vec<_> = lots.into_par_iter().map(|lot| self.read_lot(lot, clock)).collect::<Result<_, _>>()?;
         for (directory, found) in read.into_iter().flatten() {
             if let Some(listed) = listings.0.get_mut(&directory) {
                 listed.found_mut().push(found);
@@ -57,10 +49,7 @@ impl Scanner<'_> {
         let mut read: Vec<(RelPath, Found)> = Vec::new();
         match lot {
             Lot::Entries(entries) => {
-                let Some(dir) = entries
-                    .first()
-                    .and_then(|first| self.open(&first.directory))
-                else {
+                let Some(dir) = entries.first().and_then(|first| self.open(&first.directory)) else {
                     return Ok(read);
                 };
                 for pending in entries {
@@ -101,14 +90,9 @@ impl Scanner<'_> {
     }
 
     /// `None` when the name has lost the inode that it had, or when reading fails, which is reported.
-    fn read_entry(
-        &self,
-        dir: &Dir,
-        pending: &Pending,
-        clock: Time,
-    ) -> Result<Option<Found>, ScanError> {
+    fn read_entry(&self, dir: &Dir, pending: &Pending, clock: Time) -> Result<Option<Found>, ScanError> {
         self.control.check()?;
-        let read = match self.read_until_stable(dir, pending, clock) {
+        let mut read = match self.read_until_stable(dir, pending, clock) {
             Ok(read) => read,
             Err(error) => {
                 self.control.check()?;
@@ -118,6 +102,7 @@ impl Scanner<'_> {
                 return Ok(None);
             }
         };
+        keep_holes(&mut read.found.entry.node, pending.expected.as_ref());
         self.count(pending, &read);
         Ok(Some(read.found))
     }
@@ -135,13 +120,7 @@ impl Scanner<'_> {
             return Ok(last);
         }
         let local = last.found.local.distrusted();
-        Ok(Read {
-            found: Found {
-                local,
-                ..last.found
-            },
-            ..last
-        })
+        Ok(Read { found: Found { local, ..last.found }, ..last })
     }
 
     fn read_once(&self, dir: &Dir, pending: &Pending, clock: Time) -> io::Result<Read> {
@@ -150,20 +129,9 @@ impl Scanner<'_> {
         let node = self.node(dir, name, &before)?;
         let meta = meta::read(dir, name, &before)?;
         let after = inode(dir, name, pending.stat.id)?;
-        let entry = Entry {
-            name: pending.name.clone(),
-            meta,
-            node,
-        };
-        let is_stable =
-            (before.ctime, before.mtime, before.size) == (after.ctime, after.mtime, after.size);
-        Ok(Read {
-            found: Found {
-                entry,
-                local: Local::new(&before, clock),
-            },
-            is_stable,
-        })
+        let entry = Entry { name: pending.name.clone(), meta, node };
+        let is_stable = (before.ctime, before.mtime, before.size) == (after.ctime, after.mtime, after.size);
+        Ok(Read { found: Found { entry, local: Local::new(&before, clock) }, is_stable })
     }
 
     fn node(&self, dir: &Dir, name: &[u8], stat: &Stat) -> io::Result<Node> {
@@ -175,14 +143,8 @@ impl Scanner<'_> {
                 }
                 Node::File(hash_file(&file, stat.size, self.control)?)
             }
-            Kind::Symlink => Node::Symlink {
-                target: dir.readlink(name)?.into(),
-            },
-            Kind::Device(kind) => Node::Device {
-                kind,
-                major: stat.rdev.0,
-                minor: stat.rdev.1,
-            },
+            Kind::Symlink => Node::Symlink { target: dir.readlink(name)?.into() },
+            Kind::Device(kind) => Node::Device { kind, major: stat.rdev.0, minor: stat.rdev.1 },
             Kind::Fifo => Node::Fifo,
             Kind::Socket => Node::Socket,
             Kind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
@@ -192,10 +154,7 @@ impl Scanner<'_> {
     fn count(&self, pending: &Pending, read: &Read) {
         let digest = |node: &Node| node.body().map(|body| body.digest);
         let now = digest(&read.found.entry.node);
-        let then = pending
-            .expected
-            .as_ref()
-            .and_then(|expected| digest(&expected.node));
+        let then = pending.expected.as_ref().and_then(|expected| digest(&expected.node));
         let mut findings = self.findings();
         findings.changed.entries += 1;
         findings.changed.bytes += read.found.entry.node.body().map_or(0, |body| body.size);
@@ -207,27 +166,26 @@ impl Scanner<'_> {
     }
 }
 
+/// A file whose times did not move has the hole map that it had: what `SEEK_HOLE` tells also depends on what of the file
+/// is in the page cache, and on blocks that XFS holds ready for writes.
+fn keep_holes(node: &mut Node, expected: Option<&Entry>) {
+    if let (Node::File(now), Some(then)) = (node, expected.and_then(|entry| entry.node.body()))
+        && (now.size, now.digest) == (then.size, then.digest)
+    {
+        now.holes = then.holes;
+    }
+}
+
 /// The entry as it is now, which must still be the inode that was listed.
 fn inode(dir: &Dir, name: &[u8], id: FileId) -> io::Result<Stat> {
     let stat = dir.stat(name)?;
-    if stat.id == id {
-        Ok(stat)
-    } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
+    if stat.id == id { Ok(stat) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 fn still_has(dir: &Dir, pending: &Pending) -> bool {
-    dir.stat(pending.name.as_bytes())
-        .is_ok_and(|stat| stat.id == pending.stat.id)
+    dir.stat(pending.name.as_bytes()).is_ok_and(|stat| stat.id == pending.stat.id)
 }
 
 fn renamed(found: &Found, pending: &Pending) -> Found {
-    Found {
-        entry: Entry {
-            name: pending.name.clone(),
-            ..found.entry.clone()
-        },
-        local: found.local,
-    }
+    Found { entry: Entry { name: pending.name.clone(), ..found.entry.clone() }, local: found.local }
 }

@@ -28,25 +28,13 @@ impl Scanner<'_> {
     /// Fills `listings`, and returns the directories that did not settle.
     pub(super) fn settle(&self, listings: &mut Listings) -> Result<Vec<RelPath>, ScanError> {
         let known = self.previous.as_ref().map(Previous::root);
-        self.pass(
-            vec![Task {
-                path: RelPath::root(),
-                known,
-            }],
-            listings,
-        )?;
+        self.pass(vec![Task { path: RelPath::root(), known }], listings)?;
         for _ in 0..ROUNDS_MAX {
             let moved = self.moved(listings)?;
             if moved.is_empty() {
                 return Ok(moved);
             }
-            self.pass(
-                moved
-                    .into_iter()
-                    .map(|path| Task { path, known: None })
-                    .collect(),
-                listings,
-            )?;
+            self.pass(moved.into_iter().map(|path| Task { path, known: None }).collect(), listings)?;
         }
         self.moved(listings)
     }
@@ -56,14 +44,8 @@ impl Scanner<'_> {
         let walked = self.walk(starts, listings, clock)?;
         listings.0.extend(walked.listings);
         listings.prune();
-        let files = walked
-            .pending
-            .iter()
-            .filter(|pending| pending.stat.kind == Kind::File);
-        self.control
-            .progress
-            .bytes_total
-            .add(files.map(|pending| pending.stat.size).sum());
+        let files = walked.pending.iter().filter(|pending| pending.stat.kind == Kind::File);
+        self.control.progress.bytes_total.add(files.map(|pending| pending.stat.size).sum());
         self.read(lots(walked.pending), clock, listings)
     }
 
@@ -77,10 +59,7 @@ impl Scanner<'_> {
             .filter(|(path, listed)| self.has_moved(path, listed))
             .map(|(p, _)| p.clone())
             .collect();
-        if moved
-            .iter()
-            .any(|path| listings.0.get(path).is_some_and(is_within_clock_step))
-        {
+        if moved.iter().any(|path| listings.0.get(path).is_some_and(is_within_clock_step)) {
             // What is listed from now on is not within the same step. A spurious wake-up costs another round.
             thread::park_timeout(CLOCK_STEP);
         }
@@ -91,12 +70,8 @@ impl Scanner<'_> {
         if listed.is_mount_point {
             return false;
         }
-        let now = self
-            .root
-            .open_beneath(path.as_bytes())
-            .and_then(|dir| dir.stat_self());
-        let is_same =
-            now.is_ok_and(|stat| (stat.id, stat.ctime) == (listed.local.id, listed.local.ctime));
+        let now = self.root.open_beneath(path.as_bytes()).and_then(|dir| dir.stat_self());
+        let is_same = now.is_ok_and(|stat| (stat.id, stat.ctime) == (listed.local.id, listed.local.ctime));
         !is_same || is_within_clock_step(listed)
     }
 }
@@ -116,15 +91,9 @@ fn lots(pending: Vec<Pending>) -> Vec<Lot> {
     for pending in pending {
         match entries.last_mut() {
             _ if pending.stat.nlink > 1 => links.entry(pending.stat.id).or_default().push(pending),
-            Some(lot) if lot.len() < LOT_ENTRIES_MAX && lot[0].directory == pending.directory => {
-                lot.push(pending)
-            }
+            Some(lot) if lot.len() < LOT_ENTRIES_MAX && lot[0].directory == pending.directory => lot.push(pending),
             _ => entries.push(vec![pending]),
         }
     }
-    entries
-        .into_iter()
-        .map(Lot::Entries)
-        .chain(links.into_values().map(Lot::Links))
-        .collect()
+    entries.into_iter().map(Lot::Entries).chain(links.into_values().map(Lot::Links)).collect()
 }

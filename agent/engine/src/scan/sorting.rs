@@ -45,11 +45,7 @@ pub(super) struct Sorted {
 }
 
 impl<'w> Sorting<'w> {
-    pub(super) fn new(
-        walk: &'w Walk<'w>,
-        path: &'w RelPath,
-        known: Option<&'w KnownDirectory>,
-    ) -> Self {
+    pub(super) fn new(walk: &'w Walk<'w>, path: &'w RelPath, known: Option<&'w KnownDirectory>) -> Self {
         let entries: Known<'w> = match (&walk.scanner.previous, known) {
             (Some(previous), Some(known)) => Box::new(previous.entries(&known.path)),
             _ => Box::new(std::iter::empty()),
@@ -60,10 +56,7 @@ impl<'w> Sorting<'w> {
             path,
             known_path: known.map(|known| &known.path),
             known: entries.peekable(),
-            earlier: earlier
-                .iter()
-                .map(|found| (found.entry.name.as_bytes(), found))
-                .collect(),
+            earlier: earlier.iter().map(|found| (found.entry.name.as_bytes(), found)).collect(),
             as_before: known.is_some_and(|known| known.path == *path),
             found: Vec::new(),
             sorted: Sorted {
@@ -79,11 +72,7 @@ impl<'w> Sorting<'w> {
     pub(super) fn sort(mut self, dir: &Dir) -> Result<Sorted, ListError> {
         let mut names = dir.list()?;
         names.sort_unstable();
-        let stats: Vec<_> = names
-            .par_iter()
-            .with_min_len(STATS_EACH)
-            .map(|(name, _)| dir.stat(name))
-            .collect();
+        let stats: Vec<_> = names.par_iter().with_min_len(STATS_EACH).map(|(name, _)| dir.stat(name)).collect();
         for ((name, _), stat) in names.iter().zip(stats) {
             let known = self.known_as(name);
             match stat {
@@ -93,12 +82,7 @@ impl<'w> Sorting<'w> {
                 Err(error) => self.refuse(name, error),
             }
         }
-        self.walk
-            .scanner
-            .control
-            .progress
-            .entries_done
-            .add(names.len() as u64);
+        self.walk.scanner.control.progress.entries_done.add(names.len() as u64);
         self.as_before &= self.known.peek().is_none();
         if !self.as_before {
             self.sorted.files = Files::Found(self.found);
@@ -108,23 +92,13 @@ impl<'w> Sorting<'w> {
 
     /// The index's entry of that name; names are asked for in order.
     fn known_as(&mut self, name: &[u8]) -> Option<(Entry, Local)> {
-        while self
-            .known
-            .next_if(|(entry, _)| entry.name.as_bytes() < name)
-            .is_some()
-        {
+        while self.known.next_if(|(entry, _)| entry.name.as_bytes() < name).is_some() {
             self.as_before = false;
         }
-        self.known
-            .next_if(|(entry, _)| entry.name.as_bytes() == name)
+        self.known.next_if(|(entry, _)| entry.name.as_bytes() == name)
     }
 
-    fn entry(
-        &mut self,
-        name: &[u8],
-        stat: Stat,
-        known: Option<(Entry, Local)>,
-    ) -> Result<(), ListError> {
+    fn entry(&mut self, name: &[u8], stat: Stat, known: Option<(Entry, Local)>) -> Result<(), ListError> {
         let scanner = self.walk.scanner;
         if scanner.is_foreign(&stat) {
             return self.mount_point(name, &stat, known);
@@ -138,13 +112,7 @@ impl<'w> Sorting<'w> {
                 self.found.push(Found { entry, local });
                 return Ok(());
             }
-            self.file(
-                name,
-                stat,
-                scanner
-                    .is_unchanged(&entry.meta, &local, &stat)
-                    .then_some(entry),
-            );
+            self.file(name, stat, scanner.is_unchanged(&entry.meta, &local, &stat).then_some(entry));
         } else {
             self.file(name, stat, None);
         }
@@ -159,12 +127,7 @@ impl<'w> Sorting<'w> {
         {
             self.found.push((*found).clone());
         } else if let Some(name) = self.accept(name) {
-            self.sorted.pending.push(Pending {
-                directory: self.path.clone(),
-                name,
-                stat,
-                expected,
-            });
+            self.sorted.pending.push(Pending { directory: self.path.clone(), name, stat, expected });
         }
     }
 
@@ -176,25 +139,17 @@ impl<'w> Sorting<'w> {
         };
         let path = self.path.join(&name);
         if !self.walk.earlier.is_listed(&path, id) && !self.walk.starts.contains(&path) {
-            let known = self
-                .known_path
-                .zip(known)
-                .map(|(parent, (entry, local))| KnownDirectory {
-                    path: parent.join(&entry.name),
-                    meta: entry.meta,
-                    local,
-                });
+            let known = self.known_path.zip(known).map(|(parent, (entry, local))| KnownDirectory {
+                path: parent.join(&entry.name),
+                meta: entry.meta,
+                local,
+            });
             self.sorted.children.push(Task { path, known });
         }
         self.sorted.subdirectories.push((name, id));
     }
 
-    fn mount_point(
-        &mut self,
-        name: &[u8],
-        stat: &Stat,
-        known: Option<(Entry, Local)>,
-    ) -> Result<(), ListError> {
+    fn mount_point(&mut self, name: &[u8], stat: &Stat, known: Option<(Entry, Local)>) -> Result<(), ListError> {
         let Some(name) = self.accept(name) else {
             return Ok(());
         };
@@ -219,16 +174,11 @@ impl<'w> Sorting<'w> {
         match Name::new(name) {
             Ok(name) if !too_long => Some(name),
             Ok(_) => {
-                self.walk
-                    .scanner
-                    .unreadable(self.path.clone(), io::ErrorKind::InvalidFilename.into());
+                self.walk.scanner.unreadable(self.path.clone(), io::ErrorKind::InvalidFilename.into());
                 None
             }
             Err(error) => {
-                self.walk.scanner.unreadable(
-                    self.path.clone(),
-                    io::Error::new(io::ErrorKind::InvalidData, error),
-                );
+                self.walk.scanner.unreadable(self.path.clone(), io::Error::new(io::ErrorKind::InvalidData, error));
                 None
             }
         }
@@ -244,25 +194,14 @@ impl<'w> Sorting<'w> {
 
 /// What stands for a mount point: what it covers can't be seen, so its metadata are root's and nobody's in particular.
 fn covered_directory(id: FileId, known: Option<(Entry, Local)>) -> Listed {
-    let meta = Meta {
-        mode: 0o755,
-        ..Meta::default()
-    };
-    let local = Local {
-        id,
-        nlink: 1,
-        ..Local::default()
-    };
+    let meta = Meta { mode: 0o755, ..Meta::default() };
+    let local = Local { id, nlink: 1, ..Local::default() };
     let as_before = known.is_some_and(|(entry, known)| entry.meta == meta && known == local);
     Listed {
         meta,
         local,
         subdirectories: Vec::new(),
-        files: if as_before {
-            Files::AsBefore
-        } else {
-            Files::Found(Vec::new())
-        },
+        files: if as_before { Files::AsBefore } else { Files::Found(Vec::new()) },
         as_before,
         listed_at: Time::default(),
         is_mount_point: true,
@@ -281,21 +220,16 @@ impl Scanner<'_> {
     }
 
     pub(super) fn vouches(&self, meta: &Meta, local: &Local, stat: &Stat) -> bool {
-        let is_recent = self
-            .options
-            .reread_before
-            .is_none_or(|before| local.read_at >= before);
+        let is_recent = self.options.reread_before.is_none_or(|before| local.read_at >= before);
         !self.options.deep && is_recent && self.is_unchanged(meta, local, stat)
     }
 
     fn vouches_for_file(&self, entry: &Entry, local: &Local, stat: &Stat) -> bool {
-        self.vouches(&entry.meta, local, stat)
-            && entry.node.body().is_none_or(|body| body.size == stat.size)
+        self.vouches(&entry.meta, local, stat) && entry.node.body().is_none_or(|body| body.size == stat.size)
     }
 
     /// On another mount, or (directories only, since overlayfs gives files the numbers of its layers) another device.
     fn is_foreign(&self, stat: &Stat) -> bool {
-        stat.mount_id != self.root_stat.mount_id
-            || stat.kind == Kind::Directory && stat.dev != self.root_stat.dev
+        stat.mount_id != self.root_stat.mount_id || stat.kind == Kind::Directory && stat.dev != self.root_stat.dev
     }
 }

@@ -24,20 +24,11 @@ struct Volume {
 /// Long after everything that a test does, so that nothing is racy.
 fn later() -> io::Result<Time> {
     let now = Time::now();
-    Ok(Time {
-        secs: now.secs + 1000,
-        ..now
-    })
+    Ok(Time { secs: now.secs + 1000, ..now })
 }
 
 fn options() -> ScanOptions<'static> {
-    ScanOptions {
-        mark: FileId::default(),
-        clock: &later,
-        deep: false,
-        reread_before: None,
-        waive_mount_points: false,
-    }
+    ScanOptions { mark: FileId::default(), clock: &later, deep: false, reread_before: None, waive_mount_points: false }
 }
 
 fn path(text: &str) -> RelPath {
@@ -87,10 +78,7 @@ fn check(index: &Index) {
 }
 
 fn find(scan: &Scan, text: &str) -> Entry {
-    scan.index
-        .manifest
-        .find(&path(text))
-        .unwrap_or_else(|| panic!("{text} was not found"))
+    scan.index.manifest.find(&path(text)).unwrap_or_else(|| panic!("{text} was not found"))
 }
 
 fn sample() -> Volume {
@@ -101,12 +89,7 @@ fn sample() -> Volume {
     fs::create_dir(volume.at("empty")).unwrap();
     symlink("../nowhere", volume.at("a/link")).unwrap();
     volume.dir.mknod(b"fifo", Kind::Fifo, 0o600, 0, 0).unwrap();
-    volume
-        .dir
-        .create_file(b"sparse", 0o600)
-        .unwrap()
-        .set_len(1 << 20)
-        .unwrap();
+    volume.dir.create_file(b"sparse", 0o600).unwrap().set_len(1 << 20).unwrap();
     volume
 }
 
@@ -117,39 +100,15 @@ fn finds_every_kind() {
     assert!(scan.index.complete && scan.flux.is_quiet() && scan.rotten.is_empty());
     assert_eq!(scan.index.manifest.entries().count(), 9);
     let body = find(&scan, "a/b/file").node.body().copied().unwrap();
-    assert_eq!(
-        body,
-        Body {
-            size: 7,
-            digest: Digest::of(b"content"),
-            holes: 0
-        }
-    );
-    assert_eq!(
-        find(&scan, "big").node.body().unwrap().digest,
-        Digest::of(&vec![3; 3 << 20])
-    );
+    assert_eq!(body, Body { size: 7, digest: Digest::of(b"content"), holes: 0 });
+    assert_eq!(find(&scan, "big").node.body().unwrap().digest, Digest::of(&vec![3; 3 << 20]));
     assert_ne!(find(&scan, "sparse").node.body().unwrap().holes, 0);
-    assert_eq!(
-        find(&scan, "a/link").node,
-        Node::Symlink {
-            target: b"../nowhere"[..].into()
-        }
-    );
+    assert_eq!(find(&scan, "a/link").node, Node::Symlink { target: b"../nowhere"[..].into() });
     assert_eq!(find(&scan, "fifo").node, Node::Fifo);
     assert_eq!(scan.changed.entries, 6);
     assert_eq!(scan.changed.bytes, 7 + 5000 + (3 << 20) + (1 << 20));
     let local = scan.index.local(&path("a/other")).unwrap();
-    assert_eq!(
-        local.id,
-        volume
-            .dir
-            .open_beneath(b"a")
-            .unwrap()
-            .stat(b"other")
-            .unwrap()
-            .id
-    );
+    assert_eq!(local.id, volume.dir.open_beneath(b"a").unwrap().stat(b"other").unwrap().id);
 }
 
 #[test]
@@ -165,10 +124,7 @@ fn an_unchanged_tree_is_taken_from_the_index() {
 fn what_changed_just_now_is_read_again() {
     let volume = sample();
     let now = || Ok(Time::now());
-    let racy = ScanOptions {
-        clock: &now,
-        ..options()
-    };
+    let racy = ScanOptions { clock: &now, ..options() };
     let first = volume.scan_as(None, racy);
     let second = volume.scan(Some(&first.index));
     assert_eq!(second.changed.entries, 6);
@@ -181,13 +137,7 @@ fn what_changed_just_now_is_read_again() {
 fn an_index_of_another_volume_is_not_trusted() {
     let volume = sample();
     let first = volume.scan(None);
-    let other = ScanOptions {
-        mark: FileId {
-            ino: 1,
-            born: Time::default(),
-        },
-        ..options()
-    };
+    let other = ScanOptions { mark: FileId { ino: 1, born: Time::default() }, ..options() };
     assert_eq!(volume.scan_as(Some(&first.index), other).changed.entries, 6);
 }
 
@@ -195,10 +145,7 @@ fn an_index_of_another_volume_is_not_trusted() {
 fn content_is_read_again_when_it_is_old() {
     let volume = sample();
     let first = volume.scan(None);
-    let old = ScanOptions {
-        reread_before: Some(later().unwrap().secs + 5000),
-        ..options()
-    };
+    let old = ScanOptions { reread_before: Some(later().unwrap().secs + 5000), ..options() };
     let second = volume.scan_as(Some(&first.index), old);
     assert_eq!(second.changed.entries, 6);
     assert!(second.rotten.is_empty());
@@ -209,21 +156,12 @@ fn with_another_digest(index: &Index, rotten: &RelPath) -> Index {
     let mut builder = ManifestBuilder::new();
     for (path, block) in index.manifest.blocks() {
         let mut entries: Vec<Entry> = block.entries().collect();
-        for entry in entries
-            .iter_mut()
-            .filter(|entry| path.join(&entry.name) == *rotten)
-        {
-            entry.node = Node::File(Body {
-                digest: Digest::of(b"once"),
-                ..*entry.node.body().unwrap()
-            });
+        for entry in entries.iter_mut().filter(|entry| path.join(&entry.name) == *rotten) {
+            entry.node = Node::File(Body { digest: Digest::of(b"once"), ..*entry.node.body().unwrap() });
         }
         builder.directory(path.clone(), entries);
     }
-    Index {
-        manifest: builder.finish(index.manifest.root().meta.clone()).unwrap(),
-        ..index.clone()
-    }
+    Index { manifest: builder.finish(index.manifest.root().meta.clone()).unwrap(), ..index.clone() }
 }
 
 #[test]
@@ -232,28 +170,11 @@ fn a_deep_scan_finds_rot() {
     let first = volume.scan(None);
     let rotten = with_another_digest(&first.index, &path("a/other"));
     assert!(volume.scan(Some(&rotten)).rotten.is_empty());
-    let deep = volume.scan_as(
-        Some(&rotten),
-        ScanOptions {
-            deep: true,
-            ..options()
-        },
-    );
+    let deep = volume.scan_as(Some(&rotten), ScanOptions { deep: true, ..options() });
     assert_eq!(deep.rotten, [path("a/other")]);
     assert_eq!(deep.index.manifest, first.index.manifest);
     volume.write("a/other", b"changed on purpose");
-    assert!(
-        volume
-            .scan_as(
-                Some(&rotten),
-                ScanOptions {
-                    deep: true,
-                    ..options()
-                }
-            )
-            .rotten
-            .is_empty()
-    );
+    assert!(volume.scan_as(Some(&rotten), ScanOptions { deep: true, ..options() }).rotten.is_empty());
 }
 
 #[test]
@@ -276,10 +197,7 @@ fn a_cancelled_scan_says_so() {
     let volume = sample();
     let control = Control::default();
     control.cancel();
-    assert!(matches!(
-        scan(&volume.dir, None, &options(), &control),
-        Err(ScanError::Cancelled(_))
-    ));
+    assert!(matches!(scan(&volume.dir, None, &options(), &control), Err(ScanError::Cancelled(_))));
 }
 
 /// Unmounts when it is dropped.
@@ -287,13 +205,8 @@ struct Mounted<'a>(&'a Path);
 
 impl<'a> Mounted<'a> {
     fn tmpfs(at: &'a Path) -> Option<Self> {
-        let status = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "none"])
-            .arg(at)
-            .status();
-        status
-            .is_ok_and(|status| status.success())
-            .then_some(Self(at))
+        let status = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(at).status();
+        status.is_ok_and(|status| status.success()).then_some(Self(at))
     }
 }
 
@@ -314,15 +227,9 @@ fn a_mount_point_refuses_or_is_empty() {
     fs::write(at.join("inside"), "x").unwrap();
     let refused = scan(&volume.dir, None, &options(), &Control::default());
     assert!(matches!(refused, Err(ScanError::MountPoint { path: at }) if at == path("a/mounted")));
-    let waived = ScanOptions {
-        waive_mount_points: true,
-        ..options()
-    };
+    let waived = ScanOptions { waive_mount_points: true, ..options() };
     let first = volume.scan_as(None, waived);
     assert!(find(&first, "a/mounted").node.is_directory());
     assert_eq!(first.index.manifest.find(&path("a/mounted/inside")), None);
-    assert_eq!(
-        volume.scan_as(Some(&first.index), waived).index,
-        first.index
-    );
+    assert_eq!(volume.scan_as(Some(&first.index), waived).index, first.index);
 }

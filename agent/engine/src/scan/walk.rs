@@ -58,12 +58,7 @@ impl From<Cancelled> for ListError {
 }
 
 impl Scanner<'_> {
-    pub(super) fn walk(
-        &self,
-        starts: Vec<Task>,
-        earlier: &Listings,
-        clock: Time,
-    ) -> Result<Walked, ScanError> {
+    pub(super) fn walk(&self, starts: Vec<Task>, earlier: &Listings, clock: Time) -> Result<Walked, ScanError> {
         let walk = Walk {
             scanner: self,
             earlier,
@@ -77,16 +72,9 @@ impl Scanner<'_> {
                 scope.spawn(|scope| walk.visit(scope, task));
             }
         });
-        match walk
-            .failed
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        match walk.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => Ok(walk
-                .walked
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner)),
+            None => Ok(walk.walked.into_inner().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 }
@@ -103,9 +91,7 @@ impl Walk<'_> {
                 }
             }
             Err(ListError::Scan(error)) => *self.failed() = Some(error),
-            Err(ListError::Io(error)) if task.path.is_root() => {
-                *self.failed() = Some(ScanError::Root(error))
-            }
+            Err(ListError::Io(error)) if task.path.is_root() => *self.failed() = Some(ScanError::Root(error)),
             Err(ListError::Io(error)) if is_gone(&error) => {}
             Err(ListError::Io(error)) => self.scanner.unreadable(task.path, error),
         }
@@ -127,29 +113,12 @@ impl Walk<'_> {
             Some(known) if self.scanner.vouches(&known.meta, &known.local, &stat) => {
                 (known.meta.clone(), known.local, known.path == task.path)
             }
-            _ => (
-                meta::read(&dir, b"", &stat)?,
-                Local::new(&stat, self.clock),
-                false,
-            ),
+            _ => (meta::read(&dir, b"", &stat)?, Local::new(&stat, self.clock), false),
         };
-        let Sorted {
-            subdirectories,
-            files,
-            pending,
-            children,
-            mount_points,
-        } = Sorting::new(self, &task.path, known).sort(&dir)?;
+        let Sorted { subdirectories, files, pending, children, mount_points } =
+            Sorting::new(self, &task.path, known).sort(&dir)?;
         let mut walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner);
-        let listed = Listed {
-            meta,
-            local,
-            subdirectories,
-            files,
-            as_before,
-            listed_at,
-            is_mount_point: false,
-        };
+        let listed = Listed { meta, local, subdirectories, files, as_before, listed_at, is_mount_point: false };
         walked.listings.push((task.path.clone(), listed));
         walked.listings.extend(mount_points);
         walked.pending.extend(pending);
@@ -159,9 +128,7 @@ impl Walk<'_> {
     fn open(&self, path: &RelPath) -> Result<Dir, ListError> {
         match self.scanner.root.open_beneath(path.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                Err(ListError::Scan(ScanError::MountPoint {
-                    path: path.clone(),
-                }))
+                Err(ListError::Scan(ScanError::MountPoint { path: path.clone() }))
             }
             done => Ok(done?),
         }

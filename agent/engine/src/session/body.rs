@@ -63,10 +63,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self {
-            in_flight_bytes: 64 << 20,
-            threads: cores.clamp(2, 16),
-        }
+        Self { in_flight_bytes: 64 << 20, threads: cores.clamp(2, 16) }
     }
 }
 
@@ -169,9 +166,7 @@ impl BodyMessage {
             Self::WantRange(range) => range.encode(w.u8(2)),
             Self::Recheck(want) => want.encode(w.u8(3)),
             Self::Small(batch) => batch.encode(w.u8(4)),
-            Self::Range { id, offset, parts } => {
-                part::encode(parts, w.u8(5).uint((*id).into()).uint(*offset))
-            }
+            Self::Range { id, offset, parts } => part::encode(parts, w.u8(5).uint((*id).into()).uint(*offset)),
             Self::Differs { id, offset, leaves } => {
                 w.u8(6).uint((*id).into()).uint(*offset).uint(*leaves);
             }
@@ -198,40 +193,19 @@ impl BodyMessage {
             4 => return SmallBatch::decode(payload.slice(1..)).map(Self::Small),
             5 => {
                 let (id, offset) = (r.u32()?, r.uint()?);
-                Self::Range {
-                    id,
-                    offset,
-                    parts: part::decode(&payload, &mut r, SEGMENT_BYTES as u64)?,
-                }
+                Self::Range { id, offset, parts: part::decode(&payload, &mut r, SEGMENT_BYTES as u64)? }
             }
-            6 => Self::Differs {
-                id: r.u32()?,
-                offset: r.uint()?,
-                leaves: r.uint()?,
-            },
+            6 => Self::Differs { id: r.u32()?, offset: r.uint()?, leaves: r.uint()? },
             7 => Self::Changed(Box::new(Changed::decode(&payload, &mut r)?)),
             8 => Self::Gone { id: r.u32()? },
             9 => {
                 let (id, text) = (r.u32()?, r.bytes()?);
-                at_most(
-                    "length of a reason",
-                    text.len() as u64,
-                    FAILED_MESSAGE_BYTES_MAX as u64,
-                )?;
-                Self::Failed {
-                    id,
-                    message: String::from_utf8_lossy(text).into_owned(),
-                }
+                at_most("length of a reason", text.len() as u64, FAILED_MESSAGE_BYTES_MAX as u64)?;
+                Self::Failed { id, message: String::from_utf8_lossy(text).into_owned() }
             }
-            10 => Self::GoneRange {
-                id: r.u32()?,
-                offset: r.uint()?,
-            },
+            10 => Self::GoneRange { id: r.u32()?, offset: r.uint()? },
             other => {
-                return Err(DecodeError::Unknown {
-                    what: "body message",
-                    value: other.into(),
-                });
+                return Err(DecodeError::Unknown { what: "body message", value: other.into() });
             }
         };
         r.end()?;
@@ -244,10 +218,7 @@ impl BodyMessage {
             Self::WantSmall(wants) => wants.first().map_or(0, |want| want.id),
             Self::WantRange(range) => range.want.id,
             Self::Recheck(want) => want.id,
-            Self::Small(batch) => batch
-                .bodies()
-                .find_map(Result::ok)
-                .map_or(0, |body| body.id),
+            Self::Small(batch) => batch.bodies().find_map(Result::ok).map_or(0, |body| body.id),
             Self::Changed(changed) => changed.id,
             Self::Range { id, .. }
             | Self::Differs { id, .. }
@@ -274,27 +245,15 @@ impl BodyMessage {
 }
 
 fn at_most(what: &'static str, value: u64, limit: u64) -> Result<(), DecodeError> {
-    if value > limit {
-        Err(DecodeError::TooLarge { what, value, limit })
-    } else {
-        Ok(())
-    }
+    if value > limit { Err(DecodeError::TooLarge { what, value, limit }) } else { Ok(()) }
 }
 
 fn decode_small_wants(r: &mut Reader<'_>) -> Result<Vec<Want>, DecodeError> {
     // id, path, size, digest, holes
     let count = r.count(1 + 1 + 1 + 32 + 1)?;
-    at_most(
-        "number of small files",
-        count as u64,
-        BATCH_FILES_MAX as u64,
-    )?;
-    let wants = (0..count)
-        .map(|_| Want::decode(r))
-        .collect::<Result<Vec<_>, _>>()?;
-    wants
-        .iter()
-        .try_for_each(|want| at_most("size of a small file", want.body.size, SMALL_BYTES_MAX))?;
+    at_most("number of small files", count as u64, BATCH_FILES_MAX as u64)?;
+    let wants = (0..count).map(|_| Want::decode(r)).collect::<Result<Vec<_>, _>>()?;
+    wants.iter().try_for_each(|want| at_most("size of a small file", want.body.size, SMALL_BYTES_MAX))?;
     let total = wants.iter().map(|want| want.body.size).sum();
     at_most("size of small files", total, BATCH_BYTES_MAX)?;
     Ok(wants)
@@ -307,11 +266,7 @@ impl Want {
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            id: r.u32()?,
-            path: r.path()?,
-            body: Body::decode(r)?,
-        })
+        Ok(Self { id: r.u32()?, path: r.path()?, body: Body::decode(r)? })
     }
 }
 
@@ -325,11 +280,7 @@ impl WantRange {
         };
         match blocks {
             Blocks::Leaves(digests) => w.u8(1).uint(*offset).bytes(digests.as_flattened()),
-            Blocks::Pages { leaves, digests } => w
-                .u8(2)
-                .uint(*offset)
-                .uint(*leaves)
-                .bytes(digests.as_flattened()),
+            Blocks::Pages { leaves, digests } => w.u8(2).uint(*offset).uint(*leaves).bytes(digests.as_flattened()),
             Blocks::Signature(signature) => w.u8(3).uint(*offset).bytes(signature),
         };
     }
@@ -337,21 +288,12 @@ impl WantRange {
     fn decode(frame: &Bytes, r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (want, offset, length) = (Want::decode(r)?, r.uint()?, r.uint()?);
         at_most("length of a range", length, SEGMENT_BYTES as u64)?;
-        at_most(
-            "end of a range",
-            offset.saturating_add(length),
-            want.body.size,
-        )?;
+        at_most("end of a range", offset.saturating_add(length), want.body.size)?;
         let basis = match r.u8()? {
             0 => None,
             kind => Some(Basis::decode(kind, frame, r)?),
         };
-        Ok(Self {
-            want,
-            offset,
-            length: length as usize,
-            basis,
-        })
+        Ok(Self { want, offset, length: length as usize, basis })
     }
 }
 
@@ -361,24 +303,14 @@ impl Basis {
         at_most("offset of a basis", offset, i64::MAX as u64)?;
         let blocks = match kind {
             1 => Blocks::Leaves(digests(r)?),
-            2 => Blocks::Pages {
-                leaves: r.uint()?,
-                digests: digests(r)?,
-            },
+            2 => Blocks::Pages { leaves: r.uint()?, digests: digests(r)? },
             3 => {
                 let signature = frame.slice_ref(r.bytes()?);
-                at_most(
-                    "size of a signature",
-                    signature.len() as u64,
-                    shift::SIGNATURE_BYTES_MAX as u64,
-                )?;
+                at_most("size of a signature", signature.len() as u64, shift::SIGNATURE_BYTES_MAX as u64)?;
                 Blocks::Signature(signature)
             }
             other => {
-                return Err(DecodeError::Unknown {
-                    what: "basis",
-                    value: other.into(),
-                });
+                return Err(DecodeError::Unknown { what: "basis", value: other.into() });
             }
         };
         Ok(Self { offset, blocks })
@@ -387,16 +319,8 @@ impl Basis {
 
 fn digests<const N: usize>(r: &mut Reader<'_>) -> Result<Vec<[u8; N]>, DecodeError> {
     let (digests, rest) = r.bytes()?.as_chunks::<N>();
-    at_most(
-        "number of digests",
-        digests.len() as u64,
-        (SEGMENT_BYTES / crate::content::PAGE_BYTES) as u64,
-    )?;
-    if rest.is_empty() {
-        Ok(digests.to_vec())
-    } else {
-        Err(DecodeError::Trailing { left: rest.len() })
-    }
+    at_most("number of digests", digests.len() as u64, (SEGMENT_BYTES / crate::content::PAGE_BYTES) as u64)?;
+    if rest.is_empty() { Ok(digests.to_vec()) } else { Err(DecodeError::Trailing { left: rest.len() }) }
 }
 
 impl Changed {
@@ -419,28 +343,16 @@ impl Changed {
             0 => Settled::Still,
             1 => Settled::Moving,
             other => {
-                return Err(DecodeError::Unknown {
-                    what: "state of a file",
-                    value: other.into(),
-                });
+                return Err(DecodeError::Unknown { what: "state of a file", value: other.into() });
             }
         };
         let content = match r.u8()? {
             0 => None,
             1 => Some(part::decode(frame, r, SMALL_BYTES_MAX)?),
             other => {
-                return Err(DecodeError::Unknown {
-                    what: "content",
-                    value: other.into(),
-                });
+                return Err(DecodeError::Unknown { what: "content", value: other.into() });
             }
         };
-        Ok(Self {
-            id,
-            meta,
-            body,
-            settled,
-            content,
-        })
+        Ok(Self { id, meta, body, settled, content })
     }
 }

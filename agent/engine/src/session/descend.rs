@@ -22,32 +22,16 @@ const BLOCK_BYTES_MAX: usize = 512 << 20;
 pub(super) fn root(offer: &Offer) -> Result<(Entry, Digest), SessionError> {
     let malformed = || SessionError::Protocol("offered a root that is none");
     let hex = offer.root.as_bytes().chunks(2);
-    let bytes: Option<Vec<u8>> = hex
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
+    let bytes: Option<Vec<u8>> = hex.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
     Manifest::decode_root(&bytes.ok_or_else(malformed)?).map_err(|_| malformed())
 }
 
-pub(super) fn descend(
-    wire: &Wire<'_>,
-    ours: &Manifest,
-    offer: &Offer,
-) -> Result<Manifest, SessionError> {
+pub(super) fn descend(wire: &Wire<'_>, ours: &Manifest, offer: &Offer) -> Result<Manifest, SessionError> {
     let (root, digest) = root(offer)?;
-    let Node::Directory {
-        digest: content, ..
-    } = &root.node
-    else {
-        return Err(SessionError::Protocol(
-            "offered a root that is no directory",
-        ));
+    let Node::Directory { digest: content, .. } = &root.node else {
+        return Err(SessionError::Protocol("offered a root that is no directory"));
     };
-    let mut descent = Descent {
-        wire,
-        ours,
-        builder: ManifestBuilder::new(),
-        next: Vec::new(),
-    };
+    let mut descent = Descent { wire, ours, builder: ManifestBuilder::new(), next: Vec::new() };
     descent.subtree(RelPath::root(), *content);
     while !descent.next.is_empty() {
         let level = std::mem::take(&mut descent.next);
@@ -57,9 +41,7 @@ pub(super) fn descend(
     }
     let manifest = descent.builder.finish(root.meta.clone())?;
     if manifest.root_digest() != digest {
-        return Err(SessionError::Protocol(
-            "sent a tree that does not have the digest it offered",
-        ));
+        return Err(SessionError::Protocol("sent a tree that does not have the digest it offered"));
     }
     Ok(manifest)
 }
@@ -90,11 +72,7 @@ struct Descent<'a> {
 
 impl Descent<'_> {
     fn subtree(&mut self, path: RelPath, digest: Digest) {
-        if self
-            .ours
-            .block(&path)
-            .is_some_and(|block| block.digest() == digest)
-        {
+        if self.ours.block(&path).is_some_and(|block| block.digest() == digest) {
             for (path, block) in self.ours.blocks_beneath(&path) {
                 self.builder.block(path.clone(), block.clone());
             }
@@ -104,27 +82,19 @@ impl Descent<'_> {
     }
 
     fn ask(&mut self, asked: &[(RelPath, Digest)]) -> Result<(), SessionError> {
-        self.wire.send(&Message::List(
-            asked.iter().map(|(path, _)| path.clone()).collect(),
-        ))?;
-        let mut due: HashMap<&RelPath, Digest> =
-            asked.iter().map(|(path, digest)| (path, *digest)).collect();
+        self.wire.send(&Message::List(asked.iter().map(|(path, _)| path.clone()).collect()))?;
+        let mut due: HashMap<&RelPath, Digest> = asked.iter().map(|(path, digest)| (path, *digest)).collect();
         let mut partial: Vec<u8> = Vec::new();
         while !due.is_empty() {
             let pieces = match self.wire.receive()? {
                 Message::Listing(pieces) => pieces,
                 Message::Failure(failure) => return Err(SessionError::Peer(failure)),
                 other => {
-                    return Err(SessionError::Unexpected {
-                        expected: "listing",
-                        got: other.name(),
-                    });
+                    return Err(SessionError::Unexpected { expected: "listing", got: other.name() });
                 }
             };
             for piece in pieces {
-                let expected = *due
-                    .get(&piece.path)
-                    .ok_or(SessionError::Protocol("listed what was not asked for"))?;
+                let expected = *due.get(&piece.path).ok_or(SessionError::Protocol("listed what was not asked for"))?;
                 if partial.len() + piece.bytes.len() > BLOCK_BYTES_MAX {
                     return Err(SessionError::Protocol("sent a directory that is too large"));
                 }
@@ -140,11 +110,8 @@ impl Descent<'_> {
     }
 
     fn block(&mut self, path: RelPath, bytes: &[u8], expected: Digest) -> Result<(), SessionError> {
-        let block =
-            DirBlock::parse(bytes, Some(expected)).map_err(|source| SessionError::Block {
-                path: path.clone(),
-                source,
-            })?;
+        let block = DirBlock::parse(bytes, Some(expected))
+            .map_err(|source| SessionError::Block { path: path.clone(), source })?;
         let progress = &self.wire.control().progress;
         for entry in block.entries() {
             progress.entries_done.add(1);

@@ -21,13 +21,8 @@ pub enum SessionError {
     #[error("the other side: {0}")]
     Peer(Failure),
     #[error("expected {expected}, got {got}")]
-    Unexpected {
-        expected: &'static str,
-        got: &'static str,
-    },
-    #[error(
-        "this is release {ours}, the other side is release {theirs}: they have no message version in common"
-    )]
+    Unexpected { expected: &'static str, got: &'static str },
+    #[error("this is release {ours}, the other side is release {theirs}: they have no message version in common")]
     Version { ours: &'static str, theirs: String },
     #[error("the other side broke the protocol: {0}")]
     Protocol(&'static str),
@@ -39,9 +34,7 @@ pub enum SessionError {
     },
     #[error("the other side's tree")]
     Manifest(#[from] ManifestError),
-    #[error(
-        "{unreadable} entries of the source can't be read, the first is {path}: nothing was synced"
-    )]
+    #[error("{unreadable} entries of the source can't be read, the first is {path}: nothing was synced")]
     SourceUnreadable {
         path: RelPath,
         unreadable: usize,
@@ -52,9 +45,7 @@ pub enum SessionError {
     Lineage(#[from] LineageConflict),
     #[error(transparent)]
     Guard(#[from] GuardError),
-    #[error(
-        "content keeps changing faster than it can be read, the last was {path}; sync from a snapshot"
-    )]
+    #[error("content keeps changing faster than it can be read, the last was {path}; sync from a snapshot")]
     Restless { path: RelPath },
     #[error(transparent)]
     Volume(#[from] VolumeError),
@@ -70,10 +61,7 @@ pub enum SessionError {
 
 impl SessionError {
     pub(super) fn version(theirs: String) -> Self {
-        Self::Version {
-            ours: super::RELEASE,
-            theirs,
-        }
+        Self::Version { ours: super::RELEASE, theirs }
     }
 
     /// Worth telling the other side.
@@ -86,10 +74,9 @@ impl SessionError {
             Self::Wire(WireError::Closed(_)) => Kind::Unavailable,
             Self::Wire(WireError::Cancelled(_)) => Kind::Cancelled,
             Self::Wire(WireError::Frame(FrameError::Checksum)) => Kind::DataLoss,
-            Self::Wire(WireError::Frame(_))
-            | Self::Unexpected { .. }
-            | Self::Protocol(_)
-            | Self::Manifest(_) => Kind::Internal,
+            Self::Wire(WireError::Frame(_)) | Self::Unexpected { .. } | Self::Protocol(_) | Self::Manifest(_) => {
+                Kind::Internal
+            }
             Self::Peer(failure) => failure.kind,
             Self::Version { .. } | Self::Lineage(_) => Kind::Precondition,
             Self::Block { .. } => Kind::DataLoss,
@@ -109,10 +96,9 @@ impl SessionError {
             Self::Wire(WireError::Closed(_)) => "link-closed",
             Self::Wire(WireError::Cancelled(_)) => "cancelled",
             Self::Wire(WireError::Frame(FrameError::Checksum)) => "frame-damaged",
-            Self::Wire(WireError::Frame(_))
-            | Self::Unexpected { .. }
-            | Self::Protocol(_)
-            | Self::Manifest(_) => "protocol",
+            Self::Wire(WireError::Frame(_)) | Self::Unexpected { .. } | Self::Protocol(_) | Self::Manifest(_) => {
+                "protocol"
+            }
             Self::Peer(failure) => &failure.reason,
             Self::Version { .. } => "version-mismatch",
             Self::Block { .. } => "block-damaged",
@@ -129,11 +115,7 @@ impl SessionError {
     }
 
     pub fn to_failure(&self) -> Failure {
-        Failure {
-            kind: self.kind(),
-            reason: self.reason().to_owned(),
-            message: chain(self),
-        }
+        Failure { kind: self.kind(), reason: self.reason().to_owned(), message: chain(self) }
     }
 }
 

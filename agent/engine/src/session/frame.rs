@@ -40,9 +40,7 @@ pub(super) fn open(frame: &Bytes) -> Result<(u8, Bytes), FrameError> {
     if frame.len() > FRAME_BYTES_MAX {
         return Err(FrameError::TooLong { bytes: frame.len() });
     }
-    let (sealed, sum) = frame
-        .split_last_chunk::<CHECK_BYTES>()
-        .ok_or(FrameError::Short)?;
+    let (sealed, sum) = frame.split_last_chunk::<CHECK_BYTES>().ok_or(FrameError::Short)?;
     if *sum != check(sealed) {
         return Err(FrameError::Checksum);
     }
@@ -63,9 +61,6 @@ mod tests {
             damaged[at] ^= 1;
             assert!(matches!(open(&damaged.into()), Err(FrameError::Checksum)));
         }
-        assert!(matches!(
-            open(&Bytes::from_static(b"short")),
-            Err(FrameError::Short)
-        ));
+        assert!(matches!(open(&Bytes::from_static(b"short")), Err(FrameError::Short)));
     }
 }

@@ -35,24 +35,13 @@ impl LocalLink {
     pub fn pair() -> (Self, Self) {
         let (a_out, b_in) = bounded(Self::FRAMES);
         let (b_out, a_in) = bounded(Self::FRAMES);
-        (
-            Self {
-                outgoing: a_out,
-                incoming: a_in,
-            },
-            Self {
-                outgoing: b_out,
-                incoming: b_in,
-            },
-        )
+        (Self { outgoing: a_out, incoming: a_in }, Self { outgoing: b_out, incoming: b_in })
     }
 }
 
 impl Link for LocalLink {
     fn send(&self, frame: Bytes) -> Result<(), LinkClosed> {
-        self.outgoing
-            .send(frame)
-            .map_err(|_| LinkClosed { cause: None })
+        self.outgoing.send(frame).map_err(|_| LinkClosed { cause: None })
     }
 
     fn receive(&self) -> Result<Bytes, LinkClosed> {

@@ -49,12 +49,7 @@ pub struct SyncOptions {
 
 impl Default for SyncOptions {
     fn default() -> Self {
-        Self {
-            delete_percent_max: 50,
-            delete_entries_max: None,
-            allow_empty_source: false,
-            always_point: false,
-        }
+        Self { delete_percent_max: 50, delete_entries_max: None, allow_empty_source: false, always_point: false }
     }
 }
 
@@ -123,6 +118,7 @@ pub struct Piece {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "an offer comes once a session; messages are encoded, not stored")]
 pub enum Message {
     Hello(Hello),
     Welcome(Welcome),
@@ -153,9 +149,7 @@ impl Message {
             Self::Listing(blocks) => {
                 w.u8(5).uint(blocks.len() as u64);
                 for piece in blocks {
-                    w.path(&piece.path)
-                        .u8(piece.is_last.into())
-                        .bytes(&piece.bytes);
+                    w.path(&piece.path).u8(piece.is_last.into()).bytes(&piece.bytes);
                 }
             }
             Self::LookAgain(paths) => encode_paths(w.u8(6), paths),
@@ -184,11 +178,7 @@ impl Message {
                 let count = r.count(3)?;
                 let pieces = (0..count).map(|_| {
                     let (path, is_last) = (r.path()?, r.u8()? != 0);
-                    Ok(Piece {
-                        path,
-                        is_last,
-                        bytes: Bytes::copy_from_slice(r.bytes()?),
-                    })
+                    Ok(Piece { path, is_last, bytes: Bytes::copy_from_slice(r.bytes()?) })
                 });
                 Self::Listing(pieces.collect::<Result<_, DecodeError>>()?)
             }
@@ -203,10 +193,7 @@ impl Message {
             }
             12 => return parse(&payload).map(Self::Failure),
             other => {
-                return Err(DecodeError::Unknown {
-                    what: "message",
-                    value: other.into(),
-                });
+                return Err(DecodeError::Unknown { what: "message", value: other.into() });
             }
         };
         r.end()?;

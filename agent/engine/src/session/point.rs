@@ -5,13 +5,7 @@ use crate::point::{Label, Origin, Point, PointId, VolumeState};
 use crate::tree::Manifest;
 
 /// The new point, which the source journals before the sink commits it.
-pub(super) fn propose(
-    offer: &Offer,
-    before: &VolumeState,
-    target: &Manifest,
-    label: Label,
-    bytes_moved: u64,
-) -> Point {
+pub(super) fn propose(offer: &Offer, before: &VolumeState, target: &Manifest, label: Label, bytes_moved: u64) -> Point {
     let number = offer.state.highest_number().max(before.highest_number()) + 1;
     Point {
         id: PointId::sync(number),
@@ -32,9 +26,7 @@ pub(super) fn propose(
 fn history(offer: &Offer, before: &VolumeState) -> Vec<Point> {
     let mut history = offer.state.history.clone();
     if let Some(offered) = &offer.state.offered
-        && before
-            .current_point()
-            .is_some_and(|current| current.is(offered))
+        && before.current_point().is_some_and(|current| current.is(offered))
     {
         history.push(offered.clone());
     }
@@ -51,10 +43,7 @@ pub(super) fn advance(
 ) -> (VolumeState, Vec<Point>) {
     let mut state = before.clone();
     if let Some(current) = state.current
-        && let Some(damaged) = state
-            .restorable
-            .iter_mut()
-            .find(|point| point.id == current)
+        && let Some(damaged) = state.restorable.iter_mut().find(|point| point.id == current)
     {
         damaged.lost = lost;
     }

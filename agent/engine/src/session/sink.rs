@@ -14,13 +14,14 @@ use super::{
 use crate::{
     control::Phase,
     digest::Digest,
+    error::Kind,
     fault,
     index::Index,
     path::RelPath,
     plan::{Change, GuardError, Guards, Plan, diff},
     point::{Acceptance, Label, Point, VolumeState, accept},
     report::{Action, Changes, Durations, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
-    stage::{Builder, Missing},
+    stage::{Builder, Missing, Staging},
     transaction::{Transaction, load_manifest},
     tree::Manifest,
     volume::{Volume, VolumeError},
@@ -29,19 +30,14 @@ use crate::{
 /// Times that the target may be amended because the source is written while it is read.
 const ROUNDS_MAX: usize = 5;
 
-pub(super) fn run(
-    wire: &Wire<'_>,
-    volume: &Volume,
-    intent: &Intent,
-) -> Result<Report, SessionError> {
+pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<Report, SessionError> {
     let control = wire.control();
+    volume.finish_interrupted()?;
     control.progress.enter(Phase::Scanning, 0, 0);
     let begin = Instant::now();
     let actual = match intent {
         Intent::Verify { deep: true } => deep_scan(volume, wire)?,
-        Intent::Verify { deep: false } | Intent::Sync(_) | Intent::Plan(_) => {
-            volume.scan_whole(control)?
-        }
+        Intent::Verify { deep: false } | Intent::Sync(_) | Intent::Plan(_) => volume.scan_whole(control)?,
     };
     volume.keep_index(&actual);
     fault::hit("sink.scanned").map_err(|source| storage(volume, source))?;
@@ -49,10 +45,7 @@ pub(super) fn run(
         Message::Offer(offer) => offer,
         Message::Failure(failure) => return Err(SessionError::Peer(failure)),
         other => {
-            return Err(SessionError::Unexpected {
-                expected: "offer",
-                got: other.name(),
-            });
+            return Err(SessionError::Unexpected { expected: "offer", got: other.name() });
         }
     };
     let scan = begin.elapsed();
@@ -64,30 +57,20 @@ pub(super) fn run(
 }
 
 fn storage(volume: &Volume, source: std::io::Error) -> SessionError {
-    VolumeError::Storage {
-        volume: volume.id(),
-        source,
-    }
-    .into()
+    VolumeError::Storage { volume: volume.id(), source }.into()
 }
 
 fn deep_scan(volume: &Volume, wire: &Wire<'_>) -> Result<Index, SessionError> {
     let mut scan = volume.scan(true, wire.control())?;
     let unreadable = scan.unreadable.len();
     if let Some((path, source)) = scan.unreadable.drain(..).next() {
-        return Err(VolumeError::Unreadable {
-            path,
-            unreadable,
-            source,
-        }
-        .into());
+        return Err(VolumeError::Unreadable { path, unreadable, source }.into());
     }
     Ok(scan.index)
 }
 
 pub(super) fn finish(wire: &Wire<'_>, report: &Report) -> Result<(), SessionError> {
-    let json = serde_json::to_string(report)
-        .map_err(|_| SessionError::Protocol("a report has no JSON"))?;
+    let json = serde_json::to_string(report).map_err(|_| SessionError::Protocol("a report has no JSON"))?;
     Ok(wire.send(&Message::Finished(json))?)
 }
 
@@ -128,19 +111,7 @@ impl<'a> Sync<'a> {
         let fuzzy = offer.fuzzy.clone();
         let compare = begin.elapsed();
         let not_deleted = Vec::new();
-        let mut sync = Self {
-            wire,
-            volume,
-            actual,
-            offer,
-            options,
-            before,
-            target,
-            plan,
-            not_deleted,
-            fuzzy,
-            compare,
-        };
+        let mut sync = Self { wire, volume, actual, offer, options, before, target, plan, not_deleted, fuzzy, compare };
         sync.look_again()?;
         Ok(sync)
     }
@@ -148,10 +119,7 @@ impl<'a> Sync<'a> {
     fn look_again(&mut self) -> Result<(), SessionError> {
         const ASKED_MAX: usize = 4096;
         let diff = diff(self.actual, self.target.manifest());
-        let removed = diff
-            .changes
-            .iter()
-            .filter(|(_, change)| matches!(change, Change::Removed(_)));
+        let removed = diff.changes.iter().filter(|(_, change)| matches!(change, Change::Removed(_)));
         let removed: Vec<RelPath> = removed.map(|(path, _)| path.clone()).collect();
         for asked in removed.chunks(ASKED_MAX) {
             self.wire.send(&Message::LookAgain(asked.to_vec()))?;
@@ -159,10 +127,7 @@ impl<'a> Sync<'a> {
                 Message::StillThere(there) => self.not_deleted.extend(there),
                 Message::Failure(failure) => return Err(SessionError::Peer(failure)),
                 other => {
-                    return Err(SessionError::Unexpected {
-                        expected: "still-there",
-                        got: other.name(),
-                    });
+                    return Err(SessionError::Unexpected { expected: "still-there", got: other.name() });
                 }
             }
         }
@@ -174,11 +139,7 @@ impl<'a> Sync<'a> {
     }
 
     fn guards(&self) -> Result<Vec<GuardError>, SessionError> {
-        let space = self
-            .volume
-            .live()
-            .space()
-            .map_err(|source| storage(self.volume, source))?;
+        let space = self.volume.live().space().map_err(|source| storage(self.volume, source))?;
         let guards = Guards {
             options: self.options,
             source: self.target.manifest().totals(),
@@ -189,11 +150,7 @@ impl<'a> Sync<'a> {
     }
 
     fn plan(self) -> Result<Report, SessionError> {
-        let refused_by = self
-            .guards()?
-            .iter()
-            .map(|error| (error.reason().to_owned(), error.to_string()))
-            .collect();
+        let refused_by = self.guards()?.iter().map(|error| (error.reason().to_owned(), error.to_string())).collect();
         let (items, items_left_out) = items(&self.plan, self.actual, self.target.manifest());
         let report = Report::Plan(PlanReport {
             changes: self.plan.changes.clone(),
@@ -208,11 +165,7 @@ impl<'a> Sync<'a> {
 
     /// Paths changed behind our back, and whether contents of the current point were destroyed with that.
     fn repaired(&self) -> Result<(Vec<RelPath>, Vec<RelPath>), SessionError> {
-        let Some(point) = self
-            .before
-            .current_point()
-            .filter(|p| p.root != self.actual.manifest.root_digest())
-        else {
+        let Some(point) = self.before.current_point().filter(|p| p.root != self.actual.manifest.root_digest()) else {
             return Ok(Default::default());
         };
         if self.before.restorable(point.id).is_err() {
@@ -231,56 +184,27 @@ impl<'a> Sync<'a> {
         };
         let differences = compare(&manifest, &self.actual.manifest);
         let lost = self.lost(&manifest)?;
-        Ok((
-            differences
-                .shown
-                .into_iter()
-                .map(|difference| difference.path)
-                .collect(),
-            lost,
-        ))
+        Ok((differences.shown.into_iter().map(|difference| difference.path).collect(), lost))
     }
 
     /// Contents of the point that are neither in the tree now nor in history nor come again with the new point.
     fn lost(&self, point: &Manifest) -> Result<Vec<RelPath>, SessionError> {
         let digests = |manifest: &Manifest| -> std::collections::HashSet<Digest> {
-            manifest
-                .entries()
-                .filter_map(|(_, entry)| Some(entry.node.body()?.digest))
-                .collect()
+            manifest.entries().filter_map(|(_, entry)| Some(entry.node.body()?.digest)).collect()
         };
-        let (here, coming) = (
-            digests(&self.actual.manifest),
-            digests(self.target.manifest()),
-        );
-        let pool = self
-            .volume
-            .pool()
-            .contents()
-            .map_err(|source| storage(self.volume, source))?;
-        let is_lost = |digest: &Digest| {
-            !here.contains(digest) && !coming.contains(digest) && !pool.contains(digest)
-        };
-        let files = point
-            .entries()
-            .filter_map(|(path, entry)| Some((path, *entry.node.body()?)));
-        let lost = files
-            .filter(|(_, body)| body.size > 0 && is_lost(&body.digest))
-            .map(|(path, _)| path);
+        let (here, coming) = (digests(&self.actual.manifest), digests(self.target.manifest()));
+        let pool = self.volume.pool().contents().map_err(|source| storage(self.volume, source))?;
+        let is_lost = |digest: &Digest| !here.contains(digest) && !coming.contains(digest) && !pool.contains(digest);
+        let files = point.entries().filter_map(|(path, entry)| Some((path, *entry.node.body()?)));
+        let lost = files.filter(|(_, body)| body.size > 0 && is_lost(&body.digest)).map(|(path, _)| path);
         Ok(lost.take(PATHS_SHOWN).collect())
     }
 
     fn is_unchanged(&self) -> bool {
         let current = self.before.current_point();
         let is_newest = |point: &Point| {
-            let newest = self
-                .offer
-                .state
-                .offered
-                .iter()
-                .chain(self.offer.state.history.last());
-            point.root == self.actual.manifest.root_digest()
-                && newest.into_iter().any(|newest| newest.is(point))
+            let newest = self.offer.state.offered.iter().chain(self.offer.state.history.last());
+            point.root == self.actual.manifest.root_digest() && newest.into_iter().any(|newest| newest.is(point))
         };
         self.plan.is_empty()
             && !self.options.always_point
@@ -296,50 +220,44 @@ impl<'a> Sync<'a> {
             return self.confirm(scan);
         }
         let begin = Instant::now();
-        let staging = self
-            .volume
-            .staging()
-            .map_err(|source| storage(self.volume, source))?;
+        let staging = self.volume.staging().map_err(|source| storage(self.volume, source))?;
         let builder = Builder {
             staging: &staging,
             live: self.volume.live(),
             pool: self.volume.pool(),
             control: self.wire.control(),
         };
-        let from_pool = self.stage(&builder)?;
+        let from_pool = self.stage(&builder).inspect_err(|error| self.give_space_back(error))?;
         let transfer = begin.elapsed();
         self.commit(&builder, from_pool, scan, transfer)
     }
 
+    /// What is staged is normally kept for the next try. Where there is no space for the rest it only stands in the way
+    /// of other volumes.
+    fn give_space_back(&self, error: &SessionError) {
+        if error.kind() == Kind::Exhausted
+            && let Err(error) = Staging::discard(self.volume.beside())
+        {
+            tracing::warn!(volume = %self.volume.id(), %error, "staging could not be discarded");
+        }
+    }
+
     /// Gets every content into staging, amending the target where the source moved on meanwhile.
     fn stage(&mut self, builder: &Builder<'_>) -> Result<Vec<Digest>, SessionError> {
-        let is_fresh = builder
-            .staging
-            .is_empty()
-            .map_err(|source| storage(self.volume, source))?;
-        let mut leftovers = if is_fresh {
-            Leftovers::None
-        } else {
-            Leftovers::Possible
-        };
+        let is_fresh = builder.staging.is_empty().map_err(|source| storage(self.volume, source))?;
+        let mut leftovers = if is_fresh { Leftovers::None } else { Leftovers::Possible };
         for _ in 0..ROUNDS_MAX {
             let (missing, from_pool) = builder.prepare(&self.plan)?;
             fault::hit("stage.prepared").map_err(|source| storage(self.volume, source))?;
             let bytes = missing.iter().map(|missing| missing.body.size).sum();
-            self.wire
-                .control()
-                .progress
-                .enter(Phase::Transferring, missing.len() as u64, bytes);
+            self.wire.control().progress.enter(Phase::Transferring, missing.len() as u64, bytes);
             let fetched = fetch(
                 self.wire,
                 &missing.iter().map(fetch_of).collect::<Vec<_>>(),
                 self.volume.live(),
                 builder.staging.tree(),
                 leftovers,
-                &Limits {
-                    in_flight_bytes: self.wire.control().in_flight_bytes,
-                    ..Limits::default()
-                },
+                &Limits { in_flight_bytes: self.wire.control().in_flight_bytes, ..Limits::default() },
             )?;
             leftovers = Leftovers::Possible;
             fault::hit("stage.fetched").map_err(|source| storage(self.volume, source))?;
@@ -360,11 +278,7 @@ impl<'a> Sync<'a> {
         for (missing, fetched) in missing.iter().zip(fetched) {
             match fetched {
                 Fetched::AsWanted => {}
-                Fetched::Changed {
-                    meta,
-                    body,
-                    settled,
-                } => {
+                Fetched::Changed { meta, body, settled } => {
                     if settled == Settled::Moving {
                         self.fuzzy.push(missing.path.clone());
                     }
@@ -385,21 +299,9 @@ impl<'a> Sync<'a> {
         self.volume.update_state(|state| {
             state.confirmed_at = Some(self.offer.taken_at);
         })?;
-        let durations = Durations {
-            scan: millis(scan),
-            compare: millis(self.compare),
-            ..Durations::default()
-        };
-        let report = self.report(
-            self.before.current_point().cloned(),
-            durations,
-            None,
-            Vec::new(),
-        );
-        let report = Report::Sync(SyncReport {
-            unchanged: true,
-            ..report
-        });
+        let durations = Durations { scan: millis(scan), compare: millis(self.compare), ..Durations::default() };
+        let report = self.report(self.before.current_point().cloned(), durations, None, Vec::new());
+        let report = Report::Sync(SyncReport { unchanged: true, ..report });
         finish(self.wire, &report)?;
         Ok(report)
     }
@@ -414,47 +316,26 @@ impl<'a> Sync<'a> {
         let control = self.wire.control();
         let moved = control.progress.wire_sent.get() + control.progress.wire_received.get();
         let is_fuzzy = !self.fuzzy.is_empty() || !self.not_deleted.is_empty();
-        let label = if is_fuzzy {
-            Label::Fuzzy
-        } else {
-            self.offer.label
-        };
-        let point = propose(
-            self.offer,
-            &self.before,
-            self.target.manifest(),
-            label,
-            moved,
-        );
+        let label = if is_fuzzy { Label::Fuzzy } else { self.offer.label };
+        let point = propose(self.offer, &self.before, self.target.manifest(), label, moved);
         self.wire.send(&Message::Propose(Box::new(point.clone())))?;
         match self.wire.receive()? {
             Message::Proceed => {}
             Message::Failure(failure) => return Err(SessionError::Peer(failure)),
             other => {
-                return Err(SessionError::Unexpected {
-                    expected: "proceed",
-                    got: other.name(),
-                });
+                return Err(SessionError::Unexpected { expected: "proceed", got: other.name() });
             }
         }
         fault::hit("sink.proceed").map_err(|source| storage(self.volume, source))?;
         let (repaired, lost) = self.repaired()?;
-        let kept = self
-            .volume
-            .kept_point(&self.before, self.actual, &self.plan);
+        let kept = self.volume.kept_point(&self.before, self.actual, &self.plan);
         let (state, expired) = advance(self.offer, &self.before, &point, kept.as_ref(), lost);
         let target = self.target.manifest().clone();
         let mut points = vec![(&point, &target)];
         points.extend(kept.as_ref().map(|kept| (kept, &self.actual.manifest)));
         let changes = self.plan.changes.clone();
         let plan = std::mem::take(&mut self.plan);
-        let transaction = Transaction {
-            volume: self.volume,
-            actual: self.actual,
-            target: &target,
-            plan,
-            control,
-        };
+        let transaction = Transaction { volume: self.volume, actual: self.actual, target: &target, plan, control };
         let took = transaction.commit(builder, from_pool, &points, state, &expired)?;
         let durations = Durations {
             scan: millis(scan),
@@ -501,35 +382,21 @@ fn millis(duration: Duration) -> u64 {
 
 fn fetch_of(missing: &Missing) -> Fetch {
     let (dir, name) = missing.path.split().expect("the root is no file");
-    Fetch {
-        path: missing.path.clone(),
-        body: missing.body,
-        base: missing.base.clone(),
-        dest: Dest { dir, name },
-    }
+    Fetch { path: missing.path.clone(), body: missing.body, base: missing.base.clone(), dest: Dest { dir, name } }
 }
 
 /// What a dry run shows.
 fn items(plan: &Plan, actual: &Index, target: &Manifest) -> (Vec<PlanItem>, u64) {
     let diff = diff(actual, target);
     let items = diff.changes.iter().map(|(path, change)| {
-        let bytes = change
-            .new()
-            .and_then(|new| new.node.body())
-            .map_or(0, |body| body.size);
+        let bytes = change.wanted().and_then(|new| new.node.body()).map_or(0, |body| body.size);
         let action = match change {
             Change::Added(_) => Action::Create,
             Change::Removed(_) => Action::Delete,
-            Change::Changed(old, new) if old.entry.node.same_kind_and_content(&new.node) => {
-                Action::Metadata
-            }
+            Change::Changed(old, new) if old.entry.node.same_kind_and_content(&new.node) => Action::Metadata,
             Change::Changed(..) => Action::Update,
         };
-        PlanItem {
-            action,
-            path: path.clone(),
-            bytes: if action == Action::Metadata { 0 } else { bytes },
-        }
+        PlanItem { action, path: path.clone(), bytes: if action == Action::Metadata { 0 } else { bytes } }
     });
     let left_out = (diff.changes.len() as u64).saturating_sub(PATHS_SHOWN as u64);
     debug_assert!(Changes::default() != plan.changes || diff.changes.is_empty());

@@ -19,11 +19,7 @@ use crate::{
     volume::{Volume, unix_now},
 };
 
-pub(super) fn run(
-    wire: &Wire<'_>,
-    volume: &Volume,
-    intent: &Intent,
-) -> Result<Report, SessionError> {
+pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<Report, SessionError> {
     let deep = matches!(intent, Intent::Verify { deep: true });
     wire.control().progress.enter(Phase::Scanning, 0, 0);
     let scan = whole(volume.scan(deep, wire.control())?)?;
@@ -36,18 +32,11 @@ pub(super) fn run(
     let handles = handles(volume, &scan);
     thread::scope(|scope| {
         let bodies = Server::new(scope, volume.live(), &handles, wire, &Limits::default());
-        let answered = Source {
-            wire,
-            volume,
-            index: &scan.index,
-        }
-        .answer(&bodies);
+        let answered = Source { wire, volume, index: &scan.index }.answer(&bodies);
         // A worker's own failure explains more than the closed link that followed from it.
         let finished = bodies.finish().map_err(SessionError::from);
         match (answered, finished) {
-            (Err(SessionError::Body(error)), _) | (_, Err(SessionError::Body(error))) => {
-                Err(error.into())
-            }
+            (Err(SessionError::Body(error)), _) | (_, Err(SessionError::Body(error))) => Err(error.into()),
             (answered, Ok(())) => answered,
             (Err(error), _) | (_, Err(error)) => Err(error),
         }
@@ -64,37 +53,19 @@ fn whole(mut scan: Scan) -> Result<Scan, SessionError> {
     let unreadable = scan.unreadable.len();
     let first = scan.unreadable.drain(..).next();
     match first {
-        Some((path, source)) => Err(SessionError::SourceUnreadable {
-            path,
-            unreadable,
-            source,
-        }),
+        Some((path, source)) => Err(SessionError::SourceUnreadable { path, unreadable, source }),
         None => Ok(scan),
     }
 }
 
 fn offer(volume: &Volume, scan: &Scan) -> Offer {
     let flux = &scan.flux;
-    let fuzzy = flux
-        .unstable
-        .iter()
-        .chain(&flux.unsettled_directories)
-        .chain(&flux.kept);
-    let root = scan
-        .index
-        .manifest
-        .encode_root()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let fuzzy = flux.unstable.iter().chain(&flux.unsettled_directories).chain(&flux.kept);
+    let root = scan.index.manifest.encode_root().iter().map(|byte| format!("{byte:02x}")).collect();
     Offer {
         state: volume.state(),
         root,
-        label: if flux.is_quiet() {
-            Label::PerFile
-        } else {
-            Label::Fuzzy
-        },
+        label: if flux.is_quiet() { Label::PerFile } else { Label::Fuzzy },
         fuzzy: fuzzy.take(PATHS_SHOWN).cloned().collect(),
         taken_at: unix_now(),
         rotten: scan.rotten.clone(),
@@ -110,10 +81,7 @@ fn handles(volume: &Volume, scan: &Scan) -> HashMap<RelPath, FileHandle> {
     let racy = scan.index.locals.iter().flat_map(|(dir, locals)| {
         let block = scan.index.manifest.block(dir);
         let entries = block.into_iter().flat_map(|block| block.entries());
-        entries
-            .zip(locals.iter())
-            .filter(|(_, local)| local.racy)
-            .map(move |(entry, _)| dir.join(&entry.name))
+        entries.zip(locals.iter()).filter(|(_, local)| local.racy).map(move |(entry, _)| dir.join(&entry.name))
     });
     let handle = |path: RelPath| {
         let (dir, name) = crate::stage::locate(volume.live(), &path).ok()?;
@@ -134,18 +102,12 @@ impl Source<'_> {
             match self.wire.receive()? {
                 Message::List(paths) => self.list(&paths)?,
                 Message::LookAgain(paths) => {
-                    let there = paths
-                        .into_iter()
-                        .filter(|path| self.is_there(path))
-                        .collect();
+                    let there = paths.into_iter().filter(|path| self.is_there(path)).collect();
                     self.wire.send(&Message::StillThere(there))?;
                 }
                 Message::Body(request) => {
                     if self.wire.control().progress.phase() != Phase::Transferring {
-                        self.wire
-                            .control()
-                            .progress
-                            .enter(Phase::Transferring, 0, 0);
+                        self.wire.control().progress.enter(Phase::Transferring, 0, 0);
                     }
                     bodies.handle(request)?;
                 }
@@ -153,10 +115,7 @@ impl Source<'_> {
                 Message::Finished(report) => return self.finished(&report),
                 Message::Failure(failure) => return Err(SessionError::Peer(failure)),
                 other => {
-                    return Err(SessionError::Unexpected {
-                        expected: "a question",
-                        got: other.name(),
-                    });
+                    return Err(SessionError::Unexpected { expected: "a question", got: other.name() });
                 }
             }
         }
@@ -167,25 +126,17 @@ impl Source<'_> {
         const PIECE_BYTES: usize = FRAME_BYTES_MAX / 4;
         let (mut pieces, mut bytes) = (Vec::new(), 0);
         for path in paths {
-            let block = self
-                .index
-                .manifest
-                .block(path)
-                .ok_or(SessionError::Protocol("asked for an unknown directory"))?;
+            let block =
+                self.index.manifest.block(path).ok_or(SessionError::Protocol("asked for an unknown directory"))?;
             let all = block.as_bytes();
             let starts = (0..all.len().max(1)).step_by(PIECE_BYTES);
             for start in starts {
                 let end = all.len().min(start + PIECE_BYTES);
                 let piece = bytes::Bytes::copy_from_slice(&all[start..end]);
                 bytes += piece.len() + path.as_bytes().len() + 16;
-                pieces.push(Piece {
-                    path: path.clone(),
-                    is_last: end == all.len(),
-                    bytes: piece,
-                });
+                pieces.push(Piece { path: path.clone(), is_last: end == all.len(), bytes: piece });
                 if bytes >= PIECE_BYTES {
-                    self.wire
-                        .send(&Message::Listing(std::mem::take(&mut pieces)))?;
+                    self.wire.send(&Message::Listing(std::mem::take(&mut pieces)))?;
                     bytes = 0;
                 }
             }
@@ -198,13 +149,9 @@ impl Source<'_> {
 
     /// R5: the second look. Only what is certainly gone is gone.
     fn is_there(&self, path: &RelPath) -> bool {
-        match crate::stage::locate(self.volume.live(), path).and_then(|(dir, name)| dir.stat(&name))
-        {
+        match crate::stage::locate(self.volume.live(), path).and_then(|(dir, name)| dir.stat(&name)) {
             Ok(_) => true,
-            Err(error) => !matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ),
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }
     }
 
@@ -226,13 +173,12 @@ impl Source<'_> {
 
     fn finished(&self, report: &str) -> Result<Report, SessionError> {
         fault::hit("source.finished").map_err(storage(self.volume))?;
-        let report: Report = serde_json::from_str(report)
-            .map_err(|_| SessionError::Protocol("sent a report that is none"))?;
+        let report: Report =
+            serde_json::from_str(report).map_err(|_| SessionError::Protocol("sent a report that is none"))?;
         if let Report::Sync(report) = &report {
             self.volume.update_state(|state| {
-                if let Some(offered) = state
-                    .offered
-                    .take_if(|offered| report.point.as_ref().is_some_and(|p| p.is(offered)))
+                if let Some(offered) =
+                    state.offered.take_if(|offered| report.point.as_ref().is_some_and(|p| p.is(offered)))
                 {
                     state.current = Some(offered.id);
                     state.append(offered);

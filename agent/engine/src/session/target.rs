@@ -33,11 +33,7 @@ impl Target {
     }
 
     /// Entries of the replica that the source's scan missed stay as they are (R5).
-    pub(super) fn keep(
-        &mut self,
-        replica: &Manifest,
-        paths: &[RelPath],
-    ) -> Result<(), SessionError> {
+    pub(super) fn keep(&mut self, replica: &Manifest, paths: &[RelPath]) -> Result<(), SessionError> {
         let target = self.manifest.clone();
         self.amend(|builder| {
             // In path order a directory is there before what is in it.
@@ -45,10 +41,7 @@ impl Target {
                 let (Some(entry), Some((parent, name))) = (replica.find(path), path.split()) else {
                     continue;
                 };
-                let entry = Entry {
-                    node: standalone(replica, &target, entry.node),
-                    ..entry
-                };
+                let entry = Entry { node: standalone(replica, &target, entry.node), ..entry };
                 let Some(siblings) = builder.entries_mut(&parent) else {
                     continue;
                 };
@@ -65,10 +58,7 @@ impl Target {
     }
 
     /// A file turned out to be another one when it was read: all its names carry that.
-    pub(super) fn replace(
-        &mut self,
-        changed: &[(RelPath, Meta, Body)],
-    ) -> Result<(), SessionError> {
+    pub(super) fn replace(&mut self, changed: &[(RelPath, Meta, Body)]) -> Result<(), SessionError> {
         let names: Vec<Vec<RelPath>> = changed.iter().map(|(path, ..)| self.names(path)).collect();
         self.amend(|builder| {
             for ((leader, meta, body), names) in changed.iter().zip(names) {
@@ -85,11 +75,7 @@ impl Target {
     }
 
     /// Files that were gone when they were to be read: where the replica has something at their names it stays.
-    pub(super) fn drop_gone(
-        &mut self,
-        replica: &Manifest,
-        gone: &[RelPath],
-    ) -> Result<(), SessionError> {
+    pub(super) fn drop_gone(&mut self, replica: &Manifest, gone: &[RelPath]) -> Result<(), SessionError> {
         let names: Vec<RelPath> = gone.iter().flat_map(|path| self.names(path)).collect();
         self.amend(|builder| {
             for path in &names {
@@ -101,29 +87,19 @@ impl Target {
                 }
             }
         })?;
-        let there: Vec<RelPath> = names
-            .into_iter()
-            .filter(|path| is_file(replica, path))
-            .collect();
+        let there: Vec<RelPath> = names.into_iter().filter(|path| is_file(replica, path)).collect();
         self.keep(replica, &there)
     }
 
     fn names(&self, leader: &RelPath) -> Vec<RelPath> {
-        let is_follower =
-            |entry: &Entry| matches!(&entry.node, Node::Hardlink { leader: of } if of == leader);
-        let followers = self
-            .manifest
-            .entries()
-            .filter(|(_, entry)| is_follower(entry))
-            .map(|(path, _)| path);
+        let is_follower = |entry: &Entry| matches!(&entry.node, Node::Hardlink { leader: of } if of == leader);
+        let followers = self.manifest.entries().filter(|(_, entry)| is_follower(entry)).map(|(path, _)| path);
         std::iter::once(leader.clone()).chain(followers).collect()
     }
 }
 
 fn is_file(replica: &Manifest, path: &RelPath) -> bool {
-    replica
-        .find(path)
-        .is_some_and(|entry| !entry.node.is_directory())
+    replica.find(path).is_some_and(|entry| !entry.node.is_directory())
 }
 
 /// A further name whose leader will not be there, or be another file, stands for itself.
@@ -132,21 +108,14 @@ fn standalone(replica: &Manifest, target: &Manifest, node: Node) -> Node {
         return node;
     };
     let was = replica.find(leader).map(|entry| entry.node);
-    if target.find(leader).map(|entry| entry.node) == was {
-        node
-    } else {
-        was.unwrap_or(node)
-    }
+    if target.find(leader).map(|entry| entry.node) == was { node } else { was.unwrap_or(node) }
 }
 
 fn edit(builder: &mut ManifestBuilder, path: &RelPath, change: impl FnOnce(&mut Entry)) {
     let Some((parent, name)) = path.split() else {
         return;
     };
-    if let Some(entry) = builder
-        .entries_mut(&parent)
-        .and_then(|all| all.iter_mut().find(|entry| entry.name == name))
-    {
+    if let Some(entry) = builder.entries_mut(&parent).and_then(|all| all.iter_mut().find(|entry| entry.name == name)) {
         change(entry);
     }
 }

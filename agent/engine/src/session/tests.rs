@@ -23,19 +23,7 @@ fn volume(dir: &Path, id: VolumeId, role: Role) -> Volume {
     fs::create_dir_all(dir.join("v")).unwrap();
     let root = Arc::new(Root::open(dir, None, Open::Create).unwrap());
     let path = RelPath::new(b"v").unwrap();
-    Volume::create(
-        &root,
-        NewVolume {
-            id,
-            path,
-            role,
-            retain: 3,
-            peer: None,
-            adopt: false,
-            waive: vec![],
-        },
-    )
-    .unwrap()
+    Volume::create(&root, NewVolume { id, path, role, retain: 3, peer: None, adopt: false, waive: vec![] }).unwrap()
 }
 
 impl Pair {
@@ -45,11 +33,7 @@ impl Pair {
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
         fs::create_dir_all(&a).unwrap();
         fs::create_dir_all(&b).unwrap();
-        Self {
-            a: volume(&a, id, Role::Primary),
-            b: volume(&b, id, Role::Secondary),
-            dir,
-        }
+        Self { a: volume(&a, id, Role::Primary), b: volume(&b, id, Role::Secondary), dir }
     }
 
     fn src(&self) -> std::path::PathBuf {
@@ -81,10 +65,7 @@ impl Pair {
     }
 
     fn sync(&self) -> SyncReport {
-        match self
-            .run(&self.a, &self.b, &Intent::Sync(SyncOptions::default()))
-            .unwrap()
-        {
+        match self.run(&self.a, &self.b, &Intent::Sync(SyncOptions::default())).unwrap() {
             Report::Sync(report) => report,
             other => panic!("{other:?}"),
         }
@@ -97,20 +78,9 @@ impl Pair {
 
 fn judge(src: &Path, dst: &Path) {
     let slash = |path: &Path| format!("{}/", path.display());
-    let rsync = Command::new("rsync")
-        .args([
-            "-aHAXni",
-            "--checksum",
-            "--delete",
-            &slash(src),
-            &slash(dst),
-        ])
-        .output();
-    let Ok(rsync) = rsync else {
-        panic!("rsync is needed")
-    };
-    let text = String::from_utf8_lossy(&rsync.stdout).into_owned()
-        + &String::from_utf8_lossy(&rsync.stderr);
+    let rsync = Command::new("rsync").args(["-aHAXni", "--checksum", "--delete", &slash(src), &slash(dst)]).output();
+    let Ok(rsync) = rsync else { panic!("rsync is needed") };
+    let text = String::from_utf8_lossy(&rsync.stdout).into_owned() + &String::from_utf8_lossy(&rsync.stderr);
     assert!(rsync.status.success() && text.is_empty(), "{text}");
 }
 
@@ -124,13 +94,7 @@ fn fill(src: &Path) {
         symlink("../f", dir.join("link")).unwrap();
         fs::hard_link(dir.join("f3"), dir.join("hard")).unwrap();
     }
-    fs::write(
-        src.join("big"),
-        (0..3_000_000u32)
-            .flat_map(|n| n.to_le_bytes())
-            .collect::<Vec<_>>(),
-    )
-    .unwrap();
+    fs::write(src.join("big"), (0..3_000_000u32).flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>()).unwrap();
 }
 
 #[test]
@@ -166,14 +130,7 @@ fn rolls_back_and_forward() {
     fill(&src);
     pair.sync();
     let saved = pair.dir.path().join("saved");
-    assert!(
-        Command::new("cp")
-            .arg("-a")
-            .args([&src, &saved])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("cp").arg("-a").args([&src, &saved]).status().unwrap().success());
     fs::remove_dir_all(src.join("d1")).unwrap();
     fs::write(src.join("d3/sub/f5"), "changed").unwrap();
     fs::write(src.join("big"), "small now").unwrap();
@@ -181,11 +138,7 @@ fn rolls_back_and_forward() {
     let control = Control::default();
     pair.b.rollback(PointId::sync(1), &control).unwrap();
     judge(&saved, &pair.dst());
-    assert!(
-        pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default()))
-            .is_err(),
-        "paused"
-    );
+    assert!(pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default())).is_err(), "paused");
     pair.b.rollback(PointId::sync(2), &control).unwrap();
     pair.judge();
     pair.b.rollback(PointId::sync(1), &control).unwrap();
@@ -205,20 +158,13 @@ fn r7_the_old_primary_catches_up_and_its_diverged_data_is_kept() {
     let both = pair.run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default()));
     assert_eq!(both.unwrap_err().reason(), "both-primary");
     pair.a.demote().unwrap();
-    let report = pair
-        .run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default()))
-        .unwrap();
+    let report = pair.run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default())).unwrap();
     pair.judge();
     assert!(!pair.src().join("only-here").exists());
-    let Report::Sync(report) = report else {
-        panic!()
-    };
+    let Report::Sync(report) = report else { panic!() };
     let kept = report.kept_as.unwrap();
     pair.a.rollback(kept, &Control::default()).unwrap();
-    assert_eq!(
-        fs::read(pair.src().join("only-here")).unwrap(),
-        b"written after the last sync"
-    );
+    assert_eq!(fs::read(pair.src().join("only-here")).unwrap(), b"written after the last sync");
 }
 
 #[test]
@@ -232,21 +178,14 @@ fn r6_split_brain_is_told_and_resync_keeps_the_loser() {
     pair.a.promote(Force::No).unwrap();
     assert_eq!(pair.a.state().epoch, pair.b.state().epoch);
     pair.b.demote().unwrap();
-    let refused = pair
-        .run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default()))
-        .unwrap_err();
+    let refused = pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default())).unwrap_err();
     assert_eq!(refused.reason(), "split-brain", "{refused}");
     pair.b.request_resync().unwrap();
-    let Report::Sync(report) = pair
-        .run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default()))
-        .unwrap()
-    else {
+    let Report::Sync(report) = pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default())).unwrap() else {
         panic!()
     };
     pair.judge();
-    pair.b
-        .rollback(report.kept_as.unwrap(), &Control::default())
-        .unwrap();
+    pair.b.rollback(report.kept_as.unwrap(), &Control::default()).unwrap();
     assert_eq!(fs::read(pair.dst().join("theirs")).unwrap(), b"theirs");
 }
 
@@ -271,19 +210,11 @@ fn empty_source_and_mass_delete_are_refused() {
     pair.sync();
     for entry in fs::read_dir(pair.src()).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
-        } else {
-            fs::remove_file(path).unwrap()
-        }
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
-    let refused = pair
-        .run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default()))
-        .unwrap_err();
+    let refused = pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default())).unwrap_err();
     assert_eq!(refused.reason(), "empty-source");
     fs::write(pair.src().join("one"), "1").unwrap();
-    let refused = pair
-        .run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default()))
-        .unwrap_err();
+    let refused = pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default())).unwrap_err();
     assert_eq!(refused.reason(), "mass-delete");
 }

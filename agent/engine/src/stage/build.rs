@@ -37,18 +37,14 @@ impl StageError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Cancelled(_) => ErrorKind::Cancelled,
-            Self::Entry { source, .. } | Self::Prepare(source) | Self::Sync(source) => {
-                storage_kind(source)
-            }
+            Self::Entry { source, .. } | Self::Prepare(source) | Self::Sync(source) => storage_kind(source),
         }
     }
 
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Cancelled(_) => "cancelled",
-            Self::Entry { source, .. } | Self::Prepare(source) | Self::Sync(source) => {
-                storage_reason(source)
-            }
+            Self::Entry { source, .. } | Self::Prepare(source) | Self::Sync(source) => storage_reason(source),
         }
     }
 }
@@ -87,22 +83,13 @@ pub struct Missing {
 
 impl Builder<'_> {
     /// Everything that needs no other host. Returns what has to be fetched, and which contents were taken from history.
-    pub(crate) fn prepare(
-        &self,
-        plan: &Plan,
-    ) -> Result<(Vec<Missing>, Vec<crate::digest::Digest>), StageError> {
+    pub(crate) fn prepare(&self, plan: &Plan) -> Result<(Vec<Missing>, Vec<crate::digest::Digest>), StageError> {
         let wanted = wanted(plan);
         let ask = |path: &RelPath| wanted.get(path).copied().unwrap_or(Wanted::Nothing);
         discard_others(self.staging.tree(), &ask).map_err(StageError::Prepare)?;
         let mut dirs = Dirs::new(self.staging.tree());
-        for (path, _) in wanted
-            .iter()
-            .filter(|(_, wanted)| **wanted == Wanted::Directory)
-        {
-            let at = |source| StageError::Entry {
-                path: path.clone(),
-                source,
-            };
+        for (path, _) in wanted.iter().filter(|(_, wanted)| **wanted == Wanted::Directory) {
+            let at = |source| StageError::Entry { path: path.clone(), source };
             let (dir, name) = dirs.locate(path).map_err(at)?;
             match dir.mkdir(&name, 0o700) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -116,10 +103,7 @@ impl Builder<'_> {
             self.control.check()?;
             fault::hit("stage.prepare").map_err(StageError::Prepare)?;
             self.entry(&mut dirs, staged, &mut missing, &mut from_pool)
-                .map_err(|source| StageError::Entry {
-                    path: staged.path.clone(),
-                    source,
-                })?;
+                .map_err(|source| StageError::Entry { path: staged.path.clone(), source })?;
         }
         Ok((missing, from_pool))
     }
@@ -136,7 +120,7 @@ impl Builder<'_> {
             (Provider::LinkTo(_), _) | (Provider::Made, Node::Directory { .. }) => Ok(()),
             (Provider::Made, node) => make(&dir, &name, node),
             (Provider::Body { copy_of, base }, Node::File(body)) => {
-                if self.from_pool(&dir, &name, body)? {
+                if self.link_from_pool(&dir, &name, body)? {
                     from_pool.push(body.digest);
                     return Ok(());
                 }
@@ -145,11 +129,7 @@ impl Builder<'_> {
                 {
                     return Ok(());
                 }
-                missing.push(Missing {
-                    path: staged.path.clone(),
-                    body: *body,
-                    base: base.clone(),
-                });
+                missing.push(Missing { path: staged.path.clone(), body: *body, base: base.clone() });
                 Ok(())
             }
             (Provider::Body { .. }, _) => Err(io::ErrorKind::InvalidInput.into()),
@@ -157,7 +137,7 @@ impl Builder<'_> {
     }
 
     /// A further name for the content that history keeps; it leaves the pool when the point stands.
-    fn from_pool(&self, dir: &Dir, name: &[u8], body: &Body) -> io::Result<bool> {
+    fn link_from_pool(&self, dir: &Dir, name: &[u8], body: &Body) -> io::Result<bool> {
         let Some((pool, digest)) = self.pool.find(&body.digest)? else {
             return Ok(false);
         };
@@ -183,13 +163,7 @@ impl Builder<'_> {
         }
     }
 
-    fn copy_file(
-        &self,
-        dir: &Dir,
-        name: &[u8],
-        source: &std::fs::File,
-        body: &Body,
-    ) -> io::Result<bool> {
+    fn copy_file(&self, dir: &Dir, name: &[u8], source: &std::fs::File, body: &Body) -> io::Result<bool> {
         match dir.unlink(name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -215,31 +189,18 @@ impl Builder<'_> {
         for staged in &plan.staged {
             if let Provider::LinkTo(leader) = &staged.provider {
                 self.link(&mut dirs, leader, &staged.path)
-                    .map_err(|source| StageError::Entry {
-                        path: staged.path.clone(),
-                        source,
-                    })?;
+                    .map_err(|source| StageError::Entry { path: staged.path.clone(), source })?;
             }
         }
         fault::hit("stage.links").map_err(StageError::Prepare)?;
         let by_parent = by_parent(plan);
-        by_parent
-            .par_iter()
-            .try_for_each(|(parent, entries)| self.metadata(parent, entries))?;
+        by_parent.par_iter().try_for_each(|(parent, entries)| self.metadata(parent, entries))?;
         fault::hit("stage.metadata").map_err(StageError::Prepare)?;
-        let directories = plan
-            .staged
-            .iter()
-            .rev()
-            .filter(|staged| staged.entry.node.is_directory());
+        let directories = plan.staged.iter().rev().filter(|staged| staged.entry.node.is_directory());
         for staged in directories {
             let (dir, name) = dirs.locate(&staged.path).map_err(StageError::Prepare)?;
-            meta::apply(&dir, &name, &staged.entry.node, &staged.entry.meta).map_err(|source| {
-                StageError::Entry {
-                    path: staged.path.clone(),
-                    source,
-                }
-            })?;
+            meta::apply(&dir, &name, &staged.entry.node, &staged.entry.meta)
+                .map_err(|source| StageError::Entry { path: staged.path.clone(), source })?;
         }
         fault::hit("stage.sync").map_err(StageError::Sync)?;
         crate::record::sync_filesystem(self.staging.tree()).map_err(StageError::Sync)
@@ -253,22 +214,10 @@ impl Builder<'_> {
 
     fn metadata(&self, parent: &RelPath, entries: &[&Staged]) -> Result<(), StageError> {
         self.control.check()?;
-        let dir = self
-            .staging
-            .tree()
-            .open_beneath(parent.as_bytes())
-            .map_err(StageError::Prepare)?;
+        let dir = self.staging.tree().open_beneath(parent.as_bytes()).map_err(StageError::Prepare)?;
         for staged in entries {
-            meta::apply(
-                &dir,
-                staged.entry.name.as_bytes(),
-                &staged.entry.node,
-                &staged.entry.meta,
-            )
-            .map_err(|source| StageError::Entry {
-                path: staged.path.clone(),
-                source,
-            })?;
+            meta::apply(&dir, staged.entry.name.as_bytes(), &staged.entry.node, &staged.entry.meta)
+                .map_err(|source| StageError::Entry { path: staged.path.clone(), source })?;
         }
         Ok(())
     }
@@ -309,9 +258,7 @@ fn make(dir: &Dir, name: &[u8], node: &Node) -> io::Result<()> {
     match node {
         Node::File(_) => dir.create_file(name, 0o600).map(drop),
         Node::Symlink { target } => dir.symlink(target, name),
-        Node::Device { kind, major, minor } => {
-            dir.mknod(name, Kind::Device(*kind), 0o600, *major, *minor)
-        }
+        Node::Device { kind, major, minor } => dir.mknod(name, Kind::Device(*kind), 0o600, *major, *minor),
         Node::Fifo => dir.mknod(name, Kind::Fifo, 0o600, 0, 0),
         Node::Socket => dir.mknod(name, Kind::Socket, 0o600, 0, 0),
         Node::Directory { .. } | Node::Hardlink { .. } => Err(io::ErrorKind::InvalidInput.into()),

@@ -18,10 +18,7 @@ impl<'a> Dirs<'a> {
     const OPEN_MAX: usize = 16;
 
     pub(crate) fn new(root: &'a Dir) -> Self {
-        Self {
-            root,
-            open: VecDeque::new(),
-        }
+        Self { root, open: VecDeque::new() }
     }
 
     pub(crate) fn open(&mut self, path: &RelPath) -> io::Result<Arc<Dir>> {

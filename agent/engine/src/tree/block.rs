@@ -33,10 +33,7 @@ impl DirBlock {
     /// Of entries in any order; names must differ.
     pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        debug_assert!(
-            entries.windows(2).all(|w| w[0].name < w[1].name),
-            "two entries of one name"
-        );
+        debug_assert!(entries.windows(2).all(|w| w[0].name < w[1].name), "two entries of one name");
         let mut w = Writer::new();
         for entry in &entries {
             entry.encode(&mut w);
@@ -45,10 +42,7 @@ impl DirBlock {
     }
 
     fn seal(bytes: Vec<u8>) -> Self {
-        Self {
-            digest: Digest::of_record(CONTEXT, &bytes),
-            bytes: bytes.into(),
-        }
+        Self { digest: Digest::of_record(CONTEXT, &bytes), bytes: bytes.into() }
     }
 
     pub fn empty() -> Self {
@@ -61,19 +55,14 @@ impl DirBlock {
         if let Some(expected) = expected
             && expected != block.digest
         {
-            return Err(BlockError::Digest {
-                expected,
-                actual: block.digest,
-            });
+            return Err(BlockError::Digest { expected, actual: block.digest });
         }
         let mut r = Reader::new(&block.bytes);
         let mut last: Option<Name> = None;
         while !r.is_empty() {
             let entry = Entry::decode(&mut r).map_err(BlockError::Malformed)?;
             if last.as_ref().is_some_and(|last| *last >= entry.name) {
-                return Err(BlockError::Malformed(DecodeError::Unsorted {
-                    what: "names",
-                }));
+                return Err(BlockError::Malformed(DecodeError::Unsorted { what: "names" }));
             }
             last = Some(entry.name);
         }
@@ -92,8 +81,7 @@ impl DirBlock {
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         let mut r = Reader::new(&self.bytes);
         std::iter::from_fn(move || {
-            (!r.is_empty())
-                .then(|| Entry::decode(&mut r).expect("a block is checked when it is made"))
+            (!r.is_empty()).then(|| Entry::decode(&mut r).expect("a block is checked when it is made"))
         })
     }
 
@@ -103,11 +91,9 @@ impl DirBlock {
 
     /// Of all entries beneath, as a directory's entry carries them.
     pub fn totals(&self) -> Totals {
-        self.entries()
-            .map(|entry| entry.totals())
-            .fold(Totals::default(), |a, b| Totals {
-                entries: a.entries.saturating_add(b.entries),
-                bytes: a.bytes.saturating_add(b.bytes),
-            })
+        self.entries().map(|entry| entry.totals()).fold(Totals::default(), |a, b| Totals {
+            entries: a.entries.saturating_add(b.entries),
+            bytes: a.bytes.saturating_add(b.bytes),
+        })
     }
 }

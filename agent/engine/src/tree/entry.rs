@@ -37,8 +37,7 @@ impl Flags {
     pub const NOATIME: u32 = 0x80;
     pub const DIRSYNC: u32 = 0x0001_0000;
     /// All that are carried.
-    pub const CARRIED: u32 =
-        Self::SYNC | Self::IMMUTABLE | Self::APPEND | Self::NODUMP | Self::NOATIME | Self::DIRSYNC;
+    pub const CARRIED: u32 = Self::SYNC | Self::IMMUTABLE | Self::APPEND | Self::NODUMP | Self::NOATIME | Self::DIRSYNC;
     /// Those that stop even root from changing the inode.
     pub const LOCKING: u32 = Self::IMMUTABLE | Self::APPEND;
 
@@ -148,12 +147,8 @@ impl Node {
 
 impl Meta {
     pub fn encode(&self, w: &mut Writer) {
-        w.uint(self.mode.into())
-            .uint(self.uid.into())
-            .uint(self.gid.into());
-        w.int(self.mtime.secs)
-            .uint(self.mtime.nanos.into())
-            .uint(self.flags.bits().into());
+        w.uint(self.mode.into()).uint(self.uid.into()).uint(self.gid.into());
+        w.int(self.mtime.secs).uint(self.mtime.nanos.into()).uint(self.flags.bits().into());
         w.uint(self.xattrs.len() as u64);
         for xattr in &self.xattrs {
             w.bytes(&xattr.name).bytes(&xattr.value);
@@ -162,18 +157,12 @@ impl Meta {
 
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (mode, uid, gid) = (r.u32()?, r.u32()?, r.u32()?);
-        let mtime = Time {
-            secs: r.int()?,
-            nanos: r.u32()?,
-        };
+        let mtime = Time { secs: r.int()?, nanos: r.u32()? };
         let flags = r.u32()?;
         bound("mode", mode.into(), 0o7777)?;
         bound("nanoseconds", mtime.nanos.into(), 999_999_999)?;
         if Flags::carried(flags).bits() != flags {
-            return Err(DecodeError::Unknown {
-                what: "inode flags",
-                value: flags.into(),
-            });
+            return Err(DecodeError::Unknown { what: "inode flags", value: flags.into() });
         }
         let count = r.count(2)?;
         let mut xattrs: Vec<Xattr> = Vec::with_capacity(count);
@@ -181,34 +170,17 @@ impl Meta {
             let (name, value) = (r.bytes()?, r.bytes()?);
             bound("xattr name length", name.len() as u64, 255)?;
             bound("xattr size", value.len() as u64, XATTR_BYTES_MAX as u64)?;
-            if name.is_empty()
-                || name.contains(&0)
-                || xattrs.last().is_some_and(|last| *last.name >= *name)
-            {
+            if name.is_empty() || name.contains(&0) || xattrs.last().is_some_and(|last| *last.name >= *name) {
                 return Err(DecodeError::Unsorted { what: "xattrs" });
             }
-            xattrs.push(Xattr {
-                name: name.into(),
-                value: value.into(),
-            });
+            xattrs.push(Xattr { name: name.into(), value: value.into() });
         }
-        Ok(Self {
-            mode,
-            uid,
-            gid,
-            mtime,
-            flags: Flags(flags),
-            xattrs,
-        })
+        Ok(Self { mode, uid, gid, mtime, flags: Flags(flags), xattrs })
     }
 }
 
 fn bound(what: &'static str, value: u64, limit: u64) -> Result<(), DecodeError> {
-    if value > limit {
-        Err(DecodeError::TooLarge { what, value, limit })
-    } else {
-        Ok(())
-    }
+    if value > limit { Err(DecodeError::TooLarge { what, value, limit }) } else { Ok(()) }
 }
 
 impl Body {
@@ -217,11 +189,7 @@ impl Body {
     }
 
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            size: r.uint()?,
-            digest: r.digest()?,
-            holes: r.uint()?,
-        })
+        Ok(Self { size: r.uint()?, digest: r.digest()?, holes: r.uint()? })
     }
 }
 
@@ -238,14 +206,8 @@ impl Entry {
             Node::File(_) => 2,
             Node::Hardlink { .. } => 3,
             Node::Symlink { .. } => 4,
-            Node::Device {
-                kind: DeviceKind::Block,
-                ..
-            } => 5,
-            Node::Device {
-                kind: DeviceKind::Char,
-                ..
-            } => 6,
+            Node::Device { kind: DeviceKind::Block, .. } => 5,
+            Node::Device { kind: DeviceKind::Char, .. } => 6,
             Node::Fifo => 7,
             Node::Socket => 8,
         };
@@ -278,39 +240,20 @@ impl Entry {
         let kind = r.u8()?;
         let meta = Meta::decode(r)?;
         let node = match kind {
-            1 => Node::Directory {
-                digest: r.digest()?,
-                totals: Totals {
-                    entries: r.uint()?,
-                    bytes: r.uint()?,
-                },
-            },
+            1 => Node::Directory { digest: r.digest()?, totals: Totals { entries: r.uint()?, bytes: r.uint()? } },
             2 => Node::File(Body::decode(r)?),
             3 => Node::Hardlink { leader: r.path()? },
             4 => {
                 let target = r.bytes()?;
                 bound("symlink target length", target.len() as u64, 4095)?;
-                Node::Symlink {
-                    target: target.into(),
-                }
+                Node::Symlink { target: target.into() }
             }
-            5 => Node::Device {
-                kind: DeviceKind::Block,
-                major: r.u32()?,
-                minor: r.u32()?,
-            },
-            6 => Node::Device {
-                kind: DeviceKind::Char,
-                major: r.u32()?,
-                minor: r.u32()?,
-            },
+            5 => Node::Device { kind: DeviceKind::Block, major: r.u32()?, minor: r.u32()? },
+            6 => Node::Device { kind: DeviceKind::Char, major: r.u32()?, minor: r.u32()? },
             7 => Node::Fifo,
             8 => Node::Socket,
             other => {
-                return Err(DecodeError::Unknown {
-                    what: "entry kind",
-                    value: other.into(),
-                });
+                return Err(DecodeError::Unknown { what: "entry kind", value: other.into() });
             }
         };
         Ok(Self { name, meta, node })
@@ -318,18 +261,9 @@ impl Entry {
 
     pub fn totals(&self) -> Totals {
         match &self.node {
-            Node::Directory { totals, .. } => Totals {
-                entries: totals.entries + 1,
-                bytes: totals.bytes,
-            },
-            Node::File(body) => Totals {
-                entries: 1,
-                bytes: body.size,
-            },
-            _ => Totals {
-                entries: 1,
-                bytes: 0,
-            },
+            Node::Directory { totals, .. } => Totals { entries: totals.entries + 1, bytes: totals.bytes },
+            Node::File(body) => Totals { entries: 1, bytes: body.size },
+            _ => Totals { entries: 1, bytes: 0 },
         }
     }
 }

@@ -69,13 +69,8 @@ impl Manifest {
     }
 
     /// `path` and every directory beneath it.
-    pub fn blocks_beneath<'a>(
-        &'a self,
-        path: &'a RelPath,
-    ) -> impl Iterator<Item = (&'a RelPath, &'a DirBlock)> {
-        self.blocks
-            .range(path.clone()..)
-            .take_while(move |(p, _)| p.strip(path).is_some())
+    pub fn blocks_beneath<'a>(&'a self, path: &'a RelPath) -> impl Iterator<Item = (&'a RelPath, &'a DirBlock)> {
+        self.blocks.range(path.clone()..).take_while(move |(p, _)| p.strip(path).is_some())
     }
 
     pub fn find(&self, path: &RelPath) -> Option<Entry> {
@@ -87,11 +82,7 @@ impl Manifest {
 
     /// Every entry but the root with its path, directory by directory.
     pub fn entries(&self) -> impl Iterator<Item = (RelPath, Entry)> + '_ {
-        self.blocks.iter().flat_map(|(dir, block)| {
-            block
-                .entries()
-                .map(move |entry| (dir.join(&entry.name), entry))
-        })
+        self.blocks.iter().flat_map(|(dir, block)| block.entries().map(move |entry| (dir.join(&entry.name), entry)))
     }
 
     /// Encodes the root's entry for the wire: what `root_digest` is of.
@@ -167,39 +158,23 @@ impl ManifestBuilder {
             done.insert(path.clone(), (block.digest(), block.totals()));
             blocks.insert(path, block);
         }
-        let (digest, totals) = done
-            .remove(&RelPath::root())
-            .ok_or_else(|| ManifestError::Missing(RelPath::root()))?;
+        let (digest, totals) = done.remove(&RelPath::root()).ok_or_else(|| ManifestError::Missing(RelPath::root()))?;
         // What was taken up by a parent was removed; the rest has none.
         if let Some(stray) = done.into_keys().find(|path| {
             let Some((parent, name)) = path.split() else {
                 return false;
             };
-            blocks
-                .get(&parent)
-                .and_then(|b| b.find(&name))
-                .is_none_or(|e| !e.node.is_directory())
+            blocks.get(&parent).and_then(|b| b.find(&name)).is_none_or(|e| !e.node.is_directory())
         }) {
             return Err(ManifestError::Stray(stray));
         }
-        Ok(Manifest {
-            root: Entry {
-                name: root_name(),
-                meta: root,
-                node: Node::Directory { digest, totals },
-            },
-            blocks,
-        })
+        Ok(Manifest { root: Entry { name: root_name(), meta: root, node: Node::Directory { digest, totals } }, blocks })
     }
 }
 
 type Done = BTreeMap<RelPath, (Digest, Totals)>;
 
-fn subdirectories_match(
-    path: &RelPath,
-    block: &DirBlock,
-    done: &mut Done,
-) -> Result<bool, ManifestError> {
+fn subdirectories_match(path: &RelPath, block: &DirBlock, done: &mut Done) -> Result<bool, ManifestError> {
     for entry in block.entries() {
         if let Node::Directory { digest, totals } = entry.node {
             let child = path.join(&entry.name);
@@ -212,11 +187,7 @@ fn subdirectories_match(
     Ok(true)
 }
 
-fn reseal(
-    path: &RelPath,
-    mut entries: Vec<Entry>,
-    done: &mut Done,
-) -> Result<DirBlock, ManifestError> {
+fn reseal(path: &RelPath, mut entries: Vec<Entry>, done: &mut Done) -> Result<DirBlock, ManifestError> {
     for entry in &mut entries {
         if let Node::Directory { digest, totals } = &mut entry.node {
             let child = path.join(&entry.name);

@@ -7,70 +7,30 @@ use crate::{
 };
 
 fn meta(mode: u32) -> Meta {
-    Meta {
-        mode,
-        uid: 1000,
-        gid: 100,
-        mtime: Time {
-            secs: -1,
-            nanos: 999_999_999,
-        },
-        ..Meta::default()
-    }
+    Meta { mode, uid: 1000, gid: 100, mtime: Time { secs: -1, nanos: 999_999_999 }, ..Meta::default() }
 }
 
 fn entry(name: &[u8], mode: u32, node: Node) -> Entry {
-    Entry {
-        name: Name::new(name).unwrap(),
-        meta: meta(mode),
-        node,
-    }
+    Entry { name: Name::new(name).unwrap(), meta: meta(mode), node }
 }
 
 fn sample() -> Manifest {
-    let body = Body {
-        size: 3,
-        digest: Digest::of(b"abc"),
-        holes: 0,
-    };
+    let body = Body { size: 3, digest: Digest::of(b"abc"), holes: 0 };
     let mut file = entry(b"file", 0o644, Node::File(body));
-    file.meta.xattrs = vec![Xattr {
-        name: (*b"user.k").into(),
-        value: (*b"v\0").into(),
-    }];
-    let directory = Node::Directory {
-        digest: Digest::default(),
-        totals: Totals::default(),
-    };
+    file.meta.xattrs = vec![Xattr { name: (*b"user.k").into(), value: (*b"v\0").into() }];
+    let directory = Node::Directory { digest: Digest::default(), totals: Totals::default() };
     let mut builder = ManifestBuilder::new();
     builder.directory(
         RelPath::root(),
         vec![
             entry(b"d", 0o755, directory),
-            entry(
-                b"z\xff\n",
-                0o777,
-                Node::Symlink {
-                    target: (*b"../d").into(),
-                },
-            ),
-            entry(
-                b"null",
-                0o666,
-                Node::Device {
-                    kind: DeviceKind::Char,
-                    major: 1,
-                    minor: 3,
-                },
-            ),
+            entry(b"z\xff\n", 0o777, Node::Symlink { target: (*b"../d").into() }),
+            entry(b"null", 0o666, Node::Device { kind: DeviceKind::Char, major: 1, minor: 3 }),
             entry(b"pipe", 0o600, Node::Fifo),
         ],
     );
     let leader = RelPath::new(b"d/file").unwrap();
-    builder.directory(
-        RelPath::new(b"d").unwrap(),
-        vec![file, entry(b"name2", 0o644, Node::Hardlink { leader })],
-    );
+    builder.directory(RelPath::new(b"d").unwrap(), vec![file, entry(b"name2", 0o644, Node::Hardlink { leader })]);
     builder.finish(meta(0o2750)).unwrap()
 }
 
@@ -96,14 +56,7 @@ fn every_field_reaches_the_root_digest() {
             builder.block(path.clone(), block.clone());
         }
         let inside = RelPath::new(b"d").unwrap();
-        edit(
-            builder
-                .entries_mut(&inside)
-                .unwrap()
-                .iter_mut()
-                .find(|entry| entry.name.as_bytes() == b"file")
-                .unwrap(),
-        );
+        edit(builder.entries_mut(&inside).unwrap().iter_mut().find(|entry| entry.name.as_bytes() == b"file").unwrap());
         builder.finish(meta(0o2750)).unwrap().root_digest()
     };
     let edits: [&dyn Fn(&mut Entry); 8] = [
@@ -114,13 +67,7 @@ fn every_field_reaches_the_root_digest() {
         &|entry| entry.meta.mtime.nanos -= 1,
         &|entry| entry.meta.flags = Flags::carried(Flags::NODUMP),
         &|entry| entry.meta.xattrs[0].value = (*b"w").into(),
-        &|entry| {
-            entry.node = Node::File(Body {
-                size: 3,
-                digest: Digest::of(b"abd"),
-                holes: 0,
-            })
-        },
+        &|entry| entry.node = Node::File(Body { size: 3, digest: Digest::of(b"abd"), holes: 0 }),
     ];
     for (at, edit) in edits.iter().enumerate() {
         assert_ne!(change(edit), base, "edit {at}");
@@ -129,11 +76,7 @@ fn every_field_reaches_the_root_digest() {
 
 #[test]
 fn a_block_with_names_out_of_order_or_twice_is_refused() {
-    let block = sample()
-        .block(&RelPath::root())
-        .unwrap()
-        .as_bytes()
-        .to_vec();
+    let block = sample().block(&RelPath::root()).unwrap().as_bytes().to_vec();
     assert!(DirBlock::parse(&block, None).is_ok());
     assert!(DirBlock::parse(&[block.clone(), block.clone()].concat(), None).is_err());
     assert!(DirBlock::parse(&block[..block.len() - 1], None).is_err());

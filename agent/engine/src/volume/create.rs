@@ -47,10 +47,7 @@ pub enum Disposal {
 impl Volume {
     /// Enables a volume. The same id with the same path and role again is the same volume.
     pub fn create(root: &Arc<Root>, new: NewVolume) -> Result<Self, VolumeError> {
-        let storage = |source| VolumeError::Storage {
-            volume: new.id,
-            source,
-        };
+        let storage = |source| VolumeError::Storage { volume: new.id, source };
         for other in root.volumes()? {
             let dir = root.volume_dir(other).map_err(storage)?;
             let Some(mark) = Mark::load(&dir, other)? else {
@@ -59,13 +56,9 @@ impl Volume {
             if other == new.id {
                 return Self::same(root, new, mark);
             }
-            let overlaps =
-                mark.path.strip(&new.path).is_some() || new.path.strip(&mark.path).is_some();
+            let overlaps = mark.path.strip(&new.path).is_some() || new.path.strip(&mark.path).is_some();
             if overlaps {
-                return Err(VolumeError::Taken {
-                    path: new.path,
-                    other,
-                });
+                return Err(VolumeError::Taken { path: new.path, other });
             }
         }
         check_suitable(root, &new)?;
@@ -74,17 +67,12 @@ impl Volume {
             return Err(VolumeError::NotEmpty { path: new.path });
         }
         let beside = root.create_volume_dir(new.id).map_err(storage)?;
-        prove_renames(&beside, &live).map_err(|source| VolumeError::NoRename {
-            path: new.path.clone(),
-            source,
-        })?;
+        prove_renames(&beside, &live).map_err(|source| VolumeError::NoRename { path: new.path.clone(), source })?;
         let mut state = VolumeState::new(new.id, new.path.clone(), new.role, new.retain);
         state.peer = new.peer;
         commit::store_state(&beside, &state).map_err(storage)?;
         // The mark comes last: a volume without one does not exist.
-        Mark::new(new.id, new.path, live.stat_self().map_err(storage)?.id)
-            .store(&beside)
-            .map_err(storage)?;
+        Mark::new(new.id, new.path, live.stat_self().map_err(storage)?.id).store(&beside).map_err(storage)?;
         Self::open(root, new.id)
     }
 
@@ -92,11 +80,7 @@ impl Volume {
         let volume = Self::open(root, new.id)?;
         let role = volume.state().role;
         if mark.path != new.path || role != new.role {
-            return Err(VolumeError::Different {
-                volume: new.id,
-                path: mark.path,
-                role,
-            });
+            return Err(VolumeError::Different { volume: new.id, path: mark.path, role });
         }
         Ok(volume)
     }
@@ -104,10 +88,7 @@ impl Volume {
     /// Ends the protection of this copy.
     pub fn disable(&self, disposal: Disposal) -> Result<(), VolumeError> {
         let _occupied = self.occupy("disable")?;
-        let storage = |source| VolumeError::Storage {
-            volume: self.id(),
-            source,
-        };
+        let storage = |source| VolumeError::Storage { volume: self.id(), source };
         if disposal == Disposal::Trash {
             if self.state().role == Role::Primary {
                 return Err(VolumeError::PrimaryCantBeTrashed(self.id()));
@@ -129,10 +110,7 @@ impl Volume {
 
 fn check_suitable(root: &Root, new: &NewVolume) -> Result<(), VolumeError> {
     let path = || new.path.clone();
-    let inside = root
-        .beside_path()
-        .strip_prefix(root.path().join(os(&new.path)))
-        .is_ok();
+    let inside = root.beside_path().strip_prefix(root.path().join(os(&new.path))).is_ok();
     if inside {
         return Err(VolumeError::Unsuitable {
             path: path(),
@@ -140,14 +118,9 @@ fn check_suitable(root: &Root, new: &NewVolume) -> Result<(), VolumeError> {
         });
     }
     let waived = new.waive.contains(&Waiver::Capabilities);
-    let missing = privileges::missing().map_err(|source| VolumeError::Storage {
-        volume: new.id,
-        source,
-    })?;
+    let missing = privileges::missing().map_err(|source| VolumeError::Storage { volume: new.id, source })?;
     if new.role == Role::Secondary && !waived && !missing.is_empty() {
-        return Err(VolumeError::MissingCapabilities {
-            missing: missing.join(", "),
-        });
+        return Err(VolumeError::MissingCapabilities { missing: missing.join(", ") });
     }
     Ok(())
 }
@@ -158,10 +131,7 @@ fn os(path: &RelPath) -> &std::ffi::OsStr {
 
 /// The volume's directory; a secondary's is made when it is missing.
 fn open_tree(root: &Root, new: &NewVolume) -> Result<Dir, VolumeError> {
-    let tree = |source| VolumeError::Tree {
-        path: new.path.clone(),
-        source,
-    };
+    let tree = |source| VolumeError::Tree { path: new.path.clone(), source };
     match root.dir().open_beneath(new.path.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && new.role == Role::Secondary => {}
         result => return result.map_err(tree),

@@ -17,10 +17,7 @@ pub enum VolumeError {
     #[error("volume {0} is not on this root")]
     NotFound(VolumeId),
     #[error("volume {volume} is busy with {with}; wait for it, or cancel it")]
-    Busy {
-        volume: VolumeId,
-        with: &'static str,
-    },
+    Busy { volume: VolumeId, with: &'static str },
     #[error("directory {path} of the volume can't be opened")]
     Tree {
         path: RelPath,
@@ -33,27 +30,16 @@ pub enum VolumeError {
     )]
     NotTheMarkedTree { volume: VolumeId, path: RelPath },
     #[error("{path} can't be a volume: {problem}")]
-    Unsuitable {
-        path: RelPath,
-        problem: &'static str,
-    },
+    Unsuitable { path: RelPath, problem: &'static str },
     #[error("{path} and staging are not on one file system: {source}")]
     NoRename { path: RelPath, source: io::Error },
     #[error("{path} belongs to volume {other} already")]
     Taken { path: RelPath, other: VolumeId },
     #[error("volume {volume} exists with path {path} and role {role}")]
-    Different {
-        volume: VolumeId,
-        path: RelPath,
-        role: crate::point::Role,
-    },
-    #[error(
-        "{path} is not empty; adopt what is there (it is kept as a restore point), or choose an empty directory"
-    )]
+    Different { volume: VolumeId, path: RelPath, role: crate::point::Role },
+    #[error("{path} is not empty; adopt what is there (it is kept as a restore point), or choose an empty directory")]
     NotEmpty { path: RelPath },
-    #[error(
-        "this process lacks {missing}, so it can't make faithful copies; grant them or waive them by name"
-    )]
+    #[error("this process lacks {missing}, so it can't make faithful copies; grant them or waive them by name")]
     MissingCapabilities { missing: String },
     #[error("state of volume {volume}")]
     State {
@@ -68,10 +54,7 @@ pub enum VolumeError {
         source: io::Error,
     },
     #[error("volume {volume}: {source}")]
-    Refused {
-        volume: VolumeId,
-        source: StateError,
-    },
+    Refused { volume: VolumeId, source: StateError },
     #[error("volume {0} is primary here: demote it before it can be synced again")]
     PrimaryCantResync(VolumeId),
     #[error("volume {0} is primary here: demote it before it is rolled back")]
@@ -81,11 +64,7 @@ pub enum VolumeError {
     #[error(
         "point {point} is not whole any more: the content of {path} and {others} more was destroyed by another process"
     )]
-    Incomplete {
-        point: PointId,
-        path: RelPath,
-        others: usize,
-    },
+    Incomplete { point: PointId, path: RelPath, others: usize },
     #[error("{unreadable} entries of the replica can't be read, the first is {path}")]
     Unreadable {
         path: RelPath,
@@ -135,17 +114,11 @@ impl VolumeError {
             | Self::NoRename { .. }
             | Self::NotEmpty { .. }
             | Self::MissingCapabilities { .. }
-            | Self::Refused {
-                source: StateError::NeverSynced,
-                ..
-            }
+            | Self::Refused { source: StateError::NeverSynced, .. }
             | Self::PrimaryCantResync(_)
             | Self::PrimaryCantRollBack(_)
             | Self::PrimaryCantBeTrashed(_) => Kind::Precondition,
-            Self::Refused {
-                source: StateError::NoSuchPoint(_),
-                ..
-            } => Kind::NotFound,
+            Self::Refused { source: StateError::NoSuchPoint(_), .. } => Kind::NotFound,
             Self::State { .. } | Self::Incomplete { .. } | Self::Manifest(_) => Kind::DataLoss,
             Self::Beside(error) => error.kind(),
             Self::Scan(error) => scan_kind(error),
@@ -168,17 +141,9 @@ impl VolumeError {
             Self::MissingCapabilities { .. } => "missing-capabilities",
             Self::State { .. } => "state-damaged",
             Self::Storage { .. } | Self::Unreadable { .. } => "io-error",
-            Self::Refused {
-                source: StateError::NeverSynced,
-                ..
-            } => "never-synced",
-            Self::Refused {
-                source: StateError::NoSuchPoint(_),
-                ..
-            } => "no-such-point",
-            Self::PrimaryCantResync(_)
-            | Self::PrimaryCantRollBack(_)
-            | Self::PrimaryCantBeTrashed(_) => "is-primary",
+            Self::Refused { source: StateError::NeverSynced, .. } => "never-synced",
+            Self::Refused { source: StateError::NoSuchPoint(_), .. } => "no-such-point",
+            Self::PrimaryCantResync(_) | Self::PrimaryCantRollBack(_) | Self::PrimaryCantBeTrashed(_) => "is-primary",
             Self::Incomplete { .. } => "point-incomplete",
             Self::Manifest(_) => "manifest-damaged",
             Self::Beside(error) => error.reason(),

@@ -15,18 +15,13 @@ impl Volume {
     /// To an older point or forward again. Syncs pause until the volume is released.
     pub fn rollback(&self, to: PointId, control: &Control) -> Result<RollbackReport, VolumeError> {
         let _occupied = self.occupy("rollback")?;
-        let storage = |source| VolumeError::Storage {
-            volume: self.id(),
-            source,
-        };
+        self.finish_interrupted()?;
+        let storage = |source| VolumeError::Storage { volume: self.id(), source };
         let before = self.state();
         if before.role == Role::Primary {
             return Err(VolumeError::PrimaryCantRollBack(self.id()));
         }
-        let refused = |source| VolumeError::Refused {
-            volume: self.id(),
-            source,
-        };
+        let refused = |source| VolumeError::Refused { volume: self.id(), source };
         let point = before.restorable(to).map_err(refused)?.clone();
         let target = load_manifest(self, &point)?;
         control.progress.enter(Phase::Scanning, 0, 0);
@@ -34,22 +29,11 @@ impl Volume {
         control.progress.enter(Phase::Planning, 0, 0);
         let plan = Plan::new(&actual, &target);
         let staging = self.staging().map_err(storage)?;
-        let builder = Builder {
-            staging: &staging,
-            live: self.live(),
-            pool: self.pool(),
-            control,
-        };
-        let (missing, from_pool) = builder
-            .prepare(&plan)
-            .map_err(crate::transaction::CommitError::from)?;
+        let builder = Builder { staging: &staging, live: self.live(), pool: self.pool(), control };
+        let (missing, from_pool) = builder.prepare(&plan).map_err(crate::transaction::CommitError::from)?;
         if let Some(first) = missing.first() {
             let (path, others) = (first.path.clone(), missing.len() - 1);
-            return Err(VolumeError::Incomplete {
-                point: to,
-                path,
-                others,
-            });
+            return Err(VolumeError::Incomplete { point: to, path, others });
         }
         let mut state = before.clone();
         let kept = self.kept_point(&before, &actual, &plan);
@@ -60,13 +44,7 @@ impl Volume {
         let expired = state.expire();
         let changes = plan.changes.clone();
         let points: Vec<_> = kept.iter().map(|point| (point, &actual.manifest)).collect();
-        let transaction = Transaction {
-            volume: self,
-            actual: &actual,
-            target: &target,
-            plan,
-            control,
-        };
+        let transaction = Transaction { volume: self, actual: &actual, target: &target, plan, control };
         let took = transaction.commit(&builder, from_pool, &points, state, &expired)?;
         control.progress.enter(Phase::Done, 0, 0);
         Ok(RollbackReport {
@@ -83,22 +61,13 @@ impl Volume {
         let mut scan = self.scan(false, control)?;
         let unreadable = scan.unreadable.len();
         if let Some((path, source)) = scan.unreadable.drain(..).next() {
-            return Err(VolumeError::Unreadable {
-                path,
-                unreadable,
-                source,
-            });
+            return Err(VolumeError::Unreadable { path, unreadable, source });
         }
         Ok(scan.index)
     }
 
     /// R7: what the tree holds, when it is no point of its own and would be overwritten.
-    pub(crate) fn kept_point(
-        &self,
-        state: &VolumeState,
-        actual: &Index,
-        plan: &Plan,
-    ) -> Option<Point> {
+    pub(crate) fn kept_point(&self, state: &VolumeState, actual: &Index, plan: &Plan) -> Option<Point> {
         let root = actual.manifest.root_digest();
         let is_point = state.current_point().map(|point| point.root) == Some(root);
         let is_new_and_empty = state.current.is_none() && actual.manifest.totals().entries <= 1;
@@ -106,16 +75,9 @@ impl Volume {
             return None;
         }
         let number = state.current.map_or(0, |current| current.number);
-        let used = state
-            .restorable
-            .iter()
-            .filter(|point| point.id.number == number)
-            .map(|point| point.id.kept);
+        let used = state.restorable.iter().filter(|point| point.id.number == number).map(|point| point.id.kept);
         Some(Point {
-            id: PointId {
-                number,
-                kept: used.max().unwrap_or(0) + 1,
-            },
+            id: PointId { number, kept: used.max().unwrap_or(0) + 1 },
             origin: Origin::Kept,
             lineage: state.lineage,
             epoch: state.epoch,

@@ -14,13 +14,7 @@ impl Dir {
         if name.is_empty() {
             return Ok(rustix::fs::fchown(self, uid, gid)?);
         }
-        Ok(rustix::fs::chownat(
-            self,
-            one_name(name)?,
-            uid,
-            gid,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?)
+        Ok(rustix::fs::chownat(self, one_name(name)?, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// A symlink has no mode of its own: EOPNOTSUPP.
@@ -32,32 +26,18 @@ impl Dir {
         // fchmodat(2) follows symlinks and fchmodat2 needs Linux 6.6; what O_PATH holds can't be swapped for a link.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let entry = rustix::fs::openat(self, one_name(name)?, flags, Mode::empty())?;
-        Ok(rustix::fs::chmod(
-            format!("/proc/self/fd/{}", entry.as_raw_fd()),
-            mode,
-        )?)
+        Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", entry.as_raw_fd()), mode)?)
     }
 
     /// Leaves the access time alone (`utimensat(2)`).
     pub fn set_mtime(&self, name: &[u8], mtime: Time) -> io::Result<()> {
         let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: mtime.secs,
-                tv_nsec: mtime.nanos.into(),
-            },
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() },
         };
         if name.is_empty() {
             return Ok(rustix::fs::futimens(self, &times)?);
         }
-        Ok(rustix::fs::utimensat(
-            self,
-            one_name(name)?,
-            &times,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?)
+        Ok(rustix::fs::utimensat(self, one_name(name)?, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 }

@@ -37,12 +37,7 @@ impl Dir {
             return Ok(File::from(self.0.try_clone()?));
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(
-            self,
-            one_name(name)?,
-            flags,
-            Mode::empty(),
-        )?);
+        let file = File::from(rustix::fs::openat(self, one_name(name)?, flags, Mode::empty())?);
         // A driver would take the request for one of its own.
         match file::stat(&file)?.kind {
             Kind::File | Kind::Directory => Ok(file),

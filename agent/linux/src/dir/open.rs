@@ -9,9 +9,7 @@ use rustix::{
 
 use super::Dir;
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// `openat2(2)`: not above the start, through no symlink, through no `/proc` link, into no other mount.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
@@ -28,8 +26,7 @@ const RACED_TRIES_MAX: u32 = 1000;
 /// No entry of the expected kind is there any more: ENOENT, ENOTDIR, ELOOP (a symlink took the place) or ESTALE.
 pub fn is_gone(error: &io::Error) -> bool {
     let gone = [Errno::NOTDIR, Errno::LOOP, Errno::STALE];
-    error.kind() == io::ErrorKind::NotFound
-        || Errno::from_io_error(error).is_some_and(|errno| gone.contains(&errno))
+    error.kind() == io::ErrorKind::NotFound || Errno::from_io_error(error).is_some_and(|errno| gone.contains(&errno))
 }
 
 impl Dir {
@@ -37,11 +34,7 @@ impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         // Components drop a trailing slash, which would make the kernel follow the link.
         let path = path.components().as_path();
-        Ok(Self(rustix::fs::open(
-            path,
-            DIRECTORY | OFlags::NOFOLLOW,
-            Mode::empty(),
-        )?))
+        Ok(Self(rustix::fs::open(path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
     /// The directory at `rel`, names joined by `/`; an independent handle of this one when `rel` is empty. A symlink on
@@ -72,13 +65,7 @@ fn split_piece(path: &[u8]) -> (&[u8], Option<&[u8]>) {
 fn open_piece(dir: impl AsFd, piece: &[u8]) -> io::Result<OwnedFd> {
     let piece = if piece.is_empty() { b"." } else { piece };
     for _ in 0..RACED_TRIES_MAX {
-        match rustix::fs::openat2(
-            &dir,
-            piece,
-            DIRECTORY | OFlags::NOFOLLOW,
-            Mode::empty(),
-            BENEATH,
-        ) {
+        match rustix::fs::openat2(&dir, piece, DIRECTORY | OFlags::NOFOLLOW, Mode::empty(), BENEATH) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             done => return Ok(done?),
         }

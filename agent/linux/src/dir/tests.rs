@@ -20,12 +20,7 @@ fn privileged(test: &str) -> bool {
 }
 
 fn names(dir: &Dir) -> Vec<Vec<u8>> {
-    let mut names: Vec<_> = dir
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let mut names: Vec<_> = dir.list().unwrap().into_iter().map(|(name, _)| name).collect();
     names.sort();
     names
 }
@@ -37,15 +32,7 @@ fn no_symlink_and_no_dots_lead_out() {
     symlink("/etc", temp.path().join("out")).unwrap();
     symlink("a", temp.path().join("in")).unwrap();
     assert!(dir.open_beneath(b"a/b").is_ok());
-    for bad in [
-        &b"out"[..],
-        b"in",
-        b"in/b",
-        b"..",
-        b"a/../..",
-        b"/etc",
-        b"a/b/../../..",
-    ] {
+    for bad in [&b"out"[..], b"in", b"in/b", b"..", b"a/../..", b"/etc", b"a/b/../../.."] {
         assert!(dir.open_beneath(bad).is_err(), "{}", bad.escape_ascii());
     }
     assert!(Dir::open(&temp.path().join("in")).is_err());
@@ -74,9 +61,7 @@ fn deeper_than_path_max() {
 #[test]
 fn lists_every_name_each_time() {
     let (_temp, dir) = fixture();
-    let mut expected: Vec<Vec<u8>> = (0..2000)
-        .map(|n| format!("file with a longer name {n}").into_bytes())
-        .collect();
+    let mut expected: Vec<Vec<u8>> = (0..2000).map(|n| format!("file with a longer name {n}").into_bytes()).collect();
     expected.push(b"\xff\n\\".to_vec());
     for name in &expected {
         dir.create_file(name, 0o600).unwrap();
@@ -93,10 +78,7 @@ fn renames_replace_exchange_or_refuse() {
     let (temp, dir) = fixture();
     fs::write(temp.path().join("a"), "a").unwrap();
     fs::write(temp.path().join("b"), "b").unwrap();
-    assert_eq!(
-        dir.rename_noreplace(b"a", &dir, b"b").unwrap_err().kind(),
-        std::io::ErrorKind::AlreadyExists
-    );
+    assert_eq!(dir.rename_noreplace(b"a", &dir, b"b").unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
     dir.exchange(b"a", &dir, b"b").unwrap();
     assert_eq!(fs::read(temp.path().join("a")).unwrap(), b"b");
     dir.rename_replace(b"a", &dir, b"b").unwrap();
@@ -129,10 +111,7 @@ fn attributes_are_set_on_the_entry_itself() {
     let (_temp, dir) = fixture();
     dir.create_file(b"file", 0o600).unwrap();
     dir.symlink(b"file", b"link").unwrap();
-    let past = Time {
-        secs: -5,
-        nanos: 123_456_789,
-    };
+    let past = Time { secs: -5, nanos: 123_456_789 };
     for name in [&b"file"[..], b"link", b""] {
         dir.set_mtime(name, past).unwrap();
         assert_eq!(dir.stat(name).unwrap().mtime, past);
@@ -159,22 +138,13 @@ fn xattrs_of_every_kind() {
     for name in [&b"link"[..], b"fifo", b"file", b""] {
         dir.set_xattr(name, b"trusted.b", &[7; 2000]).unwrap();
         dir.set_xattr(name, b"trusted.a", b"").unwrap();
-        let expected = [
-            (b"trusted.a".to_vec(), vec![]),
-            (b"trusted.b".to_vec(), vec![7; 2000]),
-        ];
-        assert_eq!(
-            dir.xattrs(name).unwrap(),
-            expected,
-            "{}",
-            name.escape_ascii()
-        );
+        let expected = [(b"trusted.a".to_vec(), vec![]), (b"trusted.b".to_vec(), vec![7; 2000])];
+        assert_eq!(dir.xattrs(name).unwrap(), expected, "{}", name.escape_ascii());
         dir.remove_xattr(name, b"trusted.b").unwrap();
         assert_eq!(dir.xattrs(name).unwrap(), expected[..1]);
     }
     for n in 0..30 {
-        dir.set_xattr(b"file", format!("user.{n:0>100}").as_bytes(), b"v")
-            .unwrap();
+        dir.set_xattr(b"file", format!("user.{n:0>100}").as_bytes(), b"v").unwrap();
     }
     assert_eq!(dir.xattrs(b"file").unwrap().len(), 31);
 }
@@ -191,15 +161,9 @@ fn inode_flags_change_only_what_is_masked() {
         return;
     }
     dir.set_inode_flags(b"file", NOATIME, NOATIME).unwrap();
-    assert_eq!(
-        dir.inode_flags(b"file").unwrap() & (NODUMP | NOATIME),
-        NODUMP | NOATIME
-    );
+    assert_eq!(dir.inode_flags(b"file").unwrap() & (NODUMP | NOATIME), NODUMP | NOATIME);
     dir.set_inode_flags(b"file", 0, NODUMP).unwrap();
-    assert_eq!(
-        dir.inode_flags(b"file").unwrap() & (NODUMP | NOATIME),
-        NOATIME
-    );
+    assert_eq!(dir.inode_flags(b"file").unwrap() & (NODUMP | NOATIME), NOATIME);
     assert_eq!(dir.inode_flags(b"").unwrap() & NOATIME, 0);
     assert!(dir.inode_flags(b"link").is_err());
 }
@@ -219,16 +183,10 @@ fn a_handle_follows_the_file_until_it_is_deleted() {
     };
     dir.rename_replace(b"file", &dir, b"moved").unwrap();
     let found = dir.open_by_handle(&handle).unwrap().unwrap();
-    assert_eq!(
-        crate::file::stat(&found).unwrap().id,
-        dir.stat(b"moved").unwrap().id
-    );
+    assert_eq!(crate::file::stat(&found).unwrap().id, dir.stat(b"moved").unwrap().id);
     drop(found);
     dir.unlink(b"moved").unwrap();
-    assert!(
-        dir.open_by_handle(&handle).unwrap().is_none(),
-        "still open, but deleted"
-    );
+    assert!(dir.open_by_handle(&handle).unwrap().is_none(), "still open, but deleted");
     drop(held);
     assert!(dir.open_by_handle(&handle).unwrap().is_none());
 }

@@ -26,10 +26,7 @@ struct Rate {
 impl Rate {
     /// Fills in rate and remaining time.
     fn measure(&mut self, status: &mut v1::JobStatus, now: Instant) {
-        let went_back = self
-            .seen
-            .back()
-            .is_some_and(|(_, bytes)| *bytes > status.bytes_done);
+        let went_back = self.seen.back().is_some_and(|(_, bytes)| *bytes > status.bytes_done);
         if self.phase != status.phase || went_back {
             self.seen.clear();
             self.phase = status.phase;
@@ -57,10 +54,7 @@ impl Rate {
 fn has_ended(status: &v1::JobStatus) -> bool {
     match status.state() {
         v1::JobState::Done | v1::JobState::Failed | v1::JobState::Cancelled => true,
-        v1::JobState::Unspecified
-        | v1::JobState::Queued
-        | v1::JobState::Running
-        | v1::JobState::Retrying => false,
+        v1::JobState::Unspecified | v1::JobState::Queued | v1::JobState::Running | v1::JobState::Retrying => false,
     }
 }
 
@@ -74,12 +68,7 @@ pub(super) async fn follow(
     loop {
         rate.measure(&mut status, Instant::now());
         let (ended, passive) = (has_ended(&status), status.passive);
-        if sender
-            .send(Ok(v1::WatchResponse { job: Some(status) }))
-            .await
-            .is_err()
-            || ended
-        {
+        if sender.send(Ok(v1::WatchResponse { job: Some(status) })).await.is_err() || ended {
             return;
         }
         tokio::select! {
@@ -108,12 +97,7 @@ mod tests {
     fn a_new_phase_starts_a_new_rate() {
         let (mut rate, start) = (Rate::default(), Instant::now());
         let look = |rate: &mut Rate, phase, bytes_done, millis| {
-            let mut status = v1::JobStatus {
-                phase,
-                bytes_done,
-                bytes_total: 1000,
-                ..Default::default()
-            };
+            let mut status = v1::JobStatus { phase, bytes_done, bytes_total: 1000, ..Default::default() };
             rate.measure(&mut status, start + Duration::from_millis(millis));
             (status.bytes_per_second, status.eta_seconds)
         };

@@ -40,10 +40,7 @@ fn split(first: &CopyStatus, rest: &[&CopyStatus]) -> String {
 fn lonely(copies: &[CopyStatus], primaries: usize) -> Option<String> {
     match (primaries, copies) {
         (0, _) => Some("no copy is primary; promote one".to_owned()),
-        (1, [only]) => Some(format!(
-            "has no replica: only {} has a copy; enable it at another agent",
-            only.agent
-        )),
+        (1, [only]) => Some(format!("has no replica: only {} has a copy; enable it at another agent", only.agent)),
         _ => None,
     }
 }
@@ -60,10 +57,7 @@ fn superseded(copies: &[CopyStatus], primaries: &[&CopyStatus]) -> Option<String
 fn of_copy(copy: &CopyStatus) -> Vec<String> {
     let mut because = Vec::new();
     if copy.role != PRIMARY && copy.newest_point.is_none() {
-        because.push(format!(
-            "the replica at {} was never synced; run `drover sync`",
-            copy.agent
-        ));
+        because.push(format!("the replica at {} was never synced; run `drover sync`", copy.agent));
     }
     if copy.paused {
         because.push(format!(
@@ -73,15 +67,8 @@ fn of_copy(copy: &CopyStatus) -> Vec<String> {
     }
     if copy.health != "ok" {
         let reasons = copy.health_because.join("; ");
-        let reasons = if reasons.is_empty() {
-            String::new()
-        } else {
-            format!(": {reasons}")
-        };
-        because.push(format!(
-            "the copy at {} is {}{reasons}",
-            copy.agent, copy.health
-        ));
+        let reasons = if reasons.is_empty() { String::new() } else { format!(": {reasons}") };
+        because.push(format!("the copy at {} is {}{reasons}", copy.agent, copy.health));
     }
     because
 }

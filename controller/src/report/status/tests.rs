@@ -20,11 +20,7 @@ fn copy(agent: &str, role: &'static str) -> CopyStatus {
 }
 
 fn agent(name: &str, error: Option<&str>) -> AgentStatus {
-    AgentStatus {
-        name: name.to_owned(),
-        reachable: error.is_none(),
-        error: error.map(str::to_owned),
-    }
+    AgentStatus { name: name.to_owned(), reachable: error.is_none(), error: error.map(str::to_owned) }
 }
 
 fn report(copies: Vec<CopyStatus>) -> StatusReport {
@@ -35,11 +31,7 @@ fn report(copies: Vec<CopyStatus>) -> StatusReport {
         because: Vec::new(),
         copies,
     };
-    StatusReport::judged(
-        vec![agent("site-a", None), agent("site-b", None)],
-        vec![volume],
-        Vec::new(),
-    )
+    StatusReport::judged(vec![agent("site-a", None), agent("site-b", None)], vec![volume], Vec::new())
 }
 
 #[test]
@@ -81,22 +73,10 @@ fn two_primaries_are_loud() {
 #[test]
 fn an_agent_that_is_away_is_the_reason_not_its_volumes() {
     let mut report = report(vec![copy("site-a", "primary")]);
-    assert_eq!(
-        report.because,
-        ["nfs/pvc-1: has no replica: only site-a has a copy; enable it at another agent"]
-    );
-    let agents = vec![
-        agent("site-a", None),
-        agent(
-            "site-b",
-            Some("agent site-b at https://b:7171 can't be reached"),
-        ),
-    ];
+    assert_eq!(report.because, ["nfs/pvc-1: has no replica: only site-a has a copy; enable it at another agent"]);
+    let agents = vec![agent("site-a", None), agent("site-b", Some("agent site-b at https://b:7171 can't be reached"))];
     report = StatusReport::judged(agents, report.volumes, Vec::new());
-    assert_eq!(
-        report.because,
-        ["agent site-b at https://b:7171 can't be reached"]
-    );
+    assert_eq!(report.because, ["agent site-b at https://b:7171 can't be reached"]);
     assert_eq!(report.exit(), Exit::Unreachable);
 }
 
@@ -132,11 +112,7 @@ fn each_reason_says_what_to_do() {
         ["nfs/pvc-1: the primary at site-a (epoch 1) was superseded by site-b (epoch 3)"]
     );
     assert_eq!(
-        report(vec![
-            copy("site-a", "secondary"),
-            copy("site-b", "secondary")
-        ])
-        .because,
+        report(vec![copy("site-a", "secondary"), copy("site-b", "secondary")]).because,
         ["nfs/pvc-1: no copy is primary; promote one"]
     );
 }
@@ -144,8 +120,5 @@ fn each_reason_says_what_to_do() {
 #[test]
 fn nothing_protected_is_not_called_healthy_volumes() {
     let report = StatusReport::judged(vec![agent("site-a", None)], Vec::new(), Vec::new());
-    assert_eq!(
-        report.text(),
-        "healthy: no volume is protected yet on 1 agent\n"
-    );
+    assert_eq!(report.text(), "healthy: no volume is protected yet on 1 agent\n");
 }

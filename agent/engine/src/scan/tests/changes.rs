@@ -72,12 +72,7 @@ fn the_first_name_in_path_order_leads() {
     assert_eq!(scan.changed.bytes, 6, "read once");
     assert!(find(&scan, "m/one").node.body().is_some());
     for name in ["z/two", "three"] {
-        assert_eq!(
-            find(&scan, name).node,
-            Node::Hardlink {
-                leader: path("m/one")
-            }
-        );
+        assert_eq!(find(&scan, name).node, Node::Hardlink { leader: path("m/one") });
         assert_eq!(find(&scan, name).meta, find(&scan, "m/one").meta);
     }
     assert_eq!(volume.scan(Some(&scan.index)).index, scan.index);
@@ -90,12 +85,7 @@ fn another_name_takes_the_lead() {
     fs::rename(volume.at("m"), volume.at("zz")).unwrap();
     let second = volume.scan(Some(&first.index));
     assert!(find(&second, "three").node.body().is_some());
-    assert_eq!(
-        find(&second, "zz/one").node,
-        Node::Hardlink {
-            leader: path("three")
-        }
-    );
+    assert_eq!(find(&second, "zz/one").node, Node::Hardlink { leader: path("three") });
     assert_eq!(second.changed.entries, 0);
     volume.agrees(&second);
 }
@@ -111,9 +101,6 @@ fn a_leader_that_left_the_volume_leaves_its_content() {
     volume.agrees(&second);
     fs::remove_file(volume.at("three")).unwrap();
     let third = volume.scan(Some(&second.index));
-    assert!(
-        find(&third, "z/two").node.body().is_some(),
-        "two links, one inside"
-    );
+    assert!(find(&third, "z/two").node.body().is_some(), "two links, one inside");
     volume.agrees(&third);
 }

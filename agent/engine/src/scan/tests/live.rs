@@ -108,12 +108,7 @@ fn a_file_that_is_written_meanwhile_is_named() {
     volume.write("log", &vec![1; 32 << 20]);
     volume.write("quiet", b"");
     let append = |_| {
-        OpenOptions::new()
-            .append(true)
-            .open(volume.at("log"))
-            .unwrap()
-            .write_all(b"line\n")
-            .unwrap();
+        OpenOptions::new().append(true).open(volume.at("log")).unwrap().write_all(b"line\n").unwrap();
         thread::sleep(Duration::from_millis(1));
     };
     let scan = while_writing(append, || volume.scan(None));
@@ -121,19 +116,8 @@ fn a_file_that_is_written_meanwhile_is_named() {
     let second = volume.scan(Some(&scan.index));
     assert_eq!(second.changed.entries, 1);
     volume.agrees(&second);
-    let body = second
-        .index
-        .manifest
-        .find(&path("log"))
-        .unwrap()
-        .node
-        .body()
-        .copied()
-        .unwrap();
-    assert_eq!(
-        body.digest,
-        Digest::of(&fs::read(volume.at("log")).unwrap())
-    );
+    let body = second.index.manifest.find(&path("log")).unwrap().node.body().copied().unwrap();
+    assert_eq!(body.digest, Digest::of(&fs::read(volume.at("log")).unwrap()));
 }
 
 #[test]

@@ -27,10 +27,7 @@ struct Open {
 
 impl<'a> Dirs<'a> {
     pub(super) fn new(root: &'a Dir) -> Self {
-        Self {
-            root,
-            open: Mutex::default(),
-        }
+        Self { root, open: Mutex::default() }
     }
 
     pub(super) fn root(&self) -> &'a Dir {
@@ -52,9 +49,7 @@ impl<'a> Dirs<'a> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -26,11 +26,7 @@ pub enum BodyError {
         source: io::Error,
     },
     #[error("content of {path} arrives wrong again and again: expected {expected}, got {actual}")]
-    Mismatch {
-        path: RelPath,
-        expected: Digest,
-        actual: Digest,
-    },
+    Mismatch { path: RelPath, expected: Digest, actual: Digest },
     #[error("{0}")]
     Peer(Failure),
     #[error("expected a body, got {got}")]
@@ -56,9 +52,7 @@ impl BodyError {
             Self::Stage { source, .. } if is_full(source) => Kind::Exhausted,
             Self::Read { .. } | Self::SourceFailed { .. } | Self::Stage { .. } => Kind::Storage,
             Self::Peer(failure) => failure.kind,
-            Self::Unexpected { .. } | Self::Unasked { .. } | Self::WrongAnswer { .. } => {
-                Kind::Invalid
-            }
+            Self::Unexpected { .. } | Self::Unasked { .. } | Self::WrongAnswer { .. } => Kind::Invalid,
             Self::TooManyRequests | Self::Malformed(_) => Kind::Invalid,
             Self::Panicked => Kind::Internal,
         }
@@ -75,9 +69,7 @@ impl BodyError {
             Self::Stage { .. } => "staging-failed",
             Self::Mismatch { .. } => "content-mismatch",
             Self::Peer(_) => "peer-failed",
-            Self::Unexpected { .. } | Self::Unasked { .. } | Self::WrongAnswer { .. } => {
-                "protocol-violated"
-            }
+            Self::Unexpected { .. } | Self::Unasked { .. } | Self::WrongAnswer { .. } => "protocol-violated",
             Self::TooManyRequests => "too-many-requests",
             Self::Malformed(_) => "frame-malformed",
             Self::Panicked => "internal",
@@ -86,10 +78,7 @@ impl BodyError {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 /// `hash_file` and failpoints hand cancelling over inside an I/O error.
@@ -99,17 +88,10 @@ pub(super) fn is_cancelled(error: &io::Error) -> bool {
 
 /// Nothing of that name, something that is no regular file (`InvalidInput`), no directory above it, or another mount.
 pub(super) fn is_no_file(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        CrossesDevices, InvalidInput, IsADirectory, NotADirectory, NotFound, StaleNetworkFileHandle,
-    };
+    use io::ErrorKind::{CrossesDevices, InvalidInput, IsADirectory, NotADirectory, NotFound, StaleNetworkFileHandle};
     matches!(
         error.kind(),
-        NotFound
-            | NotADirectory
-            | IsADirectory
-            | CrossesDevices
-            | InvalidInput
-            | StaleNetworkFileHandle
+        NotFound | NotADirectory | IsADirectory | CrossesDevices | InvalidInput | StaleNetworkFileHandle
     ) || matches!(error.raw_os_error(), Some(NO_SUCH_DEVICE | IS_SYMLINK))
 }
 

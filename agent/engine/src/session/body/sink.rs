@@ -74,14 +74,7 @@ pub fn fetch(
     limits: &Limits,
 ) -> Result<Vec<Fetched>, BodyError> {
     let schedule = Schedule::new(fetches, limits.in_flight_bytes);
-    let sink = Sink {
-        wire,
-        fetches,
-        live: Dirs::new(live),
-        staging: Dirs::new(staging),
-        leftovers,
-        schedule,
-    };
+    let sink = Sink { wire, fetches, live: Dirs::new(live), staging: Dirs::new(staging), leftovers, schedule };
     thread::scope(|scope| {
         for _ in 0..limits.threads.max(1) {
             scope.spawn(|| sink.work());
@@ -131,44 +124,21 @@ impl Sink<'_> {
             BodyMessage::Changed(changed) => Key::Recheck(changed.id),
             BodyMessage::Gone { id } => Key::Recheck(*id),
             BodyMessage::Failed { id, message } => {
-                let path = self
-                    .fetches
-                    .get(*id as usize)
-                    .map_or_else(RelPath::root, |fetch| fetch.path.clone());
-                return Err(BodyError::SourceFailed {
-                    path,
-                    message: message.clone(),
-                });
+                let path = self.fetches.get(*id as usize).map_or_else(RelPath::root, |fetch| fetch.path.clone());
+                return Err(BodyError::SourceFailed { path, message: message.clone() });
             }
             BodyMessage::WantSmall(_) | BodyMessage::WantRange(_) | BodyMessage::Recheck(_) => {
                 return Err(BodyError::Unexpected { got });
             }
         };
-        let asked = self
-            .schedule
-            .answered(key)
-            .ok_or(BodyError::Unasked { got })?;
+        let asked = self.schedule.answered(key).ok_or(BodyError::Unasked { got })?;
         self.schedule.push(match (asked, answer) {
-            (Asked::Batch { ids, slot }, BodyMessage::Small(batch)) => {
-                Task::StoreBatch { ids, slot, batch }
-            }
-            (Asked::Range(large, ask), BodyMessage::Range { parts, .. }) => {
-                Task::StoreRange { large, ask, parts }
-            }
-            (Asked::Range(large, ask), BodyMessage::Differs { leaves, .. }) => {
-                Task::Refine { large, ask, leaves }
-            }
-            (Asked::Range(large, ask), BodyMessage::GoneRange { .. }) => {
-                Task::GoneRange { large, ask }
-            }
-            (Asked::Recheck { large, slot }, BodyMessage::Changed(changed)) => Task::Changed {
-                large,
-                slot,
-                changed,
-            },
-            (Asked::Recheck { large, slot }, BodyMessage::Gone { id }) => {
-                Task::Gone { id, large, slot }
-            }
+            (Asked::Batch { ids, slot }, BodyMessage::Small(batch)) => Task::StoreBatch { ids, slot, batch },
+            (Asked::Range(large, ask), BodyMessage::Range { parts, .. }) => Task::StoreRange { large, ask, parts },
+            (Asked::Range(large, ask), BodyMessage::Differs { leaves, .. }) => Task::Refine { large, ask, leaves },
+            (Asked::Range(large, ask), BodyMessage::GoneRange { .. }) => Task::GoneRange { large, ask },
+            (Asked::Recheck { large, slot }, BodyMessage::Changed(changed)) => Task::Changed { large, slot, changed },
+            (Asked::Recheck { large, slot }, BodyMessage::Gone { id }) => Task::Gone { id, large, slot },
             _ => return Err(BodyError::Unasked { got }),
         });
         Ok(())
@@ -178,12 +148,7 @@ impl Sink<'_> {
         // Says so when this thread panics, or the receiving one would wait for ever.
         let guard = schedule::PanicGuard(&self.schedule);
         while let Some(task) = self.schedule.take() {
-            if let Err(failure) = self
-                .control()
-                .check()
-                .map_err(BodyError::from)
-                .and_then(|()| self.perform(task))
-            {
+            if let Err(failure) = self.control().check().map_err(BodyError::from).and_then(|()| self.perform(task)) {
                 self.schedule.fail(failure);
             }
         }
@@ -200,11 +165,7 @@ impl Sink<'_> {
             Task::StoreRange { large, ask, parts } => self.store_range(&large, ask, &parts),
             Task::GoneRange { large, ask } => self.gone_range(&large, ask),
             Task::Recheck { id, large, slot } => self.ask_recheck(id, large, slot),
-            Task::Changed {
-                large,
-                slot,
-                changed,
-            } => self.changed(large, slot, *changed),
+            Task::Changed { large, slot, changed } => self.changed(large, slot, *changed),
             Task::Gone { id, large, slot } => self.gone(id, large.as_deref(), slot),
         }
     }
@@ -235,10 +196,7 @@ impl Sink<'_> {
         let path = &self.fetch(id).path;
         move |source| match is_cancelled(&source) {
             true => BodyError::Cancelled(Cancelled),
-            false => BodyError::Stage {
-                path: path.clone(),
-                source,
-            },
+            false => BodyError::Stage { path: path.clone(), source },
         }
     }
 }

@@ -52,9 +52,7 @@ impl SmallBatch {
     pub fn bodies(&self) -> impl Iterator<Item = Result<SmallBody, DecodeError>> {
         let mut r = Reader::new(&self.records);
         std::iter::from_fn(move || (!r.is_empty()).then(|| self.body(&mut r)))
-            .scan(false, |failed, body| {
-                (!std::mem::replace(failed, body.is_err())).then_some(body)
-            })
+            .scan(false, |failed, body| (!std::mem::replace(failed, body.is_err())).then_some(body))
     }
 
     fn body(&self, r: &mut Reader<'_>) -> Result<SmallBody, DecodeError> {
@@ -63,10 +61,7 @@ impl SmallBatch {
             0 => None,
             1 => Some(part::decode(&self.records, r, SMALL_BYTES_MAX)?),
             other => {
-                return Err(DecodeError::Unknown {
-                    what: "small body",
-                    value: other.into(),
-                });
+                return Err(DecodeError::Unknown { what: "small body", value: other.into() });
             }
         };
         Ok(SmallBody { id, parts })
@@ -90,12 +85,7 @@ impl SmallBatchBuilder {
     }
 
     /// One data part of `size` bytes, which `read` fills.
-    pub fn data(
-        &mut self,
-        id: u32,
-        size: usize,
-        read: impl FnOnce(&mut [u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub fn data(&mut self, id: u32, size: usize, read: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<()> {
         if size == 0 {
             self.parts(id, &[]);
             return Ok(());
@@ -109,8 +99,6 @@ impl SmallBatchBuilder {
     }
 
     pub fn finish(self) -> SmallBatch {
-        SmallBatch {
-            records: self.0.into(),
-        }
+        SmallBatch { records: self.0.into() }
     }
 }

@@ -54,23 +54,13 @@ impl<'scope> Server<'scope> {
     ) -> Self {
         let (requests, queue) = bounded(REQUESTS_MAX);
         let (dirs, files, failure) = (Dirs::new(root), OpenFiles::default(), Mutex::default());
-        let source = Arc::new(Source {
-            dirs,
-            handles,
-            wire,
-            files,
-            failure,
-        });
+        let source = Arc::new(Source { dirs, handles, wire, files, failure });
         let threads = (0..limits.threads.max(1)).map(|_| {
             let (source, queue) = (Arc::clone(&source), queue.clone());
             scope.spawn(move || source.work(&queue))
         });
         let threads = threads.collect();
-        Self {
-            requests,
-            source,
-            threads,
-        }
+        Self { requests, source, threads }
     }
 
     /// Never waits. Fails when an earlier request failed, too.
@@ -82,22 +72,15 @@ impl<'scope> Server<'scope> {
         if let Some(failure) = self.source.take_failure() {
             return Err(failure);
         }
-        self.requests
-            .try_send(request)
-            .map_err(|refused| match refused {
-                TrySendError::Full(_) => BodyError::TooManyRequests,
-                TrySendError::Disconnected(_) => {
-                    self.source.take_failure().unwrap_or(BodyError::Panicked)
-                }
-            })
+        self.requests.try_send(request).map_err(|refused| match refused {
+            TrySendError::Full(_) => BodyError::TooManyRequests,
+            TrySendError::Disconnected(_) => self.source.take_failure().unwrap_or(BodyError::Panicked),
+        })
     }
 
     pub fn finish(self) -> Result<(), BodyError> {
         drop(self.requests);
-        let panicked = self
-            .threads
-            .into_iter()
-            .fold(false, |panicked, thread| thread.join().is_err() | panicked);
+        let panicked = self.threads.into_iter().fold(false, |panicked, thread| thread.join().is_err() | panicked);
         match self.source.take_failure() {
             Some(failure) => Err(failure),
             None if panicked => Err(BodyError::Panicked),
@@ -112,10 +95,7 @@ impl Source<'_> {
             let id = request.id();
             let answered = panic::catch_unwind(AssertUnwindSafe(|| self.answer(request)));
             if let Err(failure) = answered.unwrap_or_else(|_| Err(self.panicked(id))) {
-                self.failure
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(failure);
+                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
                 return;
             }
         }
@@ -123,18 +103,12 @@ impl Source<'_> {
 
     /// The other side must not wait for an answer that will never come.
     fn panicked(&self, id: u32) -> BodyError {
-        let told = self.send(BodyMessage::Failed {
-            id,
-            message: BodyError::Panicked.to_string(),
-        });
+        let told = self.send(BodyMessage::Failed { id, message: BodyError::Panicked.to_string() });
         told.err().unwrap_or(BodyError::Panicked)
     }
 
     fn take_failure(&self) -> Option<BodyError> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn answer(&self, request: BodyMessage) -> Result<(), BodyError> {
@@ -160,14 +134,8 @@ impl Source<'_> {
         if is_cancelled(&error) {
             return BodyError::Cancelled(crate::control::Cancelled);
         }
-        match self.send(BodyMessage::Failed {
-            id: want.id,
-            message: error.to_string(),
-        }) {
-            Ok(()) => BodyError::Read {
-                path: want.path.clone(),
-                source: error,
-            },
+        match self.send(BodyMessage::Failed { id: want.id, message: error.to_string() }) {
+            Ok(()) => BodyError::Read { path: want.path.clone(), source: error },
             Err(lost) => lost,
         }
     }

@@ -36,11 +36,7 @@ impl Sink<'_> {
         let trust = {
             let pass = large.pass();
             ask.origin = origin(&large, &pass, &ask);
-            ask.shift = if ask.origin == Origin::Live {
-                pass.shifts.current
-            } else {
-                0
-            };
+            ask.shift = if ask.origin == Origin::Live { pass.shifts.current } else { 0 };
             pass.trust
         };
         let basis = match trust {
@@ -60,22 +56,12 @@ impl Sink<'_> {
         let content = self.read_base(large, ask, offset, ask.length)?;
         let digests = block::leaves(&content);
         ask.offered = digests.len();
-        Ok((!digests.is_empty()).then_some(Basis {
-            offset,
-            blocks: Blocks::Leaves(digests),
-        }))
+        Ok((!digests.is_empty()).then_some(Basis { offset, blocks: Blocks::Leaves(digests) }))
     }
 
-    pub(super) fn refine(
-        &self,
-        large: Arc<Large>,
-        mut ask: Ask,
-        leaves: Leaves,
-    ) -> Result<(), BodyError> {
+    pub(super) fn refine(&self, large: Arc<Large>, mut ask: Ask, leaves: Leaves) -> Result<(), BodyError> {
         if ask.stage != Stage::Leaves || ask.offered == 0 {
-            return Err(BodyError::WrongAnswer {
-                path: self.fetch(large.id).path.clone(),
-            });
+            return Err(BodyError::WrongAnswer { path: self.fetch(large.id).path.clone() });
         }
         let basis = match closer(&large, &mut ask, leaves) {
             Closer::Leaves { shift } => {
@@ -85,32 +71,17 @@ impl Sink<'_> {
             Closer::Signature => {
                 let base_len = large.base.as_ref().map_or(0, |base| base.len);
                 let window = shift::window(ask.offset, ask.length, ask.shift, base_len);
-                let content = self.read_base(
-                    &large,
-                    &ask,
-                    window.start,
-                    (window.end - window.start) as usize,
-                )?;
+                let content = self.read_base(&large, &ask, window.start, (window.end - window.start) as usize)?;
                 ask.stage = Stage::Signature;
-                Some(Basis {
-                    offset: window.start,
-                    blocks: Blocks::Signature(shift::signature(&content).into()),
-                })
+                Some(Basis { offset: window.start, blocks: Blocks::Signature(shift::signature(&content).into()) })
             }
             Closer::Pages { leaves } => {
                 ask.stage = Stage::Pages;
                 let offset = ask.offset.saturating_add_signed(ask.shift);
                 let content = self.read_base(&large, &ask, offset, ask.length)?;
                 let trust = large.pass().trust;
-                let digests = if trust == Trust::Pages {
-                    block::pages(&content, leaves)
-                } else {
-                    Vec::new()
-                };
-                Some(Basis {
-                    offset,
-                    blocks: Blocks::Pages { leaves, digests },
-                })
+                let digests = if trust == Trust::Pages { block::pages(&content, leaves) } else { Vec::new() };
+                Some(Basis { offset, blocks: Blocks::Pages { leaves, digests } })
             }
             Closer::Wait => {
                 park(&large, ask, leaves, &self.schedule);
@@ -120,34 +91,14 @@ impl Sink<'_> {
         self.send_want(large, ask, basis)
     }
 
-    fn send_want(
-        &self,
-        large: Arc<Large>,
-        ask: Ask,
-        basis: Option<Basis>,
-    ) -> Result<(), BodyError> {
+    fn send_want(&self, large: Arc<Large>, ask: Ask, basis: Option<Basis>) -> Result<(), BodyError> {
         let want = self.want(large.id, large.pass().target.body);
-        let range = WantRange {
-            want,
-            offset: ask.offset,
-            length: ask.length,
-            basis,
-        };
-        self.request(
-            Key::Range(large.id, ask.offset),
-            Asked::Range(large, ask),
-            BodyMessage::WantRange(range),
-        )
+        let range = WantRange { want, offset: ask.offset, length: ask.length, basis };
+        self.request(Key::Range(large.id, ask.offset), Asked::Range(large, ask), BodyMessage::WantRange(range))
     }
 
     /// What the base holds there, less when it ends.
-    fn read_base(
-        &self,
-        large: &Large,
-        ask: &Ask,
-        offset: u64,
-        len: usize,
-    ) -> Result<Vec<u8>, BodyError> {
+    fn read_base(&self, large: &Large, ask: &Ask, offset: u64, len: usize) -> Result<Vec<u8>, BodyError> {
         let file = match (ask.origin, &large.base) {
             (Origin::Staged, _) => &large.dest,
             (Origin::Live, Some(base)) => &base.file,
@@ -160,11 +111,7 @@ impl Sink<'_> {
 /// Staged content wins: it is what an interrupted run, or the pass before, got. Where that has nothing the live file
 /// may have something.
 fn origin(large: &Large, pass: &Pass, ask: &Ask) -> Origin {
-    let live = if large.base.is_some() {
-        Origin::Live
-    } else {
-        Origin::None
-    };
+    let live = if large.base.is_some() { Origin::Live } else { Origin::None };
     match &pass.staged {
         Some(staged) if !staged.is_hole(ask.offset, ask.length) => Origin::Staged,
         Some(_) if pass.number > 1 => Origin::None,
@@ -188,9 +135,7 @@ fn closer(large: &Large, ask: &mut Ask, leaves: Leaves) -> Closer {
         return search(&mut pass, ask, leaves);
     }
     if ask.shift != pass.shifts.current {
-        return Closer::Leaves {
-            shift: pass.shifts.current,
-        };
+        return Closer::Leaves { shift: pass.shifts.current };
     }
     ask.has_guessed = true;
     let suggested = base.len as i64 - size as i64;
@@ -215,9 +160,7 @@ fn search(pass: &mut Pass, ask: &mut Ask, leaves: Leaves) -> Closer {
         return Closer::Pages { leaves };
     }
     ask.shift = shifts.current;
-    Closer::Pages {
-        leaves: Leaves::MAX,
-    }
+    Closer::Pages { leaves: Leaves::MAX }
 }
 
 fn park(large: &Arc<Large>, mut ask: Ask, leaves: Leaves, schedule: &super::Schedule<'_>) {
@@ -228,11 +171,7 @@ fn park(large: &Arc<Large>, mut ask: Ask, leaves: Leaves, schedule: &super::Sche
         return;
     }
     drop(pass);
-    schedule.push(Task::Refine {
-        large: Arc::clone(large),
-        ask,
-        leaves,
-    });
+    schedule.push(Task::Refine { large: Arc::clone(large), ask, leaves });
 }
 
 pub(super) fn read_up_to(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {

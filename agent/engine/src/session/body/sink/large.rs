@@ -25,20 +25,13 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn wanted(fetch: &Fetch) -> Self {
-        Self {
-            body: fetch.body,
-            found: None,
-        }
+        Self { body: fetch.body, found: None }
     }
 
     pub(super) fn fetched(&self, wanted: &Body) -> Fetched {
         match &self.found {
             Some((meta, settled)) if self.body != *wanted || *settled == Settled::Moving => {
-                Fetched::Changed {
-                    meta: meta.clone(),
-                    body: self.body,
-                    settled: *settled,
-                }
+                Fetched::Changed { meta: meta.clone(), body: self.body, settled: *settled }
             }
             _ => Fetched::AsWanted,
         }
@@ -129,16 +122,7 @@ pub(super) enum Origin {
 impl Ask {
     pub(super) fn new(offset: u64, length: usize, slot: Slot) -> Self {
         let (origin, shift, offered) = (Origin::None, 0, 0);
-        Self {
-            offset,
-            length,
-            slot,
-            origin,
-            shift,
-            offered,
-            has_guessed: false,
-            stage: Stage::Leaves,
-        }
+        Self { offset, length, slot, origin, shift, offered, has_guessed: false, stage: Stage::Leaves }
     }
 }
 
@@ -173,16 +157,7 @@ impl Large {
         let staged = Some(Arc::new(Allocation::of(&self.dest)?));
         let mut pass = self.pass();
         let number = pass.number + 1;
-        *pass = Pass {
-            number,
-            target,
-            trust,
-            staged,
-            shifts: Shifts::default(),
-            is_gone: false,
-            next: 0,
-            open: 0,
-        };
+        *pass = Pass { number, target, trust, staged, shifts: Shifts::default(), is_gone: false, next: 0, open: 0 };
         Ok(())
     }
 }
@@ -223,28 +198,10 @@ impl Sink<'_> {
         };
         dest.set_len(target.body.size)?;
         // Only now: what the leftover did not reach is a hole, too.
-        let staged = if is_leftover {
-            Some(Arc::new(Allocation::of(&dest)?))
-        } else {
-            None
-        };
+        let staged = if is_leftover { Some(Arc::new(Allocation::of(&dest)?)) } else { None };
         let (shifts, trust) = (Shifts::default(), Trust::Pages);
-        let pass = Pass {
-            number: 1,
-            target,
-            trust,
-            staged,
-            shifts,
-            is_gone: false,
-            next: 0,
-            open: 0,
-        };
-        Ok(Some(Large {
-            id,
-            dest,
-            base,
-            pass: Mutex::new(pass),
-        }))
+        let pass = Pass { number: 1, target, trust, staged, shifts, is_gone: false, next: 0, open: 0 };
+        Ok(Some(Large { id, dest, base, pass: Mutex::new(pass) }))
     }
 
     /// What an interrupted run left, unless something else shares its inode.
@@ -265,20 +222,11 @@ impl Sink<'_> {
             return Ok(None);
         };
         // The base only saves work: without it all is fetched.
-        let Ok(file) = self
-            .live
-            .get(&parent)
-            .and_then(|dir| dir.open_file(name.as_bytes()))
-        else {
+        let Ok(file) = self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())) else {
             return Ok(None);
         };
         let len = file::stat(&file)?.size;
         let allocation = Allocation::of(&file)?;
-        Ok((len > 0).then_some(Base {
-            file,
-            len,
-            allocation,
-            is_cloned: false,
-        }))
+        Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false }))
     }
 }

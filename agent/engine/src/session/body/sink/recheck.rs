@@ -24,8 +24,7 @@ impl Sink<'_> {
             let pass = large.pass();
             (pass.target.clone(), pass.number, pass.trust)
         };
-        let staged = fault::hit("stage.file")
-            .and_then(|()| hash_file(&large.dest, target.body.size, &self.quiet()));
+        let staged = fault::hit("stage.file").and_then(|()| hash_file(&large.dest, target.body.size, &self.quiet()));
         let staged = staged.map_err(self.stage_error(large.id))?;
         let wanted = &self.fetch(large.id).body;
         if staged.digest == target.body.digest {
@@ -37,21 +36,12 @@ impl Sink<'_> {
         }
         match target.found {
             // It was written to all the time: what is staged is what is recorded, and it is named.
-            Some((meta, _)) if trust != Trust::Nothing => self.close(
-                large,
-                Fetched::Changed {
-                    meta,
-                    body: staged,
-                    settled: Settled::Moving,
-                },
-            ),
+            Some((meta, _)) if trust != Trust::Nothing => {
+                self.close(large, Fetched::Changed { meta, body: staged, settled: Settled::Moving })
+            }
             Some(_) | None => {
                 let path = self.fetch(large.id).path.clone();
-                Err(BodyError::Mismatch {
-                    path,
-                    expected: target.body.digest,
-                    actual: staged.digest,
-                })
+                Err(BodyError::Mismatch { path, expected: target.body.digest, actual: staged.digest })
             }
         }
     }
@@ -62,40 +52,15 @@ impl Sink<'_> {
         Ok(())
     }
 
-    pub(super) fn ask_recheck(
-        &self,
-        id: u32,
-        large: Option<Arc<Large>>,
-        slot: Slot,
-    ) -> Result<(), BodyError> {
-        let body = large
-            .as_ref()
-            .map_or(self.fetch(id).body, |large| large.pass().target.body);
+    pub(super) fn ask_recheck(&self, id: u32, large: Option<Arc<Large>>, slot: Slot) -> Result<(), BodyError> {
+        let body = large.as_ref().map_or(self.fetch(id).body, |large| large.pass().target.body);
         let want = self.want(id, body);
-        self.request(
-            Key::Recheck(id),
-            Asked::Recheck { large, slot },
-            BodyMessage::Recheck(want),
-        )
+        self.request(Key::Recheck(id), Asked::Recheck { large, slot }, BodyMessage::Recheck(want))
     }
 
-    pub(super) fn changed(
-        &self,
-        large: Option<Arc<Large>>,
-        slot: Slot,
-        changed: Changed,
-    ) -> Result<(), BodyError> {
-        let Changed {
-            id,
-            meta,
-            body,
-            settled,
-            content,
-        } = changed;
-        let mut target = Target {
-            body,
-            found: Some((meta, settled)),
-        };
+    pub(super) fn changed(&self, large: Option<Arc<Large>>, slot: Slot, changed: Changed) -> Result<(), BodyError> {
+        let Changed { id, meta, body, settled, content } = changed;
+        let mut target = Target { body, found: Some((meta, settled)) };
         match (content, large) {
             (Some(parts), large) => {
                 let path = &self.fetch(id).path;
@@ -107,18 +72,12 @@ impl Sink<'_> {
                 if is_counted {
                     self.schedule.large_closed();
                 }
-                let bytes = if is_counted {
-                    0
-                } else {
-                    self.fetch(id).body.size
-                };
+                let bytes = if is_counted { 0 } else { self.fetch(id).body.size };
                 self.finish(vec![(id, target.fetched(&self.fetch(id).body))], bytes);
             }
             (None, None) if body.size > SMALL_BYTES_MAX => self.schedule.grown(id, target),
             (None, None) => {
-                return Err(BodyError::WrongAnswer {
-                    path: self.fetch(id).path.clone(),
-                });
+                return Err(BodyError::WrongAnswer { path: self.fetch(id).path.clone() });
             }
             (None, Some(large)) => {
                 let (trust, last) = {

@@ -16,10 +16,7 @@ use super::{
 };
 use crate::{
     content::{Part, SEGMENT_BYTES, block::Leaves},
-    session::body::{
-        BATCH_BYTES_MAX, BATCH_FILES_MAX, BodyError, Changed, REQUESTS_MAX, SMALL_BYTES_MAX,
-        SmallBatch,
-    },
+    session::body::{BATCH_BYTES_MAX, BATCH_FILES_MAX, BodyError, Changed, REQUESTS_MAX, SMALL_BYTES_MAX, SmallBatch},
 };
 
 /// Big files that are built at the same time: up to three descriptors each.
@@ -34,52 +31,16 @@ pub(super) struct Slot(u64);
 
 #[derive(Debug)]
 pub(super) enum Task {
-    AskBatch {
-        ids: Range<u32>,
-        slot: Slot,
-    },
-    StoreBatch {
-        ids: Vec<u32>,
-        slot: Slot,
-        batch: SmallBatch,
-    },
-    Open {
-        id: u32,
-        target: Box<Target>,
-    },
-    AskRange {
-        large: Arc<Large>,
-        ask: Ask,
-    },
-    Refine {
-        large: Arc<Large>,
-        ask: Ask,
-        leaves: Leaves,
-    },
-    StoreRange {
-        large: Arc<Large>,
-        ask: Ask,
-        parts: Vec<Part>,
-    },
-    GoneRange {
-        large: Arc<Large>,
-        ask: Ask,
-    },
-    Recheck {
-        id: u32,
-        large: Option<Arc<Large>>,
-        slot: Slot,
-    },
-    Changed {
-        large: Option<Arc<Large>>,
-        slot: Slot,
-        changed: Box<Changed>,
-    },
-    Gone {
-        id: u32,
-        large: Option<Arc<Large>>,
-        slot: Slot,
-    },
+    AskBatch { ids: Range<u32>, slot: Slot },
+    StoreBatch { ids: Vec<u32>, slot: Slot, batch: SmallBatch },
+    Open { id: u32, target: Box<Target> },
+    AskRange { large: Arc<Large>, ask: Ask },
+    Refine { large: Arc<Large>, ask: Ask, leaves: Leaves },
+    StoreRange { large: Arc<Large>, ask: Ask, parts: Vec<Part> },
+    GoneRange { large: Arc<Large>, ask: Ask },
+    Recheck { id: u32, large: Option<Arc<Large>>, slot: Slot },
+    Changed { large: Option<Arc<Large>>, slot: Slot, changed: Box<Changed> },
+    Gone { id: u32, large: Option<Arc<Large>>, slot: Slot },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,15 +53,9 @@ pub(super) enum Key {
 
 #[derive(Debug)]
 pub(super) enum Asked {
-    Batch {
-        ids: Vec<u32>,
-        slot: Slot,
-    },
+    Batch { ids: Vec<u32>, slot: Slot },
     Range(Arc<Large>, Ask),
-    Recheck {
-        large: Option<Arc<Large>>,
-        slot: Slot,
-    },
+    Recheck { large: Option<Arc<Large>>, slot: Slot },
 }
 
 pub(super) enum Wait {
@@ -141,17 +96,8 @@ struct State {
 impl<'a> Schedule<'a> {
     pub(super) fn new(fetches: &'a [Fetch], in_flight_bytes_max: u64) -> Self {
         let results = vec![None; fetches.len()];
-        let state = State {
-            unfinished: fetches.len(),
-            results,
-            ..State::default()
-        };
-        Self {
-            fetches,
-            in_flight_bytes_max,
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
+        let state = State { unfinished: fetches.len(), results, ..State::default() };
+        Self { fetches, in_flight_bytes_max, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,10 +122,7 @@ impl<'a> Schedule<'a> {
             if let Some(task) = task.or_else(|| self.begin(&mut state)) {
                 return Some(task);
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -189,11 +132,7 @@ impl<'a> Schedule<'a> {
             return None;
         }
         if let Some((id, large)) = state.rechecks.pop_front() {
-            return Some(Task::Recheck {
-                id,
-                large,
-                slot: state.slot(SMALL_BYTES_MAX),
-            });
+            return Some(Task::Recheck { id, large, slot: state.slot(SMALL_BYTES_MAX) });
         }
         while let Some(large) = state.ready.front() {
             let large = Arc::clone(large);
@@ -216,29 +155,17 @@ impl<'a> Schedule<'a> {
             }
             (state.large, state.next) = (state.large + 1, first + 1);
             let target = Box::new(Target::wanted(&self.fetches[first]));
-            return Some(Task::Open {
-                id: first as u32,
-                target,
-            });
+            return Some(Task::Open { id: first as u32, target });
         }
         let mut bytes = 0;
-        let batch = self.fetches[first..]
-            .iter()
-            .take(BATCH_FILES_MAX)
-            .take_while(|fetch| {
-                bytes += fetch.body.size;
-                travels_whole(fetch) && bytes <= BATCH_BYTES
-            });
+        let batch = self.fetches[first..].iter().take(BATCH_FILES_MAX).take_while(|fetch| {
+            bytes += fetch.body.size;
+            travels_whole(fetch) && bytes <= BATCH_BYTES
+        });
         let ids = first as u32..(first + batch.count()) as u32;
         state.next = ids.end as usize;
-        let bytes = self.fetches[first..state.next]
-            .iter()
-            .map(|fetch| fetch.body.size)
-            .sum();
-        Some(Task::AskBatch {
-            ids,
-            slot: state.slot(bytes),
-        })
+        let bytes = self.fetches[first..state.next].iter().map(|fetch| fetch.body.size).sum();
+        Some(Task::AskBatch { ids, slot: state.slot(bytes) })
     }
 
     pub(super) fn push(&self, task: Task) {
@@ -258,10 +185,7 @@ impl<'a> Schedule<'a> {
     pub(super) fn grown(&self, id: u32, target: Target) {
         self.update(|state| {
             state.large += 1;
-            state.tasks.push_back(Task::Open {
-                id,
-                target: Box::new(target),
-            });
+            state.tasks.push_back(Task::Open { id, target: Box::new(target) });
         });
     }
 
@@ -325,23 +249,13 @@ impl<'a> Schedule<'a> {
             if state.unanswered > 0 {
                 return Wait::Answer;
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     pub(super) fn into_results(self) -> Result<Vec<Fetched>, BodyError> {
-        let state = self
-            .state
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        state
-            .results
-            .into_iter()
-            .collect::<Option<_>>()
-            .ok_or(BodyError::Panicked)
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.results.into_iter().collect::<Option<_>>().ok_or(BodyError::Panicked)
     }
 }
 
@@ -354,11 +268,7 @@ impl State {
 }
 
 fn travels_whole(fetch: &Fetch) -> bool {
-    let limit = if fetch.base.is_some() {
-        WHOLE_WITH_BASE_BYTES_MAX
-    } else {
-        SMALL_BYTES_MAX
-    };
+    let limit = if fetch.base.is_some() { WHOLE_WITH_BASE_BYTES_MAX } else { SMALL_BYTES_MAX };
     fetch.body.size <= limit
 }
 

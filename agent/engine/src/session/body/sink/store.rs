@@ -29,21 +29,13 @@ pub(super) fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> 
 }
 
 impl Sink<'_> {
-    pub(super) fn store_range(
-        &self,
-        large: &Arc<Large>,
-        ask: Ask,
-        parts: &[Part],
-    ) -> Result<(), BodyError> {
+    pub(super) fn store_range(&self, large: &Arc<Large>, ask: Ask, parts: &[Part]) -> Result<(), BodyError> {
         if parts.iter().map(Part::len).sum::<u64>() != ask.length as u64 {
-            return Err(BodyError::WrongAnswer {
-                path: self.fetch(large.id).path.clone(),
-            });
+            return Err(BodyError::WrongAnswer { path: self.fetch(large.id).path.clone() });
         }
         let is_first_pass = large.pass().number == 1;
         if !large.pass().is_gone {
-            self.write(large, &ask, parts)
-                .map_err(self.stage_error(large.id))?;
+            self.write(large, &ask, parts).map_err(self.stage_error(large.id))?;
         }
         if is_first_pass {
             self.control().progress.bytes_done.add(ask.length as u64);
@@ -100,11 +92,7 @@ impl Sink<'_> {
             let parked = std::mem::take(&mut pass.shifts.parked);
             drop(pass);
             parked.into_iter().for_each(|(ask, leaves)| {
-                self.schedule.push(Task::Refine {
-                    large: Arc::clone(large),
-                    ask,
-                    leaves,
-                });
+                self.schedule.push(Task::Refine { large: Arc::clone(large), ask, leaves });
             });
         }
     }
@@ -127,20 +115,13 @@ impl Sink<'_> {
         if !large.segment_done() {
             return Ok(());
         }
-        if large.pass().is_gone {
-            self.discard(large)
-        } else {
-            self.prove(large)
-        }
+        if large.pass().is_gone { self.discard(large) } else { self.prove(large) }
     }
 
     /// Nothing stays of a file that the source has no more.
     pub(super) fn discard(&self, large: &Large) -> Result<(), BodyError> {
         let dest = &self.fetch(large.id).dest;
-        let unlinked = self
-            .staging
-            .get(&dest.dir)
-            .and_then(|dir| dir.unlink(dest.name.as_bytes()));
+        let unlinked = self.staging.get(&dest.dir).and_then(|dir| dir.unlink(dest.name.as_bytes()));
         unlinked.map_err(self.stage_error(large.id))?;
         self.schedule.large_closed();
         self.finish(vec![(large.id, Fetched::Gone)], 0);
@@ -172,13 +153,7 @@ impl<'a> Place<'a> {
             (Origin::None, _) | (Origin::Live, None) => None,
         };
         let is_base = ask.origin == Origin::Staged || is_cloned;
-        Self {
-            dest: &large.dest,
-            base,
-            is_base,
-            is_empty: staged.is_none() && !is_cloned,
-            staged,
-        }
+        Self { dest: &large.dest, base, is_base, is_empty: staged.is_none() && !is_cloned, staged }
     }
 
     fn copy(&self, from: u64, at: u64, len: u64) -> io::Result<()> {
@@ -190,11 +165,7 @@ impl<'a> Place<'a> {
             copy_range(base, self.dest, at, len)?;
         }
         // The source has data here: zeros where the base, or a clone of it, has a hole.
-        let allocation = self
-            .staged
-            .as_deref()
-            .filter(|_| self.is_base)
-            .unwrap_or(allocation);
+        let allocation = self.staged.as_deref().filter(|_| self.is_base).unwrap_or(allocation);
         for hole in allocation.holes_within(at, len as usize) {
             write_zeros(self.dest, at + hole.start as u64, hole.len() as u64)?;
         }
@@ -205,11 +176,7 @@ impl<'a> Place<'a> {
 fn copy_shifted(base: &File, dest: &File, from: u64, at: u64, len: u64) -> io::Result<()> {
     let mut done = 0;
     while done < len {
-        let content = read_up_to(
-            base,
-            from + done,
-            (len - done).min(SEGMENT_BYTES as u64) as usize,
-        )?;
+        let content = read_up_to(base, from + done, (len - done).min(SEGMENT_BYTES as u64) as usize)?;
         if content.is_empty() {
             // The base became shorter: the body's digest will tell.
             break;

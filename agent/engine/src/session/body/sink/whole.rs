@@ -34,23 +34,12 @@ impl Sink<'_> {
             self.schedule.release(slot);
             return Ok(());
         };
-        let wants = wanted
-            .iter()
-            .map(|id| self.want(*id, self.fetch(*id).body))
-            .collect();
-        self.request(
-            Key::Batch(first),
-            Asked::Batch { ids: wanted, slot },
-            BodyMessage::WantSmall(wants),
-        )
+        let wants = wanted.iter().map(|id| self.want(*id, self.fetch(*id).body)).collect();
+        self.request(Key::Batch(first), Asked::Batch { ids: wanted, slot }, BodyMessage::WantSmall(wants))
     }
 
     pub(super) fn want(&self, id: u32, body: Body) -> Want {
-        Want {
-            id,
-            path: self.fetch(id).path.clone(),
-            body,
-        }
+        Want { id, path: self.fetch(id).path.clone(), body }
     }
 
     /// Empty files are made right away, and what an earlier run left is used when it is right.
@@ -78,19 +67,12 @@ impl Sink<'_> {
             && hash_file(file, body.size, &self.quiet())?.digest == body.digest)
     }
 
-    pub(super) fn store_batch(
-        &self,
-        ids: &[u32],
-        slot: Slot,
-        batch: &SmallBatch,
-    ) -> Result<(), BodyError> {
+    pub(super) fn store_batch(&self, ids: &[u32], slot: Slot, batch: &SmallBatch) -> Result<(), BodyError> {
         let mut finished = Vec::with_capacity(ids.len());
         let mut bodies = batch.bodies();
         for id in ids {
             let body = bodies.next().transpose()?.filter(|body| body.id == *id);
-            let body = body.ok_or_else(|| BodyError::WrongAnswer {
-                path: self.fetch(*id).path.clone(),
-            })?;
+            let body = body.ok_or_else(|| BodyError::WrongAnswer { path: self.fetch(*id).path.clone() })?;
             match body.parts {
                 None => finished.push((*id, Fetched::Gone)),
                 Some(parts) if self.store_whole(*id, &self.fetch(*id).body, &parts)? => {
@@ -108,22 +90,14 @@ impl Sink<'_> {
     }
 
     /// `false`, and nothing is staged, when the content is not `body`'s.
-    pub(super) fn store_whole(
-        &self,
-        id: u32,
-        body: &Body,
-        parts: &[Part],
-    ) -> Result<bool, BodyError> {
+    pub(super) fn store_whole(&self, id: u32, body: &Body, parts: &[Part]) -> Result<bool, BodyError> {
         if parts.iter().any(|part| matches!(part, Part::Copy { .. })) {
-            return Err(BodyError::WrongAnswer {
-                path: self.fetch(id).path.clone(),
-            });
+            return Err(BodyError::WrongAnswer { path: self.fetch(id).path.clone() });
         }
         if part::digest(parts) != body.digest {
             return Ok(false);
         }
-        self.create(id, body.size, parts)
-            .map_err(self.stage_error(id))?;
+        self.create(id, body.size, parts).map_err(self.stage_error(id))?;
         Ok(true)
     }
 
@@ -147,10 +121,7 @@ impl Sink<'_> {
 
     /// Records small files that are staged, or never will be.
     pub(super) fn finish_whole(&self, finished: Vec<(u32, Fetched)>) {
-        let bytes = finished
-            .iter()
-            .map(|(id, _)| self.fetch(*id).body.size)
-            .sum();
+        let bytes = finished.iter().map(|(id, _)| self.fetch(*id).body.size).sum();
         self.finish(finished, bytes);
     }
 

@@ -38,10 +38,7 @@ pub(super) struct OpenFiles(Mutex<VecDeque<(RelPath, Arc<OpenFile>)>>);
 impl OpenFiles {
     fn get(&self, path: &RelPath) -> Option<Arc<OpenFile>> {
         let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        files
-            .iter()
-            .find(|(known, _)| known == path)
-            .map(|(_, file)| Arc::clone(file))
+        files.iter().find(|(known, _)| known == path).map(|(_, file)| Arc::clone(file))
     }
 
     pub(super) fn put(&self, path: &RelPath, file: Arc<OpenFile>) {
@@ -129,16 +126,10 @@ impl Source<'_> {
         let Ok(rel) = now.strip_prefix(&root) else {
             return Ok(None);
         };
-        let Some((parent, name)) = RelPath::new(rel.as_os_str().as_bytes())
-            .ok()
-            .and_then(|rel| rel.split())
-        else {
+        let Some((parent, name)) = RelPath::new(rel.as_os_str().as_bytes()).ok().and_then(|rel| rel.split()) else {
             return Ok(None);
         };
-        let there = self
-            .dirs
-            .get(&parent)
-            .and_then(|dir| Ok((dir.stat(name.as_bytes())?, dir)));
+        let there = self.dirs.get(&parent).and_then(|dir| Ok((dir.stat(name.as_bytes())?, dir)));
         let (found, dir) = match there {
             Ok(found) => found,
             Err(error) if is_no_file(&error) => {

@@ -66,14 +66,11 @@ fn copies(data: &[u8], basis: &Basis) -> Result<Vec<Copy>, block::Leaves> {
             0 => Ok(block::copies(data, basis.offset, 0, &[])),
             leaves => Err(leaves),
         },
-        Blocks::Pages { leaves, digests } => {
-            Ok(block::copies(data, basis.offset, *leaves, digests))
-        }
+        Blocks::Pages { leaves, digests } => Ok(block::copies(data, basis.offset, *leaves, digests)),
         Blocks::Signature(signature) => {
             let copies = shift::copies(signature, basis.offset, data).unwrap_or_default();
             let copied: usize = copies.iter().map(|copy| copy.len).sum();
-            let is_useful =
-                (data.len() - copied.min(data.len())) * 100 < data.len() * USELESS_PERCENT;
+            let is_useful = (data.len() - copied.min(data.len())) * 100 < data.len() * USELESS_PERCENT;
             Ok(if is_useful { copies } else { Vec::new() })
         }
     }

@@ -25,9 +25,7 @@ struct Look {
 
 impl Source<'_> {
     pub(super) fn recheck(&self, want: &Want) -> Result<(), BodyError> {
-        let answer = self
-            .look_again(want)
-            .map_err(|error| self.fail(want, error))?;
+        let answer = self.look_again(want).map_err(|error| self.fail(want, error))?;
         self.send(answer)
     }
 
@@ -43,11 +41,8 @@ impl Source<'_> {
             };
             let before = file::stat(&file)?;
             let look = self.look(&file, &before, &dir, &name)?;
-            let settled = if is_same(&before, &file::stat(&file)?) && look.is_whole() {
-                Settled::Still
-            } else {
-                Settled::Moving
-            };
+            let settled =
+                if is_same(&before, &file::stat(&file)?) && look.is_whole() { Settled::Still } else { Settled::Moving };
             last = Some((look, settled));
             if settled == Settled::Still {
                 break;
@@ -68,46 +63,26 @@ impl Source<'_> {
         control.progress = Arc::default();
         let body = hash_file(file, stat.size, &control)?;
         if body.size > SMALL_BYTES_MAX {
-            return Ok(Look {
-                meta,
-                body,
-                content: None,
-            });
+            return Ok(Look { meta, body, content: None });
         }
         let open = OpenFile::new(file.try_clone()?, body.holes)?;
         let content = whole(&open, body.size as usize)?;
-        Ok(Look {
-            meta,
-            body,
-            content: Some(content),
-        })
+        Ok(Look { meta, body, content: Some(content) })
     }
 }
 
 impl Look {
     /// Content is read once more than it is hashed.
     fn is_whole(&self) -> bool {
-        self.content
-            .as_ref()
-            .is_none_or(|content| part::digest(content) == self.body.digest)
+        self.content.as_ref().is_none_or(|content| part::digest(content) == self.body.digest)
     }
 
     fn into_answer(self, id: u32, settled: Settled) -> BodyMessage {
-        let Self {
-            meta,
-            mut body,
-            content,
-        } = self;
+        let Self { meta, mut body, content } = self;
         if let Some(content) = &content {
             body.digest = part::digest(content);
         }
-        BodyMessage::Changed(Box::new(Changed {
-            id,
-            meta,
-            body,
-            settled,
-            content,
-        }))
+        BodyMessage::Changed(Box::new(Changed { id, meta, body, settled, content }))
     }
 }
 

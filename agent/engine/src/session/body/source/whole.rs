@@ -17,14 +17,10 @@ const HEAD_BYTES: usize = 32;
 
 impl Source<'_> {
     pub(super) fn send_whole(&self, wants: &[Want]) -> Result<(), BodyError> {
-        let bytes = wants
-            .iter()
-            .map(|want| want.body.size as usize + HEAD_BYTES)
-            .sum();
+        let bytes = wants.iter().map(|want| want.body.size as usize + HEAD_BYTES).sum();
         let mut batch = SmallBatch::builder(bytes);
         for want in wants {
-            self.add_whole(&mut batch, want)
-                .map_err(|error| self.fail(want, error))?;
+            self.add_whole(&mut batch, want).map_err(|error| self.fail(want, error))?;
         }
         if let Some(first) = wants.first() {
             fault::hit("send.small").map_err(|error| self.fail(first, error))?;
@@ -51,9 +47,5 @@ impl Source<'_> {
 pub(super) fn whole(file: &OpenFile, size: usize) -> io::Result<Vec<Part>> {
     let mut content = vec![0; size];
     read_padded(&file.file, &mut content, 0)?;
-    Ok(part::compose(
-        &content.into(),
-        &file.allocation.holes_within(0, size),
-        &[],
-    ))
+    Ok(part::compose(&content.into(), &file.allocation.holes_within(0, size), &[]))
 }

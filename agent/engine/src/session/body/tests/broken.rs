@@ -27,19 +27,10 @@ impl<F: Fn(u32, Bytes) -> Result<Bytes, LinkClosed> + Send + Sync> Link for Medd
     }
 }
 
-fn run(
-    rig: &mut Rig,
-    meddle: impl Fn(u32, Bytes) -> Result<Bytes, LinkClosed> + Send + Sync + 'static,
-) -> BodyError {
+fn run(rig: &mut Rig, meddle: impl Fn(u32, Bytes) -> Result<Bytes, LinkClosed> + Send + Sync + 'static) -> BodyError {
     rig.write("source", "big", &noise(30 * MIB, 1));
     let fetches = [rig.want("big")];
-    let wrap = |link| {
-        Box::new(Meddling {
-            link,
-            frames: AtomicU32::new(0),
-            meddle,
-        }) as Box<dyn Link>
-    };
+    let wrap = |link| Box::new(Meddling { link, frames: AtomicU32::new(0), meddle }) as Box<dyn Link>;
     rig.run_over(&fetches, wrap).unwrap_err()
 }
 
@@ -53,26 +44,14 @@ fn a_damaged_frame_ends_it() {
         }
         Ok(bytes.into())
     });
-    assert_eq!(
-        (error.kind(), error.reason()),
-        (Kind::DataLoss, "frame-damaged")
-    );
+    assert_eq!((error.kind(), error.reason()), (Kind::DataLoss, "frame-damaged"));
 }
 
 #[test]
 fn a_cut_link_ends_it_and_the_next_run_goes_on() {
     let mut rig = Rig::new();
-    let error = run(&mut rig, |n, frame| {
-        if n < 24 {
-            Ok(frame)
-        } else {
-            Err(LinkClosed { cause: None })
-        }
-    });
-    assert_eq!(
-        (error.kind(), error.reason()),
-        (Kind::Unavailable, "link-lost")
-    );
+    let error = run(&mut rig, |n, frame| if n < 24 { Ok(frame) } else { Err(LinkClosed { cause: None }) });
+    assert_eq!((error.kind(), error.reason()), (Kind::Unavailable, "link-lost"));
     rig.leftovers = Leftovers::Possible;
     let fetches = [rig.want("big")];
     assert_eq!(rig.run(&fetches).unwrap(), [Fetched::AsWanted]);
@@ -90,10 +69,7 @@ fn cancelling_ends_it() {
         }
         Ok(frame)
     });
-    assert_eq!(
-        (error.kind(), error.reason()),
-        (Kind::Cancelled, "cancelled")
-    );
+    assert_eq!((error.kind(), error.reason()), (Kind::Cancelled, "cancelled"));
 }
 
 #[test]
@@ -103,10 +79,7 @@ fn a_full_or_missing_staging_directory_ends_it() {
     let mut fetches = [rig.want("a")];
     fetches[0].dest.dir = rel("missing");
     let error = rig.run(&fetches).unwrap_err();
-    assert_eq!(
-        (error.kind(), error.reason()),
-        (Kind::Storage, "staging-failed")
-    );
+    assert_eq!((error.kind(), error.reason()), (Kind::Storage, "staging-failed"));
 }
 
 /// Answers every request with what `answer` makes of it.
@@ -148,11 +121,9 @@ fn answers_that_were_not_asked_for_are_refused() {
     let empty = |_| BodyMessage::Small(SmallBatch::default());
     assert_eq!(forged(empty).reason(), "protocol-violated");
     let endless = |request| match request {
-        BodyMessage::WantRange(range) => BodyMessage::Differs {
-            id: range.want.id,
-            offset: range.offset,
-            leaves: u64::MAX,
-        },
+        BodyMessage::WantRange(range) => {
+            BodyMessage::Differs { id: range.want.id, offset: range.offset, leaves: u64::MAX }
+        }
         _ => {
             let mut batch = SmallBatch::builder(0);
             batch.gone(0);
@@ -161,11 +132,9 @@ fn answers_that_were_not_asked_for_are_refused() {
     };
     assert_eq!(forged(endless).reason(), "protocol-violated");
     let short = |request| match request {
-        BodyMessage::WantRange(range) => BodyMessage::Range {
-            id: range.want.id,
-            offset: range.offset,
-            parts: vec![Part::Hole(1)],
-        },
+        BodyMessage::WantRange(range) => {
+            BodyMessage::Range { id: range.want.id, offset: range.offset, parts: vec![Part::Hole(1)] }
+        }
         _ => {
             let mut batch = SmallBatch::builder(0);
             batch.gone(0);
@@ -173,19 +142,10 @@ fn answers_that_were_not_asked_for_are_refused() {
         }
     };
     assert_eq!(forged(short).reason(), "protocol-violated");
-    let failed = |_| BodyMessage::Failed {
-        id: 1,
-        message: "Input/output error".to_owned(),
-    };
+    let failed = |_| BodyMessage::Failed { id: 1, message: "Input/output error".to_owned() };
     let error = forged(failed);
-    assert_eq!(
-        (error.kind(), error.reason()),
-        (Kind::Storage, "source-read-failed")
-    );
-    assert_eq!(
-        error.to_string(),
-        "source can't read big: Input/output error"
-    );
+    assert_eq!((error.kind(), error.reason()), (Kind::Storage, "source-read-failed"));
+    assert_eq!(error.to_string(), "source can't read big: Input/output error");
 }
 
 #[test]
@@ -198,25 +158,16 @@ fn wrong_content_is_never_kept() {
         }
         BodyMessage::WantRange(range) => {
             let parts = vec![Part::Data(noise(range.length, 5).into())];
-            BodyMessage::Range {
-                id: range.want.id,
-                offset: range.offset,
-                parts,
-            }
+            BodyMessage::Range { id: range.want.id, offset: range.offset, parts }
         }
-        BodyMessage::Recheck(want) => {
-            BodyMessage::Changed(Box::new(crate::session::body::Changed {
-                id: want.id,
-                meta: crate::tree::Meta::default(),
-                content: (want.id == 0).then(|| vec![Part::Data(noise(1000, 1).into())]),
-                body: want.body,
-                settled: crate::session::body::Settled::Still,
-            }))
-        }
+        BodyMessage::Recheck(want) => BodyMessage::Changed(Box::new(crate::session::body::Changed {
+            id: want.id,
+            meta: crate::tree::Meta::default(),
+            content: (want.id == 0).then(|| vec![Part::Data(noise(1000, 1).into())]),
+            body: want.body,
+            settled: crate::session::body::Settled::Still,
+        })),
         other => other,
     });
-    assert_eq!(
-        (error.kind(), error.reason()),
-        (Kind::DataLoss, "content-mismatch")
-    );
+    assert_eq!((error.kind(), error.reason()), (Kind::DataLoss, "content-mismatch"));
 }

@@ -20,11 +20,7 @@ fn body() -> impl Strategy<Value = Body> {
 fn want(size_max: u64) -> impl Strategy<Value = Want> {
     (any::<u32>(), "[a-z]{1,9}(/[a-z]{1,9}){0,3}", body()).prop_map(move |(id, path, mut body)| {
         body.size %= size_max;
-        Want {
-            id,
-            path: rel(&path),
-            body,
-        }
+        Want { id, path: rel(&path), body }
     })
 }
 
@@ -41,13 +37,10 @@ fn parts() -> impl Strategy<Value = Vec<Part>> {
 fn basis() -> impl Strategy<Value = Option<Basis>> {
     let blocks = prop_oneof![
         vec(any::<[u8; 16]>(), 0..16).prop_map(Blocks::Leaves),
-        (any::<u64>(), vec(any::<[u8; 8]>(), 0..256))
-            .prop_map(|(leaves, digests)| Blocks::Pages { leaves, digests }),
+        (any::<u64>(), vec(any::<[u8; 8]>(), 0..256)).prop_map(|(leaves, digests)| Blocks::Pages { leaves, digests }),
         vec(any::<u8>(), 0..900).prop_map(|signature| Blocks::Signature(signature.into())),
     ];
-    proptest::option::of(
-        (0u64..1 << 50, blocks).prop_map(|(offset, blocks)| Basis { offset, blocks }),
-    )
+    proptest::option::of((0u64..1 << 50, blocks).prop_map(|(offset, blocks)| Basis { offset, blocks }))
 }
 
 fn batch() -> impl Strategy<Value = SmallBatch> {
@@ -64,44 +57,24 @@ fn batch() -> impl Strategy<Value = SmallBatch> {
 }
 
 fn message() -> impl Strategy<Value = BodyMessage> {
-    let settled = any::<bool>().prop_map(|moving| {
-        if moving {
-            Settled::Moving
-        } else {
-            Settled::Still
-        }
-    });
+    let settled = any::<bool>().prop_map(|moving| if moving { Settled::Moving } else { Settled::Still });
     prop_oneof![
         vec(want(20_000), 0..20).prop_map(BodyMessage::WantSmall),
         (want(1 << 40), 0usize..MIB, basis()).prop_map(|(mut want, length, basis)| {
             want.body.size += 1 << 21;
-            BodyMessage::WantRange(WantRange {
-                want,
-                offset: 1 << 20,
-                length,
-                basis,
-            })
+            BodyMessage::WantRange(WantRange { want, offset: 1 << 20, length, basis })
         }),
         want(u64::MAX).prop_map(BodyMessage::Recheck),
         batch().prop_map(BodyMessage::Small),
-        (any::<u32>(), any::<u64>(), parts()).prop_map(|(id, offset, parts)| BodyMessage::Range {
+        (any::<u32>(), any::<u64>(), parts()).prop_map(|(id, offset, parts)| BodyMessage::Range { id, offset, parts }),
+        (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(id, offset, leaves)| BodyMessage::Differs {
             id,
             offset,
-            parts
+            leaves
         }),
-        (any::<u32>(), any::<u64>(), any::<u64>())
-            .prop_map(|(id, offset, leaves)| BodyMessage::Differs { id, offset, leaves }),
-        (any::<u32>(), body(), settled, proptest::option::of(parts())).prop_map(
-            |(id, body, settled, content)| {
-                BodyMessage::Changed(Box::new(Changed {
-                    id,
-                    meta: Meta::default(),
-                    body,
-                    settled,
-                    content,
-                }))
-            }
-        ),
+        (any::<u32>(), body(), settled, proptest::option::of(parts())).prop_map(|(id, body, settled, content)| {
+            BodyMessage::Changed(Box::new(Changed { id, meta: Meta::default(), body, settled, content }))
+        }),
         any::<u32>().prop_map(|id| BodyMessage::Gone { id }),
         (any::<u32>(), any::<u64>()).prop_map(|(id, offset)| BodyMessage::GoneRange { id, offset }),
         (any::<u32>(), ".{0,40}").prop_map(|(id, message)| BodyMessage::Failed { id, message }),

@@ -51,11 +51,7 @@ fn several_shifts_are_followed() {
 fn appended_and_truncated() {
     let mut rig = Rig::new();
     let content = noise(20 * MIB + 100, 5);
-    for (name, base) in [
-        ("longer", 18 * MIB + 11),
-        ("shorter", 20 * MIB + 100),
-        ("short", 10),
-    ] {
+    for (name, base) in [("longer", 18 * MIB + 11), ("shorter", 20 * MIB + 100), ("short", 10)] {
         rig.write("live", name, &content[..base]);
     }
     rig.write("source", "longer", &content);
@@ -82,20 +78,14 @@ fn holes_and_zeros_move_as_such() {
     let mut rig = Rig::new();
     for (side, bytes) in [("live", &[1; 70_000]), ("source", &[2; 70_000])] {
         rig.write(side, "disk", b"");
-        let file = File::options()
-            .write(true)
-            .open(rig.path(side, "disk"))
-            .unwrap();
+        let file = File::options().write(true).open(rig.path(side, "disk")).unwrap();
         file.set_len(24 * MIB as u64 + 5).unwrap();
         file.write_all_at(bytes, 3 * MIB as u64).unwrap();
         if side == "source" {
-            file.write_all_at(&vec![0; 2 * MIB], 10 * MIB as u64)
-                .unwrap();
+            file.write_all_at(&vec![0; 2 * MIB], 10 * MIB as u64).unwrap();
         } else {
-            file.write_all_at(&vec![9; 2 * MIB], 14 * MIB as u64)
-                .unwrap();
-            file.write_all_at(&vec![0; 2 * MIB], 18 * MIB as u64)
-                .unwrap();
+            file.write_all_at(&vec![9; 2 * MIB], 14 * MIB as u64).unwrap();
+            file.write_all_at(&vec![0; 2 * MIB], 18 * MIB as u64).unwrap();
         }
     }
     staged(&mut rig, "disk");
