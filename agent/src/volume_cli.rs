@@ -225,6 +225,7 @@ impl EnableArgs {
 }
 
 /// What stands on stdout: the volume as it is now, one fact a line, so that a script can read the id.
+#[expect(clippy::large_enum_variant, reason = "made once a command")]
 enum Done {
     Now(Option<VolumeInfo>),
     Disabled(VolumeId),

@@ -23,27 +23,27 @@ const TRIES: usize = 6;
 
 /// Which point the replica was found at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Found {
+pub(crate) enum Found {
     Old,
     New,
 }
 
-struct Site {
-    pair: Pair,
-    rng: Rng,
+pub(crate) struct Site {
+    pub(crate) pair: Pair,
+    pub(crate) rng: Rng,
     rounds: Rounds,
     /// With which recovery is run: switched off, to show that the test notices.
     recovery: Faults,
 }
 
 /// Both portraits of a moment before the work, either of which is a whole point.
-struct Expected {
+pub(crate) struct Expected {
     old: Portrait,
     new: Portrait,
 }
 
 impl Site {
-    fn new(rounds: Rounds, seed: u64) -> Self {
+    pub(crate) fn new(rounds: Rounds, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let pair = Pair::with(PairSetup { retain: Some(4), ..PairSetup::default() });
         tree::create(&pair.source(), &mut rng, rounds.entries);
@@ -51,7 +51,7 @@ impl Site {
         Self { pair, rng, rounds, recovery: Faults::none() }
     }
 
-    fn prepare(&mut self, workload: Workload) -> Expected {
+    pub(crate) fn prepare(&mut self, workload: Workload) -> Expected {
         workload.prepare(&self.pair, &self.rounds, &mut self.rng);
         if workload == Workload::Rollback {
             // Back to the point that the replica is at now.
@@ -111,7 +111,7 @@ impl Site {
     }
 
     /// With both agents down, so that nothing but recovery moves the replica.
-    fn recover_and_judge(&mut self, expected: &Expected, why: &str) -> Result<Found, String> {
+    pub(crate) fn recover_and_judge(&mut self, expected: &Expected, why: &str) -> Result<Found, String> {
         self.pair.a.kill();
         self.pair.b.kill();
         let done = recover(self.pair.root_b(), &self.recovery).expect("drover-agent recover");
@@ -120,7 +120,7 @@ impl Site {
     }
 
     /// The next sync succeeds, and the replica is the source.
-    fn go_on(&mut self, workload: Workload, why: &str) {
+    pub(crate) fn go_on(&mut self, workload: Workload, why: &str) {
         recover(self.pair.root_b(), &Faults::none()).expect("drover-agent recover");
         self.pair.b.start(&Faults::none());
         self.pair.a.start(&Faults::none());
@@ -181,13 +181,13 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint() {
     let (names, applying) = count(&places);
     println!("{NAME}: {names} failpoints, {applying} of them in apply, {} places on both agents", places.len());
     let mut site = Site::new(rounds, seeds.round(1));
-    let (mut kills, mut missed) = (BTreeMap::<(String, Victim), [u64; 2]>::new(), Vec::new());
+    let (mut kills, mut missed) = (BTreeMap::<(String, Victim, Workload), [u64; 2]>::new(), Vec::new());
     for place in &places {
         for hit in hits_to_try(place, rounds.kills_per_failpoint) {
             let found = (0..TRIES).find_map(|_| {
                 site.kill_at(place, hit).unwrap_or_else(|why| panic!("DROVER_SEED={}: {why}", seeds.round(0)))
             });
-            let at = kills.entry((place.name.clone(), place.victim)).or_default();
+            let at = kills.entry((place.name.clone(), place.victim, place.workload)).or_default();
             match found {
                 Some(found) => at[found as usize] += 1,
                 None if hit == 1 => missed.push(place.name.clone()),
@@ -196,11 +196,17 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint() {
             }
         }
     }
-    for ((name, victim), [old, new]) in &kills {
-        println!("failpoint {name} {victim:?}: {} kills, {old} old, {new} new", old + new);
+    for ((name, victim, workload), [old, new]) in &kills {
+        println!("failpoint {name} {victim:?} {workload:?}: {} kills, {old} old, {new} new", old + new);
     }
     println!("{NAME}: {} kills", kills.values().flatten().sum::<u64>());
-    figure::report("failpoints with a kill", names as u64 - missed.len() as u64, "names", Goal::AtLeast(25));
+    figure::report("failpoints on the way of a sync or a rollback", names as u64, "names", Goal::AtLeast(25));
+    figure::report(
+        "places with a kill (failpoint, agent, sync or rollback)",
+        (kills.len() - missed.len()) as u64,
+        "places",
+        Goal::AtLeast(25),
+    );
     figure::report(
         "failpoints between the commit record and the end of apply",
         applying as u64,
@@ -224,7 +230,7 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_any_moment() {
     let mut site = Site::new(rounds, seeds.round(0));
     let mut phases: BTreeMap<String, u64> = BTreeMap::new();
     let mut found = BTreeMap::<Found, u64>::new();
-    let mut longest = Duration::from_millis(300);
+    let (mut longest, mut resumed) = (Duration::from_millis(300), 0);
     for round in 0..rounds.random_kills {
         let expected = site.prepare(Workload::Sync);
         let begun = std::time::Instant::now();
@@ -242,12 +248,20 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_any_moment() {
         if site.rng.bool() {
             site.pair.a.kill();
         }
+        if site.rng.bool() {
+            // And once more while the job is resumed.
+            site.pair.a.kill();
+            site.pair.b.restart(&Faults::none());
+            site.pair.a.start(&Faults::none());
+            thread::sleep(longest.mul_f64(site.rng.f64()));
+            resumed += 1;
+        }
         let why = format!("DROVER_SEED={}: kill {round} after {wait:?} in {phase}", seeds.round(0));
         let at = site.recover_and_judge(&expected, &why).unwrap_or_else(|why| panic!("{why}"));
         *found.entry(at).or_default() += 1;
         site.go_on(Workload::Sync, &why);
     }
-    println!("{NAME}: kills by phase {phases:?}, found {found:?}");
+    println!("{NAME}: kills by phase {phases:?}, {resumed} killed again while resumed, found {found:?}");
     figure::report(
         "kills at random moments, each followed by a whole point",
         rounds.random_kills,

@@ -1,6 +1,6 @@
 //! Where a process can be killed: the failpoints that a clean run passes, and the workloads that pass them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use drover_proto::v1::{Direction, Origin, RestorePoint};
 use drover_tests::{
@@ -9,6 +9,7 @@ use drover_tests::{
     seed::Rng,
     tree,
 };
+use rustix::fs::IFlags;
 
 /// What is going on when the kill comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,7 @@ impl Workload {
     pub(crate) fn prepare(self, pair: &Pair, rounds: &Rounds, rng: &mut Rng) {
         let source = pair.source();
         tree::edit(&source, rng, rounds.edits);
+        edit_of_every_step(&source, rng);
         if tree::list(&source).len() < rounds.entries / 2 {
             tree::unlock_tree(&source).expect("unlock");
             let more = (0..).map(|n| source.join(format!("more{n}"))).find(|path| !path.exists());
@@ -77,6 +79,35 @@ impl Workload {
     }
 }
 
+/// Random edits may leave a kind of step out; these make sure that each is taken, so that no failpoint is missed.
+fn edit_of_every_step(source: &Path, rng: &mut Rng) {
+    let dir = source.join("every step");
+    let (old, number) = (fs::read_dir(&dir).map_or(0, Iterator::count), rng.u32(..));
+    if old > 12 || !dir.is_dir() {
+        tree::unlock_tree(source).expect("unlock");
+        tree::remove_tree(&dir).or_else(|_| fs::remove_file(&dir)).expect("remove");
+        fs::create_dir(&dir).expect("directory");
+    }
+    tree::set_flags(source, IFlags::empty(), IFlags::IMMUTABLE | IFlags::APPEND).expect("unlock");
+    let locked = dir.join("locked");
+    if locked.exists() {
+        tree::set_flags(&locked, IFlags::empty(), IFlags::IMMUTABLE).expect("unlock");
+    }
+    fs::write(&locked, number.to_string()).expect("write");
+    tree::set_flags(&locked, IFlags::IMMUTABLE, IFlags::empty()).expect("lock");
+    // Large enough for ranges, small enough for a batch, a further name, a directory in and one out.
+    fs::write(dir.join("large"), number.to_le_bytes().repeat(400_000)).expect("write");
+    fs::write(dir.join("small"), number.to_string()).expect("write");
+    let linked = dir.join(format!("linked {number}"));
+    fs::hard_link(dir.join("small"), &linked).expect("link");
+    let gone = dir.join("in and out");
+    if gone.exists() { tree::remove_tree(&gone) } else { fs::create_dir(&gone) }.expect("directory");
+    tree::set_mtime(&dir.join("large"), tree::Mtime(number.into(), 7)).expect("time");
+    if tree::set_xattr(&dir.join("mode"), "user.x", &number.to_le_bytes()).is_err() {
+        fs::write(dir.join("mode"), "only its metadata change").expect("write");
+    }
+}
+
 /// Not what the tree is at, nor what was kept of a change behind the agent's back.
 fn is_older(point: &RestorePoint) -> bool {
     !point.current && point.point.as_ref().is_some_and(|point| point.origin() == Origin::Sync)
@@ -91,13 +122,14 @@ pub(crate) struct Place {
     pub(crate) hits: u64,
 }
 
-/// Failpoints of all workloads on both agents, from clean runs. A name that two agents pass is there for both.
+/// Failpoints of all workloads on both agents, from clean runs. A name that two agents pass is there for both, and one
+/// that a rollback passes is there for the rollback as well.
 pub(crate) fn places(rounds: &Rounds, seed: u64) -> Vec<Place> {
     let mut rng = Rng::with_seed(seed);
     let mut pair = Pair::with(PairSetup { retain: Some(4), ..PairSetup::default() });
     tree::create(&pair.source(), &mut rng, rounds.entries);
     pair.sync();
-    let mut found: BTreeMap<(String, Victim), Place> = BTreeMap::new();
+    let mut found = BTreeMap::new();
     for workload in Workload::ALL {
         workload.prepare(&pair, rounds, &mut rng);
         if workload == Workload::Rollback {
@@ -119,10 +151,13 @@ pub(crate) fn places(rounds: &Rounds, seed: u64) -> Vec<Place> {
     found.into_values().collect()
 }
 
-fn note(found: &mut BTreeMap<(String, Victim), Place>, workload: Workload, victim: Victim, log: &Path) {
+/// By name, victim and whether it is a rollback.
+type Found = BTreeMap<(String, Victim, bool), Place>;
+
+fn note(found: &mut Found, workload: Workload, victim: Victim, log: &Path) {
     for (name, hits) in Faults::hits(log) {
         let place = Place { name: name.clone(), workload, victim, hits };
-        found.entry((name, victim)).or_insert(place);
+        found.entry((name, victim, workload == Workload::Rollback)).or_insert(place);
     }
     // What the start of the next agent logs is another workload's.
     let _ = std::fs::remove_file(log);

@@ -9,6 +9,7 @@ mod link;
 mod movers;
 mod power;
 mod property;
+mod recovery;
 mod resume;
 mod rollback;
 mod rules;

@@ -5,6 +5,7 @@ use drover_report::{Exit, advice};
 use tonic::Status;
 
 use super::place::RemotePlace;
+use crate::rpc::status::reason_of;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
@@ -81,24 +82,25 @@ impl CopyError {
         }
     }
 
-    fn reason(&self) -> &str {
+    fn reason(&self) -> String {
         match self {
-            Self::Beside { source, .. } => source.reason(),
-            Self::Volume { source, .. } => source.reason(),
-            Self::Session(error) => error.reason(),
-            _ => "",
+            Self::Beside { source, .. } => source.reason().to_owned(),
+            Self::Volume { source, .. } => source.reason().to_owned(),
+            Self::Session(error) => error.reason().to_owned(),
+            Self::Agent { status, .. } => reason_of(status).unwrap_or_default(),
+            _ => String::new(),
         }
     }
 
     pub(super) fn exit(&self) -> Exit {
-        Exit::of(self.kind(), self.reason())
+        Exit::of(self.kind(), &self.reason())
     }
 
     /// For stderr: the error with its causes, its reason, and what to do about it.
     pub(super) fn shown(&self) -> impl fmt::Display + '_ {
         let reason = self.reason();
         let name = if reason.is_empty() { String::new() } else { format!(" [{reason}]") };
-        let advice = advice(reason).map_or_else(String::new, |advice| format!("\n  to do: {advice}"));
+        let advice = advice(&reason).map_or_else(String::new, |advice| format!("\n  to do: {advice}"));
         format!("error: {}{name}{advice}", drover_report::causes(self))
     }
 }

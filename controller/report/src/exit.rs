@@ -52,6 +52,8 @@ Exit codes:
             Kind::Precondition => Self::Refused,
             // A guard as well, though trying again later may help.
             Kind::Exhausted if reason == "no-space" => Self::Refused,
+            // Reached, but busy.
+            Kind::Unavailable if matches!(reason, "root-locked" | "volume-busy") => Self::Failure,
             Kind::Invalid => Self::Usage,
             Kind::Unavailable => Self::Unreachable,
             Kind::Cancelled => Self::Cancelled,

@@ -60,3 +60,6 @@ fn paths(out: &mut String, heading: &str, paths: &[RelPath]) {
         out.push_str(&format!("    … and {} more in --output json\n", paths.len() - SHOWN));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ fn differences(out: &mut String, heading: &str, list: &[Difference], total: u64)
     if total == 0 {
         return;
     }
-    out.push_str(&format!("  {heading} at {} paths:\n", Count(total)));
+    out.push_str(&format!("  {heading} at {} {}:\n", Count(total), if total == 1 { "path" } else { "paths" }));
     for difference in list.iter().take(SHOWN) {
         let what = match difference.what {
             What::Missing => "missing",

@@ -8,6 +8,8 @@ use drover_proto::v1::{Health, VolumeRole};
 use drover_report::{Ago, Exit, Moment, Table};
 use serde::Serialize;
 
+use judge::Asked;
+
 use super::Say;
 use crate::fleet::{Fleet, Replica, Volume};
 
@@ -88,10 +90,11 @@ impl StatusReport {
     }
 
     fn judged(agents: Vec<AgentStatus>, mut volumes: Vec<VolumeStatus>, problems: Vec<String>) -> Self {
-        let is_complete = agents.iter().all(|agent| agent.reachable);
+        let is_complete = agents.len() > 1 && agents.iter().all(|agent| agent.reachable);
+        let asked = if is_complete { Asked::Everyone } else { Asked::Some };
         for volume in &mut volumes {
             volume.both_primary = judge::is_split(&volume.copies);
-            volume.because = judge::volume(&volume.copies, is_complete);
+            volume.because = judge::volume(&volume.copies, asked);
         }
         // A split brain grows with every write, so it comes first.
         let told = |split: bool| {

@@ -26,6 +26,11 @@ impl Outcome {
         self.status.state()
     }
 
+    /// Done, failed or cancelled.
+    pub fn has_ended(&self) -> bool {
+        Self::is_end(&self.status)
+    }
+
     pub fn is_done(&self) -> bool {
         self.state() == JobState::Done
     }

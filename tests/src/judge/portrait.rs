@@ -10,7 +10,8 @@ use std::{
 };
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, ioctl_getflags, lgetxattr, llistxattr, openat, readlinkat, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat, ioctl_getflags, lgetxattr, llistxattr, openat,
+    readlinkat, seek, statat,
 };
 
 const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
@@ -34,6 +35,8 @@ pub struct Entry {
     pub size: u64,
     pub content: Option<blake3::Hash>,
     pub allocated: u64,
+    /// Bytes that are no hole, as `SEEK_DATA` tells it.
+    pub data: u64,
     pub target: Vec<u8>,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub flags: u32,
@@ -94,6 +97,7 @@ impl Painter {
             FileType::RegularFile => {
                 let file = openat(dir, name, OPEN, Mode::empty())?;
                 entry.flags = flags(&file);
+                entry.data = data_bytes(&file, stat.st_size as u64)?;
                 entry.content = Some(digest(file)?);
                 entry.size = stat.st_size as u64;
                 entry.allocated = stat.st_blocks as u64 * 512;
@@ -132,6 +136,7 @@ fn plain(stat: &Stat, kind: FileType) -> Entry {
         size: 0,
         content: None,
         allocated: 0,
+        data: 0,
         target: Vec::new(),
         xattrs: BTreeMap::new(),
         flags: 0,
@@ -142,6 +147,23 @@ fn plain(stat: &Stat, kind: FileType) -> Entry {
 fn flags(file: &OwnedFd) -> u32 {
     // A file system without flags has none set.
     ioctl_getflags(file).map_or(0, |flags| flags.bits() & FLAGS_COMPARED)
+}
+
+/// File systems that know no holes call everything data.
+fn data_bytes(file: &OwnedFd, size: u64) -> io::Result<u64> {
+    let (mut at, mut data) = (0, 0);
+    while at < size {
+        let start = match seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // Only a hole is left.
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        at = seek(file, SeekFrom::Hole(start))?;
+        data += at - start;
+    }
+    seek(file, SeekFrom::Start(0))?;
+    Ok(data)
 }
 
 fn digest(file: OwnedFd) -> io::Result<blake3::Hash> {

@@ -9,9 +9,16 @@ pub(super) fn is_split(copies: &[CopyStatus]) -> bool {
     copies.iter().filter(|copy| copy.role == PRIMARY).count() > 1
 }
 
-/// Why the volume is not healthy. With an agent missing, what its copy says is unknown and not held against the volume:
-/// the missing agent is a reason of its own.
-pub(super) fn volume(copies: &[CopyStatus], every_agent_answered: bool) -> Vec<String> {
+/// Whether a copy that was not seen can be said not to exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Everyone,
+    /// An agent is away, which is a reason of its own, or only one was asked.
+    Some,
+}
+
+/// Why the volume is not healthy.
+pub(super) fn volume(copies: &[CopyStatus], asked: Asked) -> Vec<String> {
     let mut because = Vec::new();
     let primaries: Vec<&CopyStatus> = copies.iter().filter(|copy| copy.role == PRIMARY).collect();
     if let [first, rest @ ..] = primaries.as_slice()
@@ -19,7 +26,7 @@ pub(super) fn volume(copies: &[CopyStatus], every_agent_answered: bool) -> Vec<S
     {
         because.push(split(first, rest));
     }
-    if every_agent_answered {
+    if asked == Asked::Everyone {
         because.extend(lonely(copies, primaries.len()));
     }
     because.extend(superseded(copies, &primaries));
@@ -65,10 +72,17 @@ fn of_copy(copy: &CopyStatus) -> Vec<String> {
             copy.agent
         ));
     }
-    if copy.health != "ok" {
-        let reasons = copy.health_because.join("; ");
-        let reasons = if reasons.is_empty() { String::new() } else { format!(": {reasons}") };
-        because.push(format!("the copy at {} is {}{reasons}", copy.agent, copy.health));
+    // What stands above already, with what to do about it, is not said again in the agent's words.
+    let is_news = |why: &&String| {
+        let said = copy.newest_point.is_none() && why.starts_with("never synced")
+            || copy.paused && why.starts_with("rolled back");
+        !said
+    };
+    let reasons: Vec<&str> = copy.health_because.iter().filter(is_news).map(String::as_str).collect();
+    if !reasons.is_empty() {
+        because.push(format!("the copy at {} is {}: {}", copy.agent, copy.health, reasons.join("; ")));
+    } else if copy.health != "ok" && copy.health_because.is_empty() {
+        because.push(format!("the copy at {} is {}", copy.agent, copy.health));
     }
     because
 }

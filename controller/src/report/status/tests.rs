@@ -92,7 +92,7 @@ fn each_reason_says_what_to_do() {
     let mut rolled_back = copy("site-b", "secondary");
     rolled_back.paused = true;
     rolled_back.health = "degraded";
-    rolled_back.health_because = vec!["metadata only".to_owned()];
+    rolled_back.health_because = vec!["rolled back: syncs pause".to_owned(), "metadata only".to_owned()];
     let report_text = report(vec![copy("site-a", "primary"), rolled_back]).text();
     assert_eq!(
         report_text.lines().take(3).collect::<Vec<_>>(),
