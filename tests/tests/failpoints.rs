@@ -83,16 +83,15 @@ impl Workload {
 fn edit_of_every_step(source: &Path, rng: &mut Rng) {
     let dir = source.join("every step");
     let (old, number) = (fs::read_dir(&dir).map_or(0, Iterator::count), rng.u32(..));
-    if old > 12 || !dir.is_dir() {
-        tree::unlock_tree(source).expect("unlock");
+    tree::unlock_tree(source).expect("unlock");
+    // Random edits come here as well, and may have made anything of it.
+    let is_file = |name: &str| fs::symlink_metadata(dir.join(name)).is_ok_and(|meta| meta.is_file());
+    if old > 12 || !["locked", "large", "small", "mode"].into_iter().all(is_file) {
         tree::remove_tree(&dir).or_else(|_| fs::remove_file(&dir)).expect("remove");
         fs::create_dir(&dir).expect("directory");
+        fs::write(dir.join("mode"), "only its metadata change").expect("write");
     }
-    tree::set_flags(source, IFlags::empty(), IFlags::IMMUTABLE | IFlags::APPEND).expect("unlock");
     let locked = dir.join("locked");
-    if locked.exists() {
-        tree::set_flags(&locked, IFlags::empty(), IFlags::IMMUTABLE).expect("unlock");
-    }
     fs::write(&locked, number.to_string()).expect("write");
     tree::set_flags(&locked, IFlags::IMMUTABLE, IFlags::empty()).expect("lock");
     // Large enough for ranges, small enough for a batch, a further name, a directory in and one out.
@@ -101,11 +100,15 @@ fn edit_of_every_step(source: &Path, rng: &mut Rng) {
     let linked = dir.join(format!("linked {number}"));
     fs::hard_link(dir.join("small"), &linked).expect("link");
     let gone = dir.join("in and out");
-    if gone.exists() { tree::remove_tree(&gone) } else { fs::create_dir(&gone) }.expect("directory");
-    tree::set_mtime(&dir.join("large"), tree::Mtime(number.into(), 7)).expect("time");
-    if tree::set_xattr(&dir.join("mode"), "user.x", &number.to_le_bytes()).is_err() {
-        fs::write(dir.join("mode"), "only its metadata change").expect("write");
+    if gone.is_dir() {
+        tree::remove_tree(&gone).expect("remove");
+    } else {
+        // There may be nothing.
+        let _ = fs::remove_file(&gone);
+        fs::create_dir(&gone).expect("directory");
     }
+    tree::set_mtime(&dir.join("large"), tree::Mtime(number.into(), 7)).expect("time");
+    tree::set_xattr(&dir.join("mode"), "user.x", &number.to_le_bytes()).expect("xattr");
 }
 
 /// Not what the tree is at, nor what was kept of a change behind the agent's back.

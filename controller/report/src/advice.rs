@@ -10,7 +10,7 @@ const fn reason(name: &'static str, what: &'static str, advice: &'static str) ->
     Reason { name, what, advice }
 }
 
-const LATER: &str = "try again; the job goes on where it was";
+const LATER: &str = "try again; what was received is kept";
 const BUG: &str = "a bug, or releases that don't fit: update both agents; if it stays, report it with the agents' logs";
 const ANEW: &str = "keep a copy of the directory beside the volumes, then disable the volume and enable it again";
 
@@ -130,6 +130,7 @@ pub const REASONS: &[Reason] = &[
         "enable the volume with the right --peer at both agents",
     ),
     reason("other-volume", "the two sides speak of different volumes", "enable both copies with the same --id"),
+    reason("panic", "a bug", "report it with the agent's log"),
     reason(
         "partly-undone",
         "an apply could not finish and not everything could be undone; the paths are in the log",
@@ -152,11 +153,6 @@ pub const REASONS: &[Reason] = &[
         "peer-unreachable",
         "the peer does not answer",
         "check its address, its port and that it runs; the job tries again by itself",
-    ),
-    reason(
-        "permission-denied",
-        "the certificate may not do this",
-        "add its name to the right role in the agent's [roles]",
     ),
     reason(
         "point-incomplete",

@@ -17,7 +17,14 @@ fn path(text: &str) -> RelPath {
 }
 
 fn changes() -> Changes {
-    Changes { created: 1_200, updated: 2, deleted: 1, bytes_changed: 10 << 20, bytes_needed: 11 << 20, ..Changes::default() }
+    Changes {
+        created: 1_200,
+        updated: 2,
+        deleted: 1,
+        bytes_changed: 10 << 20,
+        bytes_needed: 11 << 20,
+        ..Changes::default()
+    }
 }
 
 fn synced() -> SyncReport {
@@ -158,7 +165,10 @@ v: verified: the replica is point 3; the source was written since
     assert_eq!(exit(&Report::Verify(bad.clone())), Exit::Discrepancy);
     let shown = text(&Report::Verify(bad), "v");
     assert!(shown.starts_with("v: DISCREPANCY: the replica is not what point 3 says\n"), "{shown}");
-    assert!(shown.ends_with("  the source differs from the replica at 300 paths:\n    content  f\n    … and 299 more\n"), "{shown}");
+    assert!(
+        shown.ends_with("  the source differs from the replica at 300 paths:\n    content  f\n    … and 299 more\n"),
+        "{shown}"
+    );
 }
 
 #[test]
