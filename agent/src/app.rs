@@ -116,6 +116,8 @@ impl App {
         let limits = (config.limits.jobs, throttle.clone());
         let (keeper, _thread) = Keeper::start(journal, runner, limits, metrics.clone(), broken.clone())?;
         tasks.spawn(throttle::follow_timetable(config.limits.clone(), throttle, stop.clone()));
+        let keep_days = config.defaults.trash_days;
+        tasks.spawn(crate::trash::purge_daily(volumes.clone(), lanes.clone(), keep_days, stop.clone()));
         let started = Instant::now();
         Ok(Self { config, credentials, volumes, peers, lanes, metrics, sessions, keeper, tasks, stop, broken, started })
     }

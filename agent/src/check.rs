@@ -198,8 +198,8 @@ fn limits(config: &Config, found: &mut Findings) {
     }
     let defaults = &config.defaults;
     found.line(format!(
-        "defaults: {} restore points, refuse to delete more than {} %",
-        defaults.retain, defaults.delete_percent_max
+        "defaults: {} restore points, refuse to delete more than {} %, {} days in the trash",
+        defaults.retain, defaults.delete_percent_max, defaults.trash_days
     ));
 }
 

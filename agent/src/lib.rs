@@ -19,6 +19,7 @@ pub mod rpc;
 pub mod throttle;
 pub mod tls;
 pub mod transfer;
+pub mod trash;
 pub mod volume_cli;
 pub mod volumes;
 pub mod work;

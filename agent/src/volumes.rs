@@ -128,6 +128,21 @@ impl Volumes {
         }
     }
 
+    /// On every root; one that fails keeps no other from being purged.
+    pub fn purge_trash(&self, keep_secs: i64) {
+        let roots: Vec<_> = self.read().roots.iter().map(|(name, root)| (name.clone(), root.clone())).collect();
+        for (name, root) in roots {
+            match root.purge_trash(keep_secs) {
+                Ok(purged) => {
+                    purged.iter().for_each(|trash| tracing::info!(root = name, trash, "purged from the trash"))
+                }
+                Err(error) => {
+                    tracing::warn!(root = name, error = &error as &dyn std::error::Error, "trash can't be purged");
+                }
+            }
+        }
+    }
+
     pub fn all(&self) -> Vec<Arc<Held>> {
         self.read().volumes.values().cloned().collect()
     }

@@ -98,7 +98,9 @@ async fn dial(agent: &AgentConfig, tls: Option<ClientTlsConfig>) -> Result<Chann
         .http2_keep_alive_interval(Duration::from_secs(KEEP_ALIVE_SECONDS))
         .keep_alive_timeout(Duration::from_secs(KEEP_ALIVE_SECONDS));
     if let (Some(Transport::Tls), Some(tls)) = (agent.transport(), tls) {
-        endpoint = endpoint.tls_config(tls.domain_name(agent.server_name())).map_err(bad)?;
+        // Without its own deadline a handshake waits for ever for a host that took the connection and died.
+        let tls = tls.domain_name(agent.server_name()).timeout(Duration::from_secs(CONNECT_SECONDS));
+        endpoint = endpoint.tls_config(tls).map_err(bad)?;
     }
     endpoint.connect().await.map_err(|source| AgentError::Unreachable {
         agent: agent.name.clone(),

@@ -67,11 +67,12 @@ impl Job {
             };
             match watched {
                 Pause::Ended(status) => return outcome(&self.agent.name, &status),
-                Pause::Interrupted if seen == 1 => self.cancel(screen).await?,
-                Pause::Interrupted => {
-                    screen.say(&self.how_to_watch());
-                    return Ok(Outcome::Left);
-                }
+                // The agent may be slow to answer; a second Ctrl-C does not wait for it.
+                Pause::Interrupted if seen == 1 => tokio::select! {
+                    _ = interrupts.more_than(seen) => return Ok(self.leave(screen)),
+                    cancelled = self.cancel(screen) => cancelled?,
+                },
+                Pause::Interrupted => return Ok(self.leave(screen)),
                 Pause::Lost(status) => {
                     let since = *away_since.get_or_insert_with(Instant::now);
                     if !is_away(&status) || since.elapsed() > AWAY {
@@ -116,6 +117,11 @@ impl Job {
             Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::Unavailable) => Ok(()),
             Err(status) => Err(Failure::told(&self.agent.name, &status)),
         }
+    }
+
+    fn leave(&self, screen: &Screen) -> Outcome {
+        screen.say(&self.how_to_watch());
+        Outcome::Left
     }
 
     fn how_to_watch(&self) -> String {

@@ -65,10 +65,12 @@ pub struct Defaults {
     pub retain: u32,
     /// A sync that would delete a larger share of the replica is refused.
     pub delete_percent_max: u8,
+    /// Days that a deleted replica waits in the trash before it is gone for good.
+    pub trash_days: u32,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { retain: 2, delete_percent_max: 50 }
+        Self { retain: 2, delete_percent_max: 50, trash_days: 30 }
     }
 }

@@ -98,6 +98,9 @@ impl CopyError {
 
     /// For stderr: the error with its causes, its reason, and what to do about it.
     pub(super) fn shown(&self) -> impl fmt::Display + '_ {
+        if self.kind() == Kind::Cancelled {
+            return "cancelled".to_owned();
+        }
         let reason = self.reason();
         let name = if reason.is_empty() { String::new() } else { format!(" [{reason}]") };
         let advice = advice(&reason).map_or_else(String::new, |advice| format!("\n  to do: {advice}"));

@@ -145,7 +145,7 @@ fn read(flag: &'static str, path: Option<&PathBuf>) -> Result<Vec<u8>, CopyError
 
 async fn dial(place: &RemotePlace, args: &CopyArgs, ca: Certificate, identity: Identity) -> Result<Channel, CopyError> {
     let unreachable = |source| CopyError::Unreachable { place: place.clone(), source };
-    let mut tls = ClientTlsConfig::new().ca_certificate(ca).identity(identity);
+    let mut tls = ClientTlsConfig::new().ca_certificate(ca).identity(identity).timeout(CONNECT_TIMEOUT);
     if let Some(name) = &args.credentials.server_name {
         tls = tls.domain_name(name.clone());
     }

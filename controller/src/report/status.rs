@@ -44,6 +44,8 @@ pub(crate) struct CopyStatus {
     pub agent: String,
     pub path: String,
     pub role: &'static str,
+    /// The agent that syncs go to or come from; a volume of `drover-agent copy` has none.
+    pub peer: Option<String>,
     pub epoch: u64,
     pub newest_point: Option<String>,
     pub newest_taken_at_unix_secs: Option<i64>,
@@ -166,6 +168,7 @@ impl CopyStatus {
             agent: copy.agent.name.clone(),
             path: copy.path.clone(),
             role: role(info.role()),
+            peer: info.peer.clone(),
             epoch: info.epoch,
             newest_point: info.newest.as_ref().map(|point| point.id.clone()),
             newest_taken_at_unix_secs: info.newest.as_ref().map(|point| point.taken_at_unix_secs),

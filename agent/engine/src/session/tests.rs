@@ -10,7 +10,7 @@ use crate::{
     path::RelPath,
     point::{Force, PointId, Role},
     report::SyncReport,
-    volume::NewVolume,
+    volume::{Disposal, NewVolume},
 };
 
 struct Pair {
@@ -217,4 +217,20 @@ fn empty_source_and_mass_delete_are_refused() {
     fs::write(pair.src().join("one"), "1").unwrap();
     let refused = pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default())).unwrap_err();
     assert_eq!(refused.reason(), "mass-delete");
+}
+
+#[test]
+fn a_deleted_replica_waits_in_the_trash() {
+    let pair = Pair::new();
+    fill(&pair.src());
+    pair.sync();
+    assert_eq!(pair.a.disable(Disposal::Trash).unwrap_err().reason(), "is-primary");
+    pair.b.disable(Disposal::Trash).unwrap();
+    assert!(!pair.dst().exists());
+    let trash = pair.dir.path().join("b/.drover/trash");
+    let waiting = fs::read_dir(&trash).unwrap().next().unwrap().unwrap().path();
+    judge(&pair.src(), &waiting.join("tree"));
+    assert!(pair.b.root().purge_trash(3600).unwrap().is_empty());
+    assert_eq!(pair.b.root().purge_trash(-1).unwrap().len(), 1);
+    assert!(!waiting.exists());
 }

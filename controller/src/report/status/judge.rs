@@ -46,6 +46,8 @@ fn split(first: &CopyStatus, rest: &[&CopyStatus]) -> String {
 
 fn lonely(copies: &[CopyStatus], primaries: usize) -> Option<String> {
     match (primaries, copies) {
+        // Of `drover-agent copy`: nobody promised another side.
+        (_, [only]) if only.peer.is_none() => None,
         (0, _) => Some("no copy is primary; promote one".to_owned()),
         (1, [only]) => Some(format!("has no replica: only {} has a copy; enable it at another agent", only.agent)),
         _ => None,

@@ -5,6 +5,7 @@ fn copy(agent: &str, role: &'static str) -> CopyStatus {
         agent: agent.to_owned(),
         path: "/srv/nfs/pvc-1".to_owned(),
         role,
+        peer: Some("peer".to_owned()),
         epoch: 1,
         newest_point: Some("12".to_owned()),
         newest_taken_at_unix_secs: Some(1_795_257_000),
@@ -115,6 +116,15 @@ fn each_reason_says_what_to_do() {
         report(vec![copy("site-a", "secondary"), copy("site-b", "secondary")]).because,
         ["nfs/pvc-1: no copy is primary; promote one"]
     );
+}
+
+#[test]
+fn the_volume_of_a_copy_needs_no_other_side() {
+    let mut alone = copy("site-b", "secondary");
+    alone.peer = None;
+    assert_eq!(report(vec![alone.clone()]).because, [""; 0]);
+    alone.peer = Some("site-a".to_owned());
+    assert_eq!(report(vec![alone]).because, ["nfs/pvc-1: no copy is primary; promote one"]);
 }
 
 #[test]
