@@ -149,6 +149,24 @@ pub(crate) fn subdirectory(dir: &Dir, name: &[u8]) -> io::Result<Dir> {
     dir.open_beneath(name)
 }
 
+/// Moves what belongs to others, or could not be put back, to `foreign/` under a name that is free; returns the name.
+pub(crate) fn keep_foreign(beside: &Dir, from: &Dir, name: &[u8], label: &str) -> io::Result<String> {
+    const TRIES_MAX: u32 = 10_000;
+    let foreign = subdirectory(beside, b"foreign")?;
+    for attempt in 0..TRIES_MAX {
+        let kept = if attempt == 0 { label.to_owned() } else { format!("{label}.{attempt}") };
+        match from.rename_noreplace(name, &foreign, kept.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => {
+                result?;
+                record::sync_dir(&foreign)?;
+                return Ok(kept);
+            }
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
 impl Root {
     pub fn open(path: &Path, beside: Option<&Path>, how: Open) -> Result<Self, BesideError> {
         let root = Dir::open(path).map_err(|source| BesideError::Root { path: path.into(), source })?;
@@ -224,7 +242,17 @@ impl Root {
 
     pub(crate) fn forget_volume_dir(&self, id: VolumeId) -> io::Result<()> {
         let volumes = self.volumes_dir()?;
+        // Without its mark the volume does not exist, however far removing the rest comes.
+        record::remove(&self.volume_dir(id)?, b"mark")?;
         crate::stage::remove_tree(&volumes, id.to_string().as_bytes())?;
+        record::sync_dir(&volumes)
+    }
+
+    /// Everything beside a volume goes to a directory of the trash; from then on the volume does not exist.
+    pub(crate) fn retire_volume_dir(&self, id: VolumeId, trash: &Dir) -> io::Result<()> {
+        let volumes = self.volumes_dir()?;
+        volumes.rename_noreplace(id.to_string().as_bytes(), trash, b"volume")?;
+        record::sync_dir(trash)?;
         record::sync_dir(&volumes)
     }
 

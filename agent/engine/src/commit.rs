@@ -47,7 +47,8 @@ impl Site<'_> {
     /// Applies a record that is durable, or undoes it: as the record says, or because a step can't be done.
     pub(crate) fn carry_out(&self, record: &CommitRecord) -> io::Result<Applied> {
         let why = match record.direction {
-            Direction::Forward => match apply::forward(self, &record.steps) {
+            // A failed sync is not tried again: the kernel forgets what it could not write (R3).
+            Direction::Forward => match apply::forward(self, &record.steps).and_then(|()| self.sync()) {
                 Ok(()) => return self.settle(record),
                 Err(why) => why,
             },
@@ -62,9 +63,11 @@ impl Site<'_> {
         Ok(Applied::Undone { why, left })
     }
 
+    fn sync(&self) -> Result<(), ApplyError> {
+        fault::hit("apply.sync").and_then(|()| sync_filesystem(self.live)).map_err(ApplyError::Sync)
+    }
+
     fn settle(&self, record: &CommitRecord) -> io::Result<Applied> {
-        fault::hit("apply.sync")?;
-        sync_filesystem(self.live)?;
         fault::hit("apply.state")?;
         store_state(self.beside, &record.state)?;
         fault::hit("apply.done")?;

@@ -7,7 +7,7 @@ use std::{collections::HashSet, io};
 
 use drover_linux::Dir;
 
-use crate::{beside::subdirectory, digest::Digest, record};
+use crate::{beside::subdirectory, control::Control, digest::Digest, record};
 
 #[derive(Debug)]
 pub struct Pool {
@@ -17,6 +17,13 @@ pub struct Pool {
 fn names(digest: &Digest) -> ([u8; 2], Vec<u8>) {
     let text = digest.to_string().into_bytes();
     ([text[0], text[1]], text)
+}
+
+/// What lies here left the tree by rename: a process that had it open may have written to it since.
+fn is_content(dir: &Dir, name: &[u8], digest: &Digest) -> io::Result<bool> {
+    let file = dir.open_file(name)?;
+    let size = drover_linux::file::stat(&file)?.size;
+    Ok(crate::hash::hash_file(&file, size, &Control::default())?.digest == *digest)
 }
 
 impl Pool {
@@ -40,9 +47,26 @@ impl Pool {
         let (shard, pooled) = names(digest);
         let shard = subdirectory(&self.dir, &shard)?;
         match from.rename_noreplace(name, &shard, &pooled) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => from.unlink(name),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if is_content(&shard, &pooled, digest)? {
+                    from.unlink(name)
+                } else {
+                    from.rename_replace(name, &shard, &pooled)
+                }
+            }
             result => result,
         }
+    }
+
+    /// As `find`, for use: the content is proved first, and what is not what its name says goes away.
+    pub(crate) fn find_proved(&self, digest: &Digest) -> io::Result<Option<(Dir, Vec<u8>)>> {
+        let Some((dir, name)) = self.find(digest)? else { return Ok(None) };
+        if is_content(&dir, &name, digest)? {
+            return Ok(Some((dir, name)));
+        }
+        tracing::warn!(%digest, "a content in history was written to by another process; it is not used");
+        dir.unlink(&name)?;
+        Ok(None)
     }
 
     /// The content is in the tree (again), or no point needs it.

@@ -16,7 +16,8 @@ use crate::{
     tree::{DirBlock, Manifest},
 };
 
-/// Identities of what is at each path now. Everything just written counts as racy (R9), so the next scan reads it again.
+/// Identities of what is at each path now. What the plan touched counts as racy (R9): nobody
+/// has read it since, so the next scan does.
 pub(crate) fn reindex(live: &Dir, before: &Index, target: &Manifest, plan: &Plan, clock: Time) -> io::Result<Index> {
     let touched = Touched::of(plan);
     let blocks: Vec<_> = target.blocks().collect();
@@ -68,13 +69,17 @@ impl Touched {
             block.entries().map(|entry| entry.name).zip(locals.iter().copied()).collect()
         });
         let look = |entry: crate::tree::Entry| {
-            // A name of an inode that lost another name has a new link count: only single names are known for sure.
-            let known =
-                old.get(&entry.name).filter(|local| local.nlink == 1 && !self.paths.contains(&path.join(&entry.name)));
-            match known {
-                Some(local) => Ok(*local),
-                None => Ok(Local::new(&dir.stat(entry.name.as_bytes())?, clock)),
+            let known = old.get(&entry.name);
+            let is_stepped = self.paths.contains(&path.join(&entry.name));
+            if let Some(local) = known.filter(|local| local.nlink == 1 && !is_stepped) {
+                return Ok(*local);
             }
+            let now = Local::new(&dir.stat(entry.name.as_bytes())?, clock);
+            if let Some(local) = known.filter(|local| (local.id, local.ctime) == (now.id, now.ctime)) {
+                return Ok(Local { nlink: now.nlink, ..*local });
+            }
+            let read_at = known.filter(|local| local.id == now.id).map_or(now.read_at, |local| local.read_at);
+            Ok(Local { racy: true, read_at, ..now })
         };
         block.entries().map(look).collect()
     }

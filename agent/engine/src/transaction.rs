@@ -1,6 +1,8 @@
 //! One change of a replica's tree from point to point: what a sync and a rollback have in common once it is known what
 //! the tree shall be.
 
+mod unscanned;
+
 use std::{
     io,
     time::{Duration, Instant},
@@ -45,6 +47,10 @@ pub enum CommitError {
         why: ApplyError,
         left: Vec<RelPath>,
     },
+    #[error(
+        "{path} was changed on the replica by another process since it was scanned; nothing was changed, sync again"
+    )]
+    ReplicaChanged { path: RelPath },
     #[error("role or epoch changed while the point was on its way; nothing was changed")]
     Superseded,
     #[error(transparent)]
@@ -67,6 +73,7 @@ impl CommitError {
             Self::Write { source, .. } => storage_kind(source),
             Self::Undone(why) => why.kind(),
             Self::PartlyUndone { .. } => Kind::Storage,
+            Self::ReplicaChanged { .. } => Kind::Conflict,
             Self::Superseded => Kind::Precondition,
             Self::Cancelled(_) => Kind::Cancelled,
         }
@@ -78,6 +85,7 @@ impl CommitError {
             Self::Write { source, .. } => storage_reason(source),
             Self::Undone(why) => why.reason(),
             Self::PartlyUndone { .. } => "partly-undone",
+            Self::ReplicaChanged { .. } => "replica-changed",
             Self::Superseded => "role-changed",
             Self::Cancelled(_) => "cancelled",
         }
@@ -131,6 +139,11 @@ impl Transaction<'_> {
         };
         self.control.check()?;
         fault::hit("commit.before-record").map_err(write("commit record"))?;
+        if let Some(path) =
+            unscanned::find(self.volume.live(), self.actual, &record.steps).map_err(write("commit record"))?
+        {
+            return Err(CommitError::ReplicaChanged { path });
+        }
         if !self.volume.may_commit(&record.state) {
             return Err(CommitError::Superseded);
         }
@@ -275,6 +288,6 @@ pub(crate) fn expire(volume: &Volume, expired: &[Point]) {
         Ok(())
     })();
     if let Err(error) = swept {
-        tracing::warn!(volume = %volume.id(), %error, "expired restore points still take space; the next sync tries again");
+        tracing::warn!(volume = %volume.id(), %error, "expired restore points still take space; it is given back when the next point expires");
     }
 }

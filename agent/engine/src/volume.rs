@@ -180,9 +180,8 @@ impl Volume {
 
     /// What could not be put back lies in staging. It is the last copy of something, so it is kept, and never built on.
     pub(crate) fn set_staging_aside(&self) -> io::Result<()> {
-        let foreign = crate::beside::subdirectory(&self.beside, b"foreign")?;
-        self.beside.rename_noreplace(b"staging", &foreign, format!("staging-{}", unix_now()).as_bytes())?;
-        crate::record::sync_dir(&foreign)
+        let label = format!("staging-{}", self.state().transaction + 1);
+        crate::beside::keep_foreign(&self.beside, &self.beside, b"staging", &label).map(drop)
     }
 
     pub fn recovery(&self) -> &Recovery {
@@ -290,12 +289,14 @@ impl Volume {
 
     pub fn demote(&self) -> Result<(), VolumeError> {
         let _occupied = self.occupy("demote")?;
+        self.finish_interrupted()?;
         self.update_state(VolumeState::demote)
     }
 
     /// This copy's line may be given up at the next sync; its data is kept as a restore point first.
     pub fn request_resync(&self) -> Result<(), VolumeError> {
         let _occupied = self.occupy("resync")?;
+        self.finish_interrupted()?;
         if self.state().role == Role::Primary {
             return Err(VolumeError::PrimaryCantResync(self.id));
         }

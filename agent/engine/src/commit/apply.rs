@@ -24,6 +24,8 @@ pub enum ApplyError {
     },
     #[error("{path} is not what the plan was made for: another process changed it")]
     Unexpected { path: RelPath },
+    #[error("sync what was applied")]
+    Sync(#[source] io::Error),
     #[error("an undo that was interrupted was finished")]
     Resumed,
     #[error("role or epoch changed while the point was on its way")]
@@ -33,7 +35,7 @@ pub enum ApplyError {
 impl ApplyError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Step { source, .. } => storage_kind(source),
+            Self::Step { source, .. } | Self::Sync(source) => storage_kind(source),
             Self::Unexpected { .. } | Self::Resumed => Kind::Conflict,
             Self::Superseded => Kind::Precondition,
         }
@@ -42,7 +44,7 @@ impl ApplyError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Step { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => "apply-not-permitted",
-            Self::Step { source, .. } => storage_reason(source),
+            Self::Step { source, .. } | Self::Sync(source) => storage_reason(source),
             Self::Unexpected { .. } => "replica-changed",
             Self::Resumed => "apply-undone",
             Self::Superseded => "role-changed",

@@ -7,13 +7,12 @@ use crate::{
     fault,
     plan::{Place, Retire, Retired},
     pool::Pool,
-    stage::remove_tree,
 };
 
 pub(crate) fn retire(site: &Site<'_>, pool: &Pool, record: &CommitRecord) -> io::Result<()> {
     fault::hit("retain.begin")?;
     for retired in &record.retired {
-        one(site, pool, retired)?;
+        one(site, pool, record.state.transaction, retired)?;
         fault::hit("retain.moved")?;
     }
     for digest in &record.from_pool {
@@ -24,7 +23,7 @@ pub(crate) fn retire(site: &Site<'_>, pool: &Pool, record: &CommitRecord) -> io:
     pool.sync()
 }
 
-fn one(site: &Site<'_>, pool: &Pool, retired: &Retired) -> io::Result<()> {
+fn one(site: &Site<'_>, pool: &Pool, transaction: u64, retired: &Retired) -> io::Result<()> {
     let (dir, name) = match site.staging.locate(&retired.place) {
         // Its directory entered the tree and took the place along: it was retired before.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -37,20 +36,19 @@ fn one(site: &Site<'_>, pool: &Pool, retired: &Retired) -> io::Result<()> {
     };
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => keep_foreign(site, retired),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => keep_foreign(site, transaction, retired),
         result => result,
     }
 }
 
 /// Someone created entries in a directory that the plan deleted. They are theirs: they stay, beside the volume.
-fn keep_foreign(site: &Site<'_>, retired: &Retired) -> io::Result<()> {
+fn keep_foreign(site: &Site<'_>, transaction: u64, retired: &Retired) -> io::Result<()> {
     let (dir, name) = site.staging.locate(&retired.place)?;
-    let foreign = crate::beside::subdirectory(site.beside, b"foreign")?;
     let number = match &retired.place {
         Place::Out(number) => number.to_string(),
         Place::Tree(path) => crate::digest::Digest::of(path.as_bytes()).to_string(),
     };
-    remove_tree(&foreign, number.as_bytes())?;
-    tracing::warn!(foreign = number, "entries that appeared in a deleted directory were kept beside the volume");
-    dir.rename_noreplace(&name, &foreign, number.as_bytes())
+    let kept = crate::beside::keep_foreign(site.beside, &dir, &name, &format!("{transaction}-{number}"))?;
+    tracing::warn!(foreign = kept, "entries that appeared in a deleted directory were kept beside the volume");
+    Ok(())
 }

@@ -96,13 +96,18 @@ pub fn accept(source: &VolumeState, replica: &VolumeState) -> Result<Acceptance,
         let at = replica.current.map_or_else(|| "none".to_owned(), |id| id.to_string());
         return Err(LineageConflict::Paused { at });
     }
-    let Some(current) = replica.current_point() else {
-        return Ok(Acceptance::Initial);
+    // A primary whose first point was never confirmed has one all the same: the one that it offered.
+    let head = match replica.current {
+        Some(_) => replica.current_point(),
+        None => replica.offered.as_ref().or_else(|| replica.newest()),
     };
+    if head.is_none() && replica.current.is_none() {
+        return Ok(Acceptance::Initial);
+    }
     let led_here = || source.history.iter().chain(&source.offered);
     // A copy that was promoted on its own began a line that the source knows nothing of, even when it made no point yet.
     let knows_line = source.lineage == replica.lineage || led_here().any(|point| point.lineage == replica.lineage);
-    if knows_line && led_here().any(|point| point.is(current)) {
+    if knows_line && head.is_some_and(|head| led_here().any(|point| point.is(head))) {
         Ok(Acceptance::Ancestor)
     } else if replica.resync {
         Ok(Acceptance::Discard)

@@ -40,10 +40,35 @@ pub(super) fn descend(wire: &Wire<'_>, ours: &Manifest, offer: &Offer) -> Result
         }
     }
     let manifest = descent.builder.finish(root.meta.clone())?;
+    if has_stray_links(&manifest) {
+        return Err(SessionError::Protocol("sent a hard link without the name that leads it"));
+    }
     if manifest.root_digest() != digest {
         return Err(SessionError::Protocol("sent a tree that does not have the digest it offered"));
     }
     Ok(manifest)
+}
+
+/// A leader must be there, come first, and be neither a directory nor a further name itself.
+fn has_stray_links(manifest: &Manifest) -> bool {
+    let mut leaders: HashMap<RelPath, RelPath> = HashMap::new();
+    for (path, entry) in manifest.entries() {
+        if let Node::Hardlink { leader } = entry.node {
+            let first = leaders.entry(leader).or_insert_with(|| path.clone());
+            *first = path.min(first.clone());
+        }
+    }
+    if leaders.is_empty() {
+        return false;
+    }
+    for (path, entry) in manifest.entries() {
+        if !matches!(entry.node, Node::Directory { .. } | Node::Hardlink { .. })
+            && leaders.get(&path).is_some_and(|first| path < *first)
+        {
+            leaders.remove(&path);
+        }
+    }
+    !leaders.is_empty()
 }
 
 fn batches(level: &[(RelPath, Digest)]) -> Vec<&[(RelPath, Digest)]> {

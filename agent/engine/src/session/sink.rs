@@ -97,6 +97,10 @@ impl<'a> Sync<'a> {
         offer: &'a Offer,
         options: &'a SyncOptions,
     ) -> Result<Self, SessionError> {
+        const NUMBER_MAX: u64 = 1 << 62;
+        if offer.state.epoch > NUMBER_MAX || offer.state.highest_number() > NUMBER_MAX {
+            return Err(SessionError::Protocol("has an epoch or a point number beyond any that can be counted to"));
+        }
         let before = volume.state();
         let acceptance = accept(&offer.state, &before)?;
         if acceptance == Acceptance::Discard {
@@ -284,7 +288,10 @@ impl<'a> Sync<'a> {
                     }
                     changed.push((missing.path.clone(), meta, body));
                 }
-                Fetched::Gone => gone.push(missing.path.clone()),
+                Fetched::Gone => {
+                    self.fuzzy.push(missing.path.clone());
+                    gone.push(missing.path.clone());
+                }
             }
         }
         if changed.is_empty() && gone.is_empty() {

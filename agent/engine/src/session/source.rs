@@ -157,6 +157,9 @@ impl Source<'_> {
 
     /// Journals the point before the sink commits it: if its answer is lost, the next session still knows it.
     fn proceed(&self, point: Point) -> Result<(), SessionError> {
+        if point.id.number != point.id.number.min(1 << 62) {
+            return Err(SessionError::Protocol("proposed a point beyond any that can be counted to"));
+        }
         fault::hit("source.proposed").map_err(storage(self.volume))?;
         self.volume.update_state(|state| {
             if let Some(offered) = state.offered.take()

@@ -74,20 +74,28 @@ impl Target {
         })
     }
 
-    /// Files that were gone when they were to be read: where the replica has something at their names it stays.
+    /// Names that were gone when they were to be read: where the replica has a file there it stays. A further name of
+    /// the same inode, which may well be there, leads from now on.
     pub(super) fn drop_gone(&mut self, replica: &Manifest, gone: &[RelPath]) -> Result<(), SessionError> {
-        let names: Vec<RelPath> = gone.iter().flat_map(|path| self.names(path)).collect();
+        let all: Vec<Vec<RelPath>> = gone.iter().map(|path| self.names(path)).collect();
         self.amend(|builder| {
-            for path in &names {
-                let Some((parent, name)) = path.split() else {
-                    continue;
-                };
-                if let Some(siblings) = builder.entries_mut(&parent) {
-                    siblings.retain(|sibling| sibling.name != name);
+            for names in &all {
+                let mut node = None;
+                if let Some((parent, name)) = names[0].split()
+                    && let Some(siblings) = builder.entries_mut(&parent)
+                    && let Some(at) = siblings.iter().position(|sibling| sibling.name == name)
+                {
+                    node = Some(siblings.swap_remove(at).node);
+                }
+                for (at, path) in names.iter().enumerate().skip(1) {
+                    edit(builder, path, |entry| match (at, &node) {
+                        (1, Some(node)) => entry.node = node.clone(),
+                        _ => entry.node = Node::Hardlink { leader: names[1].clone() },
+                    });
                 }
             }
         })?;
-        let there: Vec<RelPath> = names.into_iter().filter(|path| is_file(replica, path)).collect();
+        let there: Vec<RelPath> = gone.iter().filter(|path| is_file(replica, path)).cloned().collect();
         self.keep(replica, &there)
     }
 

@@ -138,7 +138,7 @@ impl Builder<'_> {
 
     /// A further name for the content that history keeps; it leaves the pool when the point stands.
     fn link_from_pool(&self, dir: &Dir, name: &[u8], body: &Body) -> io::Result<bool> {
-        let Some((pool, digest)) = self.pool.find(&body.digest)? else {
+        let Some((pool, digest)) = self.pool.find_proved(&body.digest)? else {
             return Ok(false);
         };
         let stat = pool.stat(&digest)?;

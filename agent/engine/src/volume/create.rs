@@ -88,30 +88,47 @@ impl Volume {
     /// Ends the protection of this copy.
     pub fn disable(&self, disposal: Disposal) -> Result<(), VolumeError> {
         let _occupied = self.occupy("disable")?;
+        self.finish_interrupted()?;
         let storage = |source| VolumeError::Storage { volume: self.id(), source };
-        if disposal == Disposal::Trash {
-            if self.state().role == Role::Primary {
-                return Err(VolumeError::PrimaryCantBeTrashed(self.id()));
-            }
-            self.move_to_trash().map_err(storage)?;
+        match disposal {
+            Disposal::Trash if self.state().role == Role::Primary => Err(VolumeError::PrimaryCantBeTrashed(self.id())),
+            Disposal::Trash => self.move_to_trash().map_err(storage),
+            Disposal::Keep => self.forget().map_err(storage),
         }
-        self.root().forget_volume_dir(self.id()).map_err(storage)
     }
 
+    fn trash(&self) -> io::Result<Dir> {
+        subdirectory(&self.root().trash()?, format!("{}-{}", self.id(), unix_now()).as_bytes())
+    }
+
+    /// The volume first: should the tree stay behind in a crash, it is an ordinary directory.
     fn move_to_trash(&self) -> io::Result<()> {
-        let name = format!("{}-{}", self.id(), unix_now());
+        let trash = self.trash()?;
         let (parent, tree) = locate(self.root().dir(), self.path())?;
-        let trash = subdirectory(&self.root().trash()?, name.as_bytes())?;
+        self.root().retire_volume_dir(self.id(), &trash)?;
         parent.rename_noreplace(&tree, &trash, b"tree")?;
         crate::record::sync_dir(&trash)?;
         crate::record::sync_dir(&parent)
+    }
+
+    fn forget(&self) -> io::Result<()> {
+        // It may hold the last copy of something that is not ours.
+        if self.beside().stat(b"foreign").is_ok() {
+            let trash = self.trash()?;
+            self.beside().rename_noreplace(b"foreign", &trash, b"foreign")?;
+            crate::record::sync_dir(&trash)?;
+        }
+        self.root().forget_volume_dir(self.id())
     }
 }
 
 fn check_suitable(root: &Root, new: &NewVolume) -> Result<(), VolumeError> {
     let path = || new.path.clone();
-    let inside = root.beside_path().strip_prefix(root.path().join(os(&new.path))).is_ok();
-    if inside {
+    let tree = root.path().join(os(&new.path));
+    if tree.starts_with(root.beside_path()) {
+        return Err(VolumeError::Unsuitable { path: path(), problem: "it lies inside Drover's own directory" });
+    }
+    if root.beside_path().starts_with(tree) {
         return Err(VolumeError::Unsuitable {
             path: path(),
             problem: "Drover's own directory would lie inside it; configure `beside` for this root",
