@@ -45,7 +45,7 @@ fn r6_two_primaries_are_refused_and_the_loser_is_kept() {
     let outcome = pair.try_sync();
     let reason = outcome.expect_failed("diverged lines");
     assert!(reason.contains("split") || reason.contains("diverged"), "{reason}");
-    for history in ["source history", "replica history"] {
+    for history in ["source is in epoch 2, lineage", "replica is in epoch 2, lineage"] {
         assert!(outcome.message().contains(history), "{history} is told: {}", outcome.message());
     }
     judge::assert_is(&left, &pair.source(), "nothing changed at a");

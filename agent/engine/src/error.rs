@@ -31,3 +31,17 @@ pub enum Kind {
     /// A bug.
     Internal,
 }
+
+/// An error with all its causes, for someone who only gets text.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -147,7 +147,7 @@ impl Volume {
                 for path in &left {
                     tracing::error!(volume = %self.id, %path, "could not be put back; the next sync repairs it");
                 }
-                return Ok(Recovery::Undone { reason: why.to_string() });
+                return Ok(Recovery::Undone { reason: crate::error::chain(&why) });
             }
             self.set_state_in_memory(record.state.clone());
         }

@@ -1,7 +1,7 @@
 //! R6: may this replica be synced from this source? Pure, so that every case stands in a test.
 
 use super::{Point, Role, VolumeState};
-use crate::id::VolumeId;
+use crate::id::{LineageId, VolumeId};
 
 /// Why a sync is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum LineageConflict {
 /// The newest points of both copies, as they are shown with a conflict.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Histories {
+    /// Epoch and lineage of each copy: a promotion begins a line before it has a point.
+    lines: [(u64, LineageId); 2],
     source: Vec<Point>,
     replica: Vec<Point>,
 }
@@ -48,14 +50,16 @@ impl Histories {
 
     fn of(source: &VolumeState, replica: &VolumeState) -> Self {
         let newest = |state: &VolumeState| state.history.iter().rev().take(Self::SHOWN).cloned().collect();
-        Self { source: newest(source), replica: newest(replica) }
+        let lines = [(source.epoch, source.lineage), (replica.epoch, replica.lineage)];
+        Self { lines, source: newest(source), replica: newest(replica) }
     }
 }
 
 impl std::fmt::Display for Histories {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let side = |f: &mut std::fmt::Formatter<'_>, name, points: &[Point]| {
-            write!(f, "{name} history, newest first:")?;
+        let side = |f: &mut std::fmt::Formatter<'_>, name, (epoch, line): (u64, LineageId), points: &[Point]| {
+            let line = line.to_string();
+            write!(f, "{name} is in epoch {epoch}, lineage {}, its history, newest first:", &line[..8])?;
             if points.is_empty() {
                 write!(f, " none")?;
             }
@@ -71,9 +75,9 @@ impl std::fmt::Display for Histories {
                 )
             })
         };
-        side(f, "source", &self.source)?;
+        side(f, "source", self.lines[0], &self.source)?;
         f.write_str("; ")?;
-        side(f, "replica", &self.replica)
+        side(f, "replica", self.lines[1], &self.replica)
     }
 }
 

@@ -115,7 +115,7 @@ impl SessionError {
     }
 
     pub fn to_failure(&self) -> Failure {
-        Failure { kind: self.kind(), reason: self.reason().to_owned(), message: chain(self) }
+        Failure { kind: self.kind(), reason: self.reason().to_owned(), message: crate::error::chain(self) }
     }
 }
 
@@ -134,18 +134,4 @@ fn lineage_reason(conflict: &LineageConflict) -> &'static str {
         LineageConflict::SplitBrain { .. } => "split-brain",
         LineageConflict::Paused { .. } => "rolled-back",
     }
-}
-
-/// An error with all its causes, for someone who only gets text.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
