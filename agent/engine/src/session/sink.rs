@@ -305,6 +305,7 @@ impl<'a> Sync<'a> {
     fn confirm(self, scan: Duration) -> Result<Report, SessionError> {
         self.volume.update_state(|state| {
             state.confirmed_at = Some(self.offer.taken_at);
+            state.resync = false;
         })?;
         let durations = Durations { scan: millis(scan), compare: millis(self.compare), ..Durations::default() };
         let report = self.report(self.before.current_point().cloned(), durations, None, Vec::new());
