@@ -120,10 +120,10 @@ fn carry_out(
     intent: &Intent,
     _occupied: Occupied<'_>,
 ) -> Result<Report, SessionError> {
-    let result = match side {
+    let result = volume.check_tree().map_err(SessionError::from).and_then(|()| match side {
         Side::Source => source::run(wire, volume, intent),
         Side::Sink => sink::run(wire, volume, intent),
-    };
+    });
     match &result {
         Ok(_) => wire.control().progress.enter(Phase::Done, 0, 0),
         Err(error) if error.is_ours() => refuse(wire, error.to_failure()),

@@ -114,6 +114,19 @@ impl Volume {
         Ok(volume)
     }
 
+    /// The path must still lead to the directory that was enabled: it may have been replaced, removed or mounted over
+    /// since this process opened it.
+    pub(crate) fn check_tree(&self) -> Result<(), VolumeError> {
+        let storage = |source| VolumeError::Storage { volume: self.id, source };
+        let at_path = Dir::open(self.root.path()).and_then(|root| root.open_beneath(self.path.as_bytes()));
+        let at_path = at_path.map_err(|source| VolumeError::Tree { path: self.path.clone(), source })?;
+        let (now, then) = (at_path.stat_self().map_err(storage)?, self.live.stat_self().map_err(storage)?);
+        if (now.id, now.dev) != (then.id, then.dev) {
+            return Err(VolumeError::NotTheMarkedTree { volume: self.id, path: self.path.clone() });
+        }
+        Ok(())
+    }
+
     /// A commit whose last part failed is finished before anything else begins.
     pub(crate) fn finish_interrupted(&self) -> Result<(), VolumeError> {
         self.recover().map(drop)
@@ -281,6 +294,7 @@ impl Volume {
 
     pub fn promote(&self, force: Force) -> Result<(), VolumeError> {
         let _occupied = self.occupy("promote")?;
+        self.check_tree()?;
         self.finish_interrupted()?;
         let mut refused = None;
         self.update_state(|state| refused = state.promote(force).err())?;

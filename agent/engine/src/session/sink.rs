@@ -19,7 +19,7 @@ use crate::{
     index::Index,
     path::RelPath,
     plan::{Change, GuardError, Guards, Plan, diff},
-    point::{Acceptance, Label, Point, VolumeState, accept},
+    point::{Label, Point, VolumeState, accept},
     report::{Action, Changes, Durations, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
     stage::{Builder, Missing, Staging},
     transaction::{Transaction, load_manifest},
@@ -102,10 +102,8 @@ impl<'a> Sync<'a> {
             return Err(SessionError::Protocol("has an epoch or a point number beyond any that can be counted to"));
         }
         let before = volume.state();
-        let acceptance = accept(&offer.state, &before)?;
-        if acceptance == Acceptance::Discard {
-            tracing::warn!(volume = %volume.id(), "this copy's line is given up; its data is kept as a restore point");
-        }
+        // What a given-up line held is kept as a restore point; the report names it.
+        accept(&offer.state, &before)?;
         let begin = Instant::now();
         wire.control().progress.enter(Phase::Comparing, 0, 0);
         let target = Target::new(descend(wire, &actual.manifest, offer)?);
@@ -396,7 +394,10 @@ fn fetch_of(missing: &Missing) -> Fetch {
 /// What a dry run shows.
 fn items(plan: &Plan, actual: &Index, target: &Manifest) -> (Vec<PlanItem>, u64) {
     let diff = diff(actual, target);
-    let items = diff.changes.iter().map(|(path, change)| {
+    // What would be lost comes first, since a long list is cut.
+    let (deletes, rest): (Vec<_>, Vec<_>) =
+        diff.changes.iter().partition(|(_, change)| matches!(change, Change::Removed(_)));
+    let items = deletes.into_iter().chain(rest).map(|(path, change)| {
         let bytes = change.wanted().and_then(|new| new.node.body()).map_or(0, |body| body.size);
         let action = match change {
             Change::Added(_) => Action::Create,

@@ -234,3 +234,21 @@ fn a_deleted_replica_waits_in_the_trash() {
     assert_eq!(pair.b.root().purge_trash(-1).unwrap().len(), 1);
     assert!(!waiting.exists());
 }
+
+#[test]
+fn a_tree_that_was_replaced_under_us_is_no_source_and_no_replica() {
+    let pair = Pair::new();
+    fill(&pair.src());
+    pair.sync();
+    for tree in [pair.src(), pair.dst()] {
+        let aside = tree.with_extension("aside");
+        fs::rename(&tree, &aside).unwrap();
+        fs::create_dir(&tree).unwrap();
+        for intent in [Intent::Sync(SyncOptions::default()), Intent::Verify { deep: true }] {
+            assert_eq!(pair.run(&pair.a, &pair.b, &intent).unwrap_err().reason(), "not-the-marked-tree");
+        }
+        fs::remove_dir(&tree).unwrap();
+        fs::rename(&aside, &tree).unwrap();
+    }
+    assert!(pair.sync().unchanged);
+}

@@ -15,6 +15,7 @@ impl Volume {
     /// To an older point or forward again. Syncs pause until the volume is released.
     pub fn rollback(&self, to: PointId, control: &Control) -> Result<RollbackReport, VolumeError> {
         let _occupied = self.occupy("rollback")?;
+        self.check_tree()?;
         self.finish_interrupted()?;
         let storage = |source| VolumeError::Storage { volume: self.id(), source };
         let before = self.state();
