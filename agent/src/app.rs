@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
-    job::{Journal, Keeper, Runner, Sessions},
+    job::{Journal, Keeper, Runner, SessionControl, Sessions},
     metrics::{self, Metrics},
     peers::Peers,
     rpc::{node::NodeService, replication::ReplicationService, sync::SyncService, transfer::TransferService},
@@ -104,7 +104,9 @@ impl App {
         let (volumes, metrics) = (Arc::new(volumes), Arc::new(Metrics::new()));
         let (stop, broken, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let throttle = Arc::new(Throttle::new(throttle::in_force(&config.limits)));
-        let sessions = Sessions::new(config.limits.sessions, throttle.clone(), stop.child_token());
+        let in_flight_bytes = config.limits.in_flight_bytes() as u64;
+        let control = SessionControl { throttle: throttle.clone(), in_flight_bytes };
+        let sessions = Sessions::new(config.limits.sessions, control.clone(), stop.child_token());
         let peers = Arc::new(Peers::new(&config, credentials.clone()));
         let runner = Arc::new(Runner {
             volumes: volumes.clone(),
@@ -113,7 +115,7 @@ impl App {
             metrics: metrics.clone(),
             in_flight_bytes: config.limits.in_flight_bytes(),
         });
-        let limits = (config.limits.jobs, throttle.clone());
+        let limits = (config.limits.jobs, control);
         let (keeper, _thread) = Keeper::start(journal, runner, limits, metrics.clone(), broken.clone())?;
         tasks.spawn(throttle::follow_timetable(config.limits.clone(), throttle, stop.clone()));
         let keep_days = config.defaults.trash_days;

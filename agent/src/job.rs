@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use journal::{Journal, JournalError};
 pub use keeper::{Keeper, Running, Snapshot, StartError};
 pub use runner::Runner;
-pub use sessions::{AdmitError, Session, SessionGuard, Sessions};
+pub use sessions::{AdmitError, Session, SessionControl, SessionGuard, Sessions};
 pub use state::State;
 
 /// 1 to 128 characters of `[A-Za-z0-9._:-]`, chosen by the caller.

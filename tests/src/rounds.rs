@@ -19,7 +19,7 @@ pub struct Rounds {
     pub mover_syncs: u64,
     /// Chains of ten sync points whose restore points are compared with saved copies.
     pub rollback_chains: u64,
-    /// Size of the one big file of the resume test.
+    /// Size of the transfer of the resume test: large against what may be in flight, which a kill always loses.
     pub resume_bytes: u64,
     /// Entries of a random tree, and edits of one round: not fewer in the small run, or it would prove another thing.
     pub entries: usize,
@@ -36,7 +36,7 @@ impl Rounds {
         power_cuts: 8,
         mover_syncs: 10,
         rollback_chains: 1,
-        resume_bytes: 256 << 20,
+        resume_bytes: 1 << 30,
         entries: 200,
         edits: 20,
         full: false,

@@ -163,6 +163,10 @@ fn at_a_random_step(site: &mut Site, rng: &mut Rng, faults: &Faults, tally: &mut
         std::fs::remove_file(&flag).map_err(|error| error.to_string())?;
     }
     client.outcome(&job, SYNC).map_err(|status| status.to_string())?.expect_done("sync");
+    if !is_there {
+        // The step may lie ahead still: a later sync would stand there, and nobody would let it go on.
+        site.pair.b.restart(faults);
+    }
     Ok(made)
 }
 

@@ -147,8 +147,8 @@ impl Throttle {
     }
 }
 
-/// Enough for 40 ms at 10 Gbit/s, and a bound on memory.
-const IN_FLIGHT_BYTES: u64 = 64 << 20;
+/// Enough for 25 ms at 10 Gbit/s, and a bound on memory and on what a kill loses.
+pub const IN_FLIGHT_BYTES: u64 = 32 << 20;
 
 /// The handle that travels with a job.
 #[derive(Clone, Debug)]
@@ -169,6 +169,11 @@ impl Default for Control {
 impl Control {
     pub fn new(throttle: Arc<Throttle>) -> Self {
         Self { progress: Arc::default(), throttle, in_flight_bytes: IN_FLIGHT_BYTES, cancelled: Arc::default() }
+    }
+
+    #[must_use]
+    pub fn with_in_flight(self, in_flight_bytes: u64) -> Self {
+        Self { in_flight_bytes, ..self }
     }
 
     pub fn cancel(&self) {

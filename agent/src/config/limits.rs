@@ -11,7 +11,7 @@ pub struct Limits {
     pub jobs: usize,
     /// Sessions that peers may run with this agent at once; more are refused and retried by the peer.
     pub sessions: usize,
-    /// Frames that wait in the memory of one session, both directions together.
+    /// Content that one session may have asked for and not yet written, and frames that wait in its memory.
     pub in_flight_mib: usize,
     /// RLIMIT_NOFILE that the agent sets for itself at start, as far as the hard limit lets it.
     pub open_files: u64,
@@ -26,7 +26,7 @@ impl Default for Limits {
         Self {
             jobs: 4,
             sessions: 8,
-            in_flight_mib: 64,
+            in_flight_mib: 32,
             open_files: 16_384,
             bandwidth_mib: 0,
             timetable: Timetable::default(),

@@ -35,7 +35,7 @@ use crate::transfer::{
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Frames that wait for the link; an agent's own sessions have as much.
-const IN_FLIGHT_BYTES: usize = 32 << 20;
+const IN_FLIGHT_BYTES: usize = drover_engine::control::IN_FLIGHT_BYTES as usize;
 /// How soon a wait for the other side notices a cancel.
 const CANCEL_TICK: Duration = Duration::from_millis(100);
 

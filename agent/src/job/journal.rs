@@ -10,6 +10,8 @@ use super::{Job, JobId};
 const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const VERSION: u64 = 1;
+/// Some thousand jobs of about 1 KiB; the default of redb is 1 GiB.
+const CACHE_BYTES: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -44,7 +46,7 @@ pub struct Journal {
 impl Journal {
     pub fn open(state_dir: &Path) -> Result<Self, JournalError> {
         let path = state_dir.join("jobs.redb");
-        let database = Database::create(&path).map_err(|error| match error {
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse { path: path.clone() },
             other => JournalError::Damaged { path: path.clone(), source: Box::new(other.into()) },
         })?;

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, io, sync::Arc, thread::JoinHandle};
 
-use drover_engine::control::{Control, Throttle};
+use drover_engine::control::Control;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Job, JobError, JobId, Journal, JournalError, Outcome, Request, Route, Runner, State,
+    Job, JobError, JobId, Journal, JournalError, Outcome, Request, Route, Runner, SessionControl, State,
     book::{Book, Todo},
     unix_now,
 };
@@ -67,19 +67,19 @@ impl Keeper {
     pub fn start(
         journal: Journal,
         runner: Arc<Runner>,
-        limits: (usize, Arc<Throttle>),
+        limits: (usize, SessionControl),
         metrics: Arc<Metrics>,
         broken: CancellationToken,
     ) -> Result<(Self, JoinHandle<()>), StartError> {
         let (sender, receiver) = mpsc::channel(COMMANDS);
         let (changed, changes) = watch::channel(0);
-        let (active_max, throttle) = limits;
+        let (active_max, control) = limits;
         let (book, todo) = Book::restart(journal.load()?, active_max, unix_now());
         let mut owner = Owner {
             book,
             journal,
             runner,
-            throttle,
+            control,
             metrics,
             broken,
             changed,
@@ -147,7 +147,7 @@ struct Owner {
     book: Book,
     journal: Journal,
     runner: Arc<Runner>,
-    throttle: Arc<Throttle>,
+    control: SessionControl,
     metrics: Arc<Metrics>,
     broken: CancellationToken,
     changed: watch::Sender<u64>,
@@ -274,7 +274,7 @@ impl Owner {
         let Some(job) = self.book.get(&id).cloned() else {
             return;
         };
-        let running = Running { control: Control::new(self.throttle.clone()), stop: CancellationToken::new() };
+        let running = Running { control: self.control.begin(), stop: CancellationToken::new() };
         self.running.insert(id.clone(), running.clone());
         let (runner, commands) = (self.runner.clone(), self.commands.clone());
         self.runtime.spawn(async move {

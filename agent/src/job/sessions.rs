@@ -52,13 +52,27 @@ pub struct Session {
 pub struct Sessions {
     open: Mutex<BTreeMap<u64, Session>>,
     limit: usize,
-    throttle: Arc<Throttle>,
+    /// What each session begins with.
+    control: SessionControl,
     stop: CancellationToken,
 }
 
+/// What sessions share, and what each may use.
+#[derive(Clone, Debug)]
+pub struct SessionControl {
+    pub throttle: Arc<Throttle>,
+    pub in_flight_bytes: u64,
+}
+
+impl SessionControl {
+    pub fn begin(&self) -> Control {
+        Control::new(self.throttle.clone()).with_in_flight(self.in_flight_bytes)
+    }
+}
+
 impl Sessions {
-    pub fn new(limit: usize, throttle: Arc<Throttle>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { open: Mutex::default(), limit, throttle, stop })
+    pub fn new(limit: usize, control: SessionControl, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { open: Mutex::default(), limit, control, stop })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Session>> {
@@ -74,7 +88,7 @@ impl Sessions {
             return Err(AdmitError::Full { running: open.len(), limit: self.limit });
         }
         let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
-        let running = Running { control: Control::new(self.throttle.clone()), stop: self.stop.child_token() };
+        let running = Running { control: self.control.begin(), stop: self.stop.child_token() };
         open.insert(number, Session { peer, hello: None, running: running.clone(), started_at: unix_now() });
         Ok(SessionGuard { sessions: self.clone(), number, running })
     }

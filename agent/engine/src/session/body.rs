@@ -63,7 +63,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { in_flight_bytes: 64 << 20, threads: cores.clamp(2, 16) }
+        Self { in_flight_bytes: crate::control::IN_FLIGHT_BYTES, threads: cores.clamp(2, 16) }
     }
 }
 
