@@ -28,7 +28,7 @@ use crate::{
     rpc::{node::NodeService, replication::ReplicationService, sync::SyncService, transfer::TransferService},
     throttle,
     tls::Credentials,
-    volumes::Volumes,
+    volumes::{Volumes, look_again_often},
     work::{Lane, Lanes},
 };
 
@@ -120,6 +120,7 @@ impl App {
         tasks.spawn(throttle::follow_timetable(config.limits.clone(), throttle, stop.clone()));
         let keep_days = config.defaults.trash_days;
         tasks.spawn(crate::trash::purge_daily(volumes.clone(), lanes.clone(), keep_days, stop.clone()));
+        tasks.spawn(look_again_often(volumes.clone(), lanes.clone(), stop.clone()));
         let started = Instant::now();
         Ok(Self { config, credentials, volumes, peers, lanes, metrics, sessions, keeper, tasks, stop, broken, started })
     }

@@ -9,12 +9,14 @@ use std::{
 };
 
 use drover_linux::Dir;
+use drover_report::{Exit, causes};
+use tonic::transport::Server;
 use x509_parser::pem::Pem;
 
 use crate::{
     config::{Config, RootConfig, TlsFiles},
-    rpc::{node::filesystem_name, status::chain},
-    tls::subject_alternative_names,
+    rpc::node::filesystem_name,
+    tls::{Credentials, subject_alternative_names},
 };
 
 /// What was found: the agent could not start with an error, with a warning it can.
@@ -42,7 +44,13 @@ impl Findings {
 }
 
 pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
-    let config = Config::load(path).map_err(|error| anyhow::anyhow!(chain(&error)))?;
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {}", causes(&error));
+            return Ok(Exit::Usage.into());
+        }
+    };
     let found = check(&config);
     print!("{}", found.text);
     println!("{} errors, {} warnings", found.errors, found.warnings);
@@ -105,6 +113,12 @@ fn certificates(files: &TlsFiles, found: &mut Findings) {
         }
         Ok(_) => found.line(format!("  key {}", files.key.display())),
         Err(error) => found.error(format!("key {}: {error}", files.key.display())),
+    }
+    // As at start; files that can't be read have been told.
+    if let Ok(credentials) = Credentials::load(files)
+        && let Err(error) = Server::builder().tls_config(credentials.server())
+    {
+        found.error(format!("certificate and key can't be used together: {}", causes(&error)));
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{app, certs, check, config::Config, log, recover};
@@ -37,7 +36,9 @@ enum Command {
     /// on at the next start.
     Serve(ConfigArgs),
     /// Read a configuration, print what it means and what is wrong with this host
-    #[command(after_help = "Exit code 1 when the agent could not start with it; warnings alone are 0.")]
+    #[command(
+        after_help = "Exit code 2 when the file is wrong, 1 when the agent could not start on this host; warnings alone are 0."
+    )]
     Check(ConfigArgs),
     /// Make certificates for development and tests
     Certs {
@@ -77,8 +78,13 @@ impl Cli {
         match self.command {
             Command::Serve(args) => {
                 log::init(self.log_format);
-                let config = Config::load(&args.config).context("load the configuration")?;
-                app::serve(config)
+                match Config::load(&args.config) {
+                    Ok(config) => app::serve(config),
+                    Err(error) => {
+                        tracing::error!("{}", drover_report::causes(&error));
+                        Ok(drover_report::Exit::Usage.into())
+                    }
+                }
             }
             Command::Check(args) => check::run(&args.config),
             Command::Certs { command: CertsCommand::Init(args) } => certs::init(&args),

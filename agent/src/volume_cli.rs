@@ -3,19 +3,21 @@
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
-use drover_engine::{error::Kind, id::VolumeId};
+use drover_engine::id::VolumeId;
 use drover_proto::v1::{
-    self, DemoteRequest, DisableRequest, Disposal, EnableRequest, GetInfoRequest, PromoteRequest, ResyncRequest,
-    VolumeInfo, VolumeRole, VolumeSpec, replication_client::ReplicationClient,
+    self, DemoteRequest, DisableRequest, Disposal, EnableRequest, GetInfoRequest, NodeGetInfoRequest, PromoteRequest,
+    ResyncRequest, VolumeInfo, VolumeRole, VolumeSpec, node_client::NodeClient, replication_client::ReplicationClient,
 };
 use drover_report::{Exit, advice, causes};
 use tonic::{
-    Code, Status,
+    Status,
     transport::{Channel, Endpoint},
 };
-use tonic_types::StatusExt as _;
 
-use crate::config::{Config, ConfigError};
+use crate::{
+    config::{Config, ConfigError},
+    rpc::status::{kind_of, reason_of},
+};
 
 #[derive(Clone, Debug, Args)]
 pub struct VolumeArgs {
@@ -42,34 +44,34 @@ Examples:
     Enable(EnableArgs),
     /// End the protection of the copy at this agent
     Disable {
-        /// Id of the volume
-        volume: VolumeId,
+        /// Id, unique beginning of an id, or ROOT/PATH
+        volume: String,
         /// Move the tree of a secondary to the trash beside it; without this the tree stays
         #[arg(long)]
         trash: bool,
     },
     /// Make this copy the primary: a new lineage, a higher epoch
     Promote {
-        /// Id of the volume
-        volume: VolumeId,
+        /// Id, unique beginning of an id, or ROOT/PATH
+        volume: String,
         /// Promote a copy that was never synced
         #[arg(long)]
         force: bool,
     },
     /// Make this copy a secondary, which is written only by sync
     Demote {
-        /// Id of the volume
-        volume: VolumeId,
+        /// Id, unique beginning of an id, or ROOT/PATH
+        volume: String,
     },
     /// Give this secondary's line of points up at the next sync; what it holds is kept as a restore point
     Resync {
-        /// Id of the volume
-        volume: VolumeId,
+        /// Id, unique beginning of an id, or ROOT/PATH
+        volume: String,
     },
     /// Print what this agent knows of a volume
     Info {
-        /// Id of the volume
-        volume: VolumeId,
+        /// Id, unique beginning of an id, or ROOT/PATH
+        volume: String,
     },
 }
 
@@ -114,6 +116,10 @@ enum VolumeCliError {
     Config(#[from] ConfigError),
     #[error("the agent does not answer at {}; is it running, and are you root?", socket.display())]
     Unreachable { socket: PathBuf, source: tonic::transport::Error },
+    #[error("this agent has no volume {0:?}; name one by its id, the beginning of its id, or ROOT/PATH")]
+    NoSuchVolume(String),
+    #[error("{wanted:?} may be any of {found}")]
+    Ambiguous { wanted: String, found: String },
     #[error("{}", .0.message())]
     Agent(Box<Status>),
     #[error("runtime")]
@@ -131,6 +137,7 @@ pub fn run(args: VolumeArgs) -> anyhow::Result<ExitCode> {
     match act(&args) {
         Ok(done) => {
             print!("{done}");
+            next_step(&args, &done).iter().for_each(|next| eprintln!("{next}"));
             Ok(Exit::Ok.into())
         }
         Err(error) => {
@@ -143,11 +150,33 @@ pub fn run(args: VolumeArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// A copy alone protects nothing.
+fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
+    let (Verb::Enable(EnableArgs { id: None, path, role, peer: Some(_), .. }), Done::Enabled(Some(info))) =
+        (&args.verb, done)
+    else {
+        return None;
+    };
+    let other = match role {
+        RoleArg::Primary => "secondary",
+        RoleArg::Secondary => "primary",
+    };
+    let (id, this) = (&info.volume_id, Config::load(&args.config).map_or("THIS-AGENT".to_owned(), |it| it.name));
+    Some(format!(
+        "this is a new volume; its {other} copy is enabled at the peer, where ROOT and PATH may be others:\n  \
+         drover-agent volume enable --root ROOT --path {path} --role {other} --peer {this} --id {id}"
+    ))
+}
+
 impl VolumeCliError {
     fn reason(&self) -> Option<String> {
         match self {
-            Self::Agent(status) => status.get_details_error_info().map(|info| info.reason),
-            Self::Config(_) | Self::Unreachable { .. } | Self::Runtime(_) => None,
+            Self::Agent(status) => reason_of(status),
+            Self::Config(_)
+            | Self::Unreachable { .. }
+            | Self::NoSuchVolume(_)
+            | Self::Ambiguous { .. }
+            | Self::Runtime(_) => None,
         }
     }
 
@@ -155,13 +184,8 @@ impl VolumeCliError {
         match self {
             Self::Config(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
-            Self::Runtime(_) => Exit::Failure,
-            Self::Agent(status) => match status.code() {
-                Code::FailedPrecondition => Exit::Refused,
-                Code::InvalidArgument => Exit::of(Kind::Invalid, ""),
-                Code::Unavailable => Exit::Unreachable,
-                _ => Exit::Failure,
-            },
+            Self::NoSuchVolume(_) | Self::Ambiguous { .. } | Self::Runtime(_) => Exit::Failure,
+            Self::Agent(status) => Exit::of(kind_of(status), &reason_of(status).unwrap_or_default()),
         }
     }
 }
@@ -174,34 +198,72 @@ fn act(args: &VolumeArgs) -> Result<Done, VolumeCliError> {
         let unreachable = |source| VolumeCliError::Unreachable { socket: socket.clone(), source };
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(unreachable)?;
         let channel = endpoint.connect().await.map_err(unreachable)?;
-        args.verb.call(ReplicationClient::new(channel)).await
+        args.verb.call(channel).await
     })
 }
 
 impl Verb {
-    async fn call(&self, mut agent: ReplicationClient<Channel>) -> Result<Done, VolumeCliError> {
-        let id = |volume: &VolumeId| volume.to_string();
-        Ok(match self {
-            Self::Enable(args) => Done::Now(agent.enable(args.request()).await?.into_inner().volume),
-            Self::Disable { volume, trash } => {
+    async fn call(&self, channel: Channel) -> Result<Done, VolumeCliError> {
+        let mut agent = ReplicationClient::new(channel.clone());
+        let volume = match self {
+            Self::Enable(args) => {
+                let volume = agent.enable(args.request()).await?.into_inner().volume;
+                return Ok(Done::Enabled(volume));
+            }
+            Self::Disable { volume, .. }
+            | Self::Promote { volume, .. }
+            | Self::Demote { volume }
+            | Self::Resync { volume }
+            | Self::Info { volume } => resolve(channel, volume).await?,
+        };
+        let volume_id = volume.clone();
+        let now = match self {
+            Self::Disable { trash, .. } => {
                 let disposal = if *trash { Disposal::Trash } else { Disposal::Keep };
-                agent.disable(DisableRequest { volume_id: id(volume), disposal: disposal.into() }).await?;
-                Done::Disabled(*volume)
+                agent.disable(DisableRequest { volume_id, disposal: disposal.into() }).await?;
+                return Ok(Done::Disabled(volume));
             }
-            Self::Promote { volume, force } => {
-                let request = PromoteRequest { volume_id: id(volume), force: *force };
-                Done::Now(agent.promote(request).await?.into_inner().volume)
+            Self::Promote { force, .. } => {
+                agent.promote(PromoteRequest { volume_id, force: *force }).await?.into_inner().volume
             }
-            Self::Demote { volume } => {
-                Done::Now(agent.demote(DemoteRequest { volume_id: id(volume) }).await?.into_inner().volume)
+            Self::Demote { .. } => agent.demote(DemoteRequest { volume_id }).await?.into_inner().volume,
+            Self::Resync { .. } => agent.resync(ResyncRequest { volume_id }).await?.into_inner().volume,
+            Self::Enable(_) | Self::Info { .. } => {
+                agent.get_info(GetInfoRequest { volume_id }).await?.into_inner().volume
             }
-            Self::Resync { volume } => {
-                Done::Now(agent.resync(ResyncRequest { volume_id: id(volume) }).await?.into_inner().volume)
+        };
+        Ok(Done::Now(now))
+    }
+}
+
+/// The id of the volume that the user means. A whole id may be one that the agent can't open.
+async fn resolve(channel: Channel, wanted: &str) -> Result<String, VolumeCliError> {
+    if wanted.parse::<VolumeId>().is_ok() {
+        return Ok(wanted.to_owned());
+    }
+    let node = NodeClient::new(channel.clone()).get_info(NodeGetInfoRequest {}).await?.into_inner();
+    let ids = || node.roots.iter().flat_map(|root| &root.volume_ids);
+    let mut found: Vec<String> = ids().filter(|id| id.starts_with(wanted)).cloned().collect();
+    if found.is_empty() {
+        let mut agent = ReplicationClient::new(channel);
+        for id in ids() {
+            let info = agent.get_info(GetInfoRequest { volume_id: id.clone() }).await?.into_inner().volume;
+            if info.as_ref().and_then(path).is_some_and(|path| path == wanted.trim_end_matches('/')) {
+                found.push(id.clone());
             }
-            Self::Info { volume } => {
-                Done::Now(agent.get_info(GetInfoRequest { volume_id: id(volume) }).await?.into_inner().volume)
-            }
-        })
+        }
+    }
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(VolumeCliError::NoSuchVolume(wanted.to_owned())),
+        _ => Err(VolumeCliError::Ambiguous { wanted: wanted.to_owned(), found: found.join(", ") }),
+    }
+}
+
+/// `ROOT/PATH`
+fn path(info: &VolumeInfo) -> Option<String> {
+    match info.spec.as_ref()?.kind.as_ref()? {
+        v1::volume_spec::Kind::Directory(directory) => Some(format!("{}/{}", directory.root, directory.path)),
     }
 }
 
@@ -225,26 +287,25 @@ impl EnableArgs {
 }
 
 /// What stands on stdout: the volume as it is now, one fact a line, so that a script can read the id.
-#[expect(clippy::large_enum_variant, reason = "made once a command")]
 enum Done {
     Now(Option<VolumeInfo>),
-    Disabled(VolumeId),
+    Enabled(Option<VolumeInfo>),
+    Disabled(String),
 }
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disabled(volume) => writeln!(f, "volume {volume}\ndisabled"),
-            Self::Now(None) => Ok(()),
-            Self::Now(Some(info)) => show(info, f),
+            Self::Now(info) | Self::Enabled(info) => info.as_ref().map_or(Ok(()), |info| show(info, f)),
         }
     }
 }
 
 fn show(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "volume {}", info.volume_id)?;
-    if let Some(v1::volume_spec::Kind::Directory(directory)) = info.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {
-        writeln!(f, "path   {}/{}", directory.root, directory.path)?;
+    if let Some(path) = path(info) {
+        writeln!(f, "path   {path}")?;
     }
     let role = match info.role() {
         VolumeRole::Primary => "primary",

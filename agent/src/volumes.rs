@@ -4,7 +4,8 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use drover_engine::{
@@ -14,14 +15,27 @@ use drover_engine::{
     volume::{Disposal, NewVolume, Recovery, Volume, VolumeError},
 };
 
-use crate::config::{Config, RootConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, RootConfig},
+    rpc::status::chain,
+    work::{Lane, Lanes},
+};
+
+/// How soon a file system that was mounted, or a directory that was put back, is noticed.
+const LOOK: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum VolumesError {
     #[error("no volume {0} at this agent")]
     NoSuchVolume(VolumeId),
-    #[error("volume {volume} can't be opened: {problem}")]
-    Unopened { volume: VolumeId, problem: String },
+    #[error("volume {volume} can't be opened")]
+    Unopened {
+        volume: VolumeId,
+        #[source]
+        source: Arc<VolumeError>,
+    },
     #[error("no root {name:?} in the configuration; there are: {known}")]
     NoSuchRoot { name: String, known: String },
     #[error("volume {volume} is on root {root} already")]
@@ -40,7 +54,7 @@ impl VolumesError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NoSuchVolume(_) => Kind::NotFound,
-            Self::Unopened { .. } => Kind::Storage,
+            Self::Unopened { source, .. } => source.kind(),
             Self::NoSuchRoot { .. } => Kind::Invalid,
             Self::OtherRoot { .. } => Kind::Exists,
             Self::Root { source, .. } => source.kind(),
@@ -51,7 +65,7 @@ impl VolumesError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoSuchVolume(_) => "no-such-volume",
-            Self::Unopened { .. } => "volume-unusable",
+            Self::Unopened { source, .. } => source.reason(),
             Self::NoSuchRoot { .. } => "no-such-root",
             Self::OtherRoot { .. } => "volume-on-other-root",
             Self::Root { source, .. } => source.reason(),
@@ -67,19 +81,20 @@ pub struct Held {
     pub volume: Volume,
 }
 
-/// What is wrong with a root, or with a volume that was found on it.
+/// A volume that was found and can't be opened.
 #[derive(Clone, Debug)]
-struct Problem {
+struct Unopened {
     root: String,
-    volume: Option<VolumeId>,
-    text: String,
+    error: Arc<VolumeError>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     roots: BTreeMap<String, Arc<Root>>,
     volumes: BTreeMap<VolumeId, Arc<Held>>,
-    problems: Vec<Problem>,
+    unopened: BTreeMap<VolumeId, Unopened>,
+    /// Why roots can't be opened, by their name.
+    problems: BTreeMap<String, String>,
 }
 
 /// A root as Node.GetInfo shows it.
@@ -97,16 +112,92 @@ pub struct RootView {
 pub struct Volumes {
     configured: Vec<RootConfig>,
     table: RwLock<Table>,
+    /// Held by who opens roots or volumes: recovery is the work of one, and of minutes perhaps, so never under the lock
+    /// of the table.
+    opening: Mutex<()>,
 }
 
 impl Volumes {
     /// Opens every root and recovers every volume on it. One that fails keeps no other from working.
     pub fn open(config: &Config) -> Self {
-        let mut table = Table::default();
-        for root in &config.roots {
-            table.open_root(root);
+        let volumes = Self { configured: config.roots.clone(), table: RwLock::default(), opening: Mutex::default() };
+        volumes.look_again();
+        volumes
+    }
+
+    /// Opens what is not open: a file system may have been mounted since, or a directory put back.
+    pub fn look_again(&self) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        for configured in &self.configured {
+            let name = &configured.name;
+            let open = self.read().roots.get(name).cloned();
+            match open {
+                Some(root) => self.unopened(name).into_iter().for_each(|id| self.open_volume(name, &root, id)),
+                None => {
+                    self.open_root(configured).into_iter().for_each(|root| self.open_volumes(name, &root));
+                }
+            }
         }
-        Self { configured: config.roots.clone(), table: RwLock::new(table) }
+    }
+
+    fn unopened(&self, root: &str) -> Vec<VolumeId> {
+        self.read().unopened.iter().filter(|(_, it)| it.root == root).map(|(id, _)| *id).collect()
+    }
+
+    fn open_root(&self, configured: &RootConfig) -> Option<Arc<Root>> {
+        let (name, path) = (&configured.name, configured.path.display());
+        let problem = match Root::open(&configured.path, configured.beside.as_deref(), Open::Existing) {
+            Ok(root) => {
+                let root = Arc::new(root);
+                let mut table = self.write();
+                table.problems.remove(name);
+                table.roots.insert(name.clone(), root.clone());
+                return Some(root);
+            }
+            // No volume was enabled on it yet.
+            Err(BesideError::NoBeside { .. }) => return None,
+            Err(error) => chain(&error),
+        };
+        if self.write().problems.insert(name.clone(), problem.clone()).as_ref() != Some(&problem) {
+            tracing::error!(root = name, %path, "root can't be opened: {problem}");
+        }
+        None
+    }
+
+    fn open_volumes(&self, name: &str, root: &Arc<Root>) {
+        let ids = match root.volumes() {
+            Ok(ids) => ids,
+            Err(error) => {
+                tracing::error!(root = name, "volumes can't be listed: {}", chain(&error));
+                self.write().problems.insert(name.to_owned(), chain(&error));
+                return;
+            }
+        };
+        self.write().problems.remove(name);
+        for id in ids {
+            if !self.read().volumes.contains_key(&id) {
+                self.open_volume(name, root, id);
+            }
+        }
+    }
+
+    fn open_volume(&self, name: &str, root: &Arc<Root>, id: VolumeId) {
+        match Volume::open(root, id) {
+            Ok(volume) => {
+                tell(name, &volume);
+                self.write().hold(name, volume);
+            }
+            // It has gone by another hand.
+            Err(VolumeError::NotFound(_)) => drop(self.write().unopened.remove(&id)),
+            Err(error) => {
+                let text = chain(&error);
+                let unopened = Unopened { root: name.to_owned(), error: Arc::new(error) };
+                let before = self.write().unopened.insert(id, unopened);
+                if before.is_none_or(|before| chain(&*before.error) != text) {
+                    tracing::error!(root = name, volume = %id, "volume can't be opened: {text}");
+                }
+            }
+        }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
@@ -122,10 +213,10 @@ impl Volumes {
         if let Some(held) = table.volumes.get(&id) {
             return Ok(held.clone());
         }
-        match table.problems.iter().find(|problem| problem.volume == Some(id)) {
-            Some(problem) => Err(VolumesError::Unopened { volume: id, problem: problem.text.clone() }),
-            None => Err(VolumesError::NoSuchVolume(id)),
-        }
+        Err(match table.unopened.get(&id) {
+            Some(unopened) => VolumesError::Unopened { volume: id, source: unopened.error.clone() },
+            None => VolumesError::NoSuchVolume(id),
+        })
     }
 
     /// On every root; one that fails keeps no other from being purged.
@@ -149,24 +240,19 @@ impl Volumes {
 
     /// Idempotent: the same volume again is the volume as it is.
     pub fn enable(&self, root: &str, new: NewVolume) -> Result<Arc<Held>, VolumesError> {
-        let mut table = self.write();
-        if let Some(held) = table.volumes.get(&new.id)
-            && held.root != root
-        {
-            return Err(VolumesError::OtherRoot { volume: new.id, root: held.root.clone() });
-        }
-        let hall = self.root(&mut table, root)?;
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let hall = self.root(root)?;
         let id = new.id;
-        if let Some(held) = table.volumes.get(&id)
-            && *held.volume.path() == new.path
-            && held.volume.state().role == new.role
-        {
-            return Ok(held.clone());
+        if let Some(held) = self.read().volumes.get(&id) {
+            if held.root != root {
+                return Err(VolumesError::OtherRoot { volume: id, root: held.root.clone() });
+            }
+            if *held.volume.path() == new.path && held.volume.state().role == new.role {
+                return Ok(held.clone());
+            }
         }
-        let held = Arc::new(Held { root: root.to_owned(), volume: Volume::create(&hall, new)? });
-        table.problems.retain(|problem| problem.volume != Some(id));
-        table.volumes.insert(id, held.clone());
-        Ok(held)
+        let volume = Volume::create(&hall, new)?;
+        Ok(self.write().hold(root, volume))
     }
 
     pub fn disable(&self, id: VolumeId, disposal: Disposal) -> Result<(), VolumesError> {
@@ -174,10 +260,25 @@ impl Volumes {
             Ok(held) => held,
             // Done before.
             Err(VolumesError::NoSuchVolume(_)) => return Ok(()),
+            Err(VolumesError::Unopened { source, .. }) if disposal == Disposal::Keep => {
+                return self.abandon(id, &source);
+            }
             Err(error) => return Err(error),
         };
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         held.volume.disable(disposal)?;
         self.write().volumes.remove(&id);
+        Ok(())
+    }
+
+    /// What lies beside a volume that can't be opened goes to the trash.
+    fn abandon(&self, id: VolumeId, why: &Arc<VolumeError>) -> Result<(), VolumesError> {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = self.read().root_of_unopened(id).ok_or(VolumesError::NoSuchVolume(id))?;
+        if !Volume::abandon(&root, id, why)? {
+            return Err(VolumesError::Unopened { volume: id, source: why.clone() });
+        }
+        self.write().unopened.remove(&id);
         Ok(())
     }
 
@@ -193,15 +294,15 @@ impl Volumes {
                 .filter(|held| held.root == root.name)
                 .map(|held| held.volume.id())
                 .collect(),
-            problems: table.problems.iter().filter(|p| p.root == root.name).map(|p| p.text.clone()).collect(),
+            problems: table.problems_of(&root.name),
         };
         self.configured.iter().map(view).collect()
     }
 
     /// The open root. The directory beside it is only made here, for the first volume: at start a root without one may
     /// be a mount point whose file system is missing.
-    fn root(&self, table: &mut Table, name: &str) -> Result<Arc<Root>, VolumesError> {
-        if let Some(root) = table.roots.get(name) {
+    fn root(&self, name: &str) -> Result<Arc<Root>, VolumesError> {
+        if let Some(root) = self.read().roots.get(name) {
             return Ok(root.clone());
         }
         let configured = self.configured.iter().find(|root| root.name == name).ok_or_else(|| {
@@ -211,52 +312,44 @@ impl Volumes {
         let root = Root::open(&configured.path, configured.beside.as_deref(), Open::Create)
             .map_err(|source| VolumesError::Root { root: name.to_owned(), source })?;
         let root = Arc::new(root);
-        table.roots.insert(name.to_owned(), root.clone());
-        table.problems.retain(|problem| problem.root != name);
+        self.write().roots.insert(name.to_owned(), root.clone());
         // The file system may have been mounted since the start, with volumes on it.
-        table.open_volumes(name, &root);
+        self.open_volumes(name, &root);
         Ok(root)
     }
 }
 
 impl Table {
-    fn open_root(&mut self, configured: &RootConfig) {
-        match Root::open(&configured.path, configured.beside.as_deref(), Open::Existing) {
-            Ok(root) => {
-                let root = Arc::new(root);
-                self.roots.insert(configured.name.clone(), root.clone());
-                self.open_volumes(&configured.name, &root);
-            }
-            Err(BesideError::NoBeside { .. }) => {
-                tracing::info!(root = configured.name, path = %configured.path.display(), "no volume on this root yet");
-            }
-            Err(error) => self.problem(&configured.name, None, &error),
-        }
+    fn hold(&mut self, root: &str, volume: Volume) -> Arc<Held> {
+        let held = Arc::new(Held { root: root.to_owned(), volume });
+        self.unopened.remove(&held.volume.id());
+        self.volumes.insert(held.volume.id(), held.clone());
+        held
     }
 
-    fn open_volumes(&mut self, name: &str, root: &Arc<Root>) {
-        let ids = match root.volumes() {
-            Ok(ids) => ids,
-            Err(error) => return self.problem(name, None, &error),
+    fn root_of_unopened(&self, id: VolumeId) -> Option<Arc<Root>> {
+        self.roots.get(&self.unopened.get(&id)?.root).cloned()
+    }
+
+    fn problems_of(&self, root: &str) -> Vec<String> {
+        let of_volume = |(id, it): (&VolumeId, &Unopened)| {
+            (it.root == root).then(|| format!("volume {id} can't be opened: {}", chain(&*it.error)))
         };
-        for id in ids {
-            match Volume::open(root, id) {
-                Ok(volume) => {
-                    tell(name, &volume);
-                    self.volumes.insert(id, Arc::new(Held { root: name.to_owned(), volume }));
-                }
-                Err(error) => self.problem(name, Some(id), &error),
-            }
-        }
+        self.problems.get(root).cloned().into_iter().chain(self.unopened.iter().filter_map(of_volume)).collect()
     }
+}
 
-    fn problem(&mut self, root: &str, volume: Option<VolumeId>, error: &(dyn std::error::Error + 'static)) {
-        let text = crate::rpc::status::chain(error);
-        match volume {
-            Some(volume) => tracing::error!(root, %volume, "volume can't be opened: {text}"),
-            None => tracing::error!(root, "root can't be opened: {text}"),
+/// Looks again for what is not open, for as long as the agent runs.
+pub async fn look_again_often(volumes: Arc<Volumes>, lanes: Arc<Lanes>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
         }
-        self.problems.push(Problem { root: root.to_owned(), volume, text });
+        let looking = volumes.clone();
+        if let Err(panicked) = lanes.run(Lane::Calls, move || looking.look_again()).await {
+            tracing::error!("roots were not looked at: {panicked}");
+        }
     }
 }
 

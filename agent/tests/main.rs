@@ -4,3 +4,4 @@ mod access;
 mod agent;
 mod jobs;
 mod process;
+mod volumes;

@@ -60,7 +60,8 @@ struct Agent {
 
 impl Agents {
     pub fn start(site: &Site, binary: &Path) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // A thread of its own: between calls the connections must answer keepalives, for as long as a rival runs.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let certificates = site.agents().join("certs");
         let status = Command::new(binary)
             .args(["certs", "init"])

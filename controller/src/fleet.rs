@@ -169,6 +169,11 @@ impl Volume {
         self.copies.iter().filter(|copy| !copy.is_primary())
     }
 
+    /// Whether any copy says where syncs go to or come from.
+    pub(crate) fn has_peer(&self) -> bool {
+        self.copies.iter().any(|copy| copy.info.peer.is_some())
+    }
+
     /// How people call it: the name of its primary, or of any copy.
     pub(crate) fn label(&self) -> String {
         let copy = self.primaries().next().or(self.copies.first());

@@ -9,7 +9,7 @@ use crate::{
     tree::DEEP,
 };
 
-/// A copy made by `cp -a`, and a portrait of the original for what cp does not carry (inode flags, deep paths).
+/// A copy made by rsync, and a portrait of the original for what rsync does not carry (inode flags, deep paths).
 #[derive(Debug)]
 pub struct Snapshot {
     copy: Scratch,
@@ -19,10 +19,13 @@ pub struct Snapshot {
 impl Snapshot {
     pub fn of(tree: &Path) -> Self {
         let copy = Scratch::new("snapshot");
-        let mut command = Command::new("rsync");
-        command.args(["-aHAX", "--sparse"]).arg(format!("--exclude=/{DEEP}"));
-        command.arg(format!("{}/", tree.display())).arg(format!("{}/", copy.path().display()));
-        process::run(command, Duration::from_secs(300)).expect("save a tree aside");
+        // The first run of rsync 3.5.0 may leave `group::---` in the ACL of a setgid directory; the second mends it.
+        for _ in 0..2 {
+            let mut command = Command::new("rsync");
+            command.args(["-aHAX", "--sparse"]).arg(format!("--exclude=/{DEEP}"));
+            command.arg(format!("{}/", tree.display())).arg(format!("{}/", copy.path().display()));
+            process::run(command, Duration::from_secs(300)).expect("save a tree aside");
+        }
         Self { copy, portrait: Portrait::of(tree) }
     }
 

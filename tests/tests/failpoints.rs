@@ -1,6 +1,11 @@
 //! Where a process can be killed: the failpoints that a clean run passes, and the workloads that pass them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
 
 use drover_proto::v1::{Direction, Origin, RestorePoint};
 use drover_tests::{
@@ -85,8 +90,9 @@ fn edit_of_every_step(source: &Path, rng: &mut Rng) {
     let (old, number) = (fs::read_dir(&dir).map_or(0, Iterator::count), rng.u32(..));
     tree::unlock_tree(source).expect("unlock");
     // Random edits come here as well, and may have made anything of it.
-    let is_file = |name: &str| fs::symlink_metadata(dir.join(name)).is_ok_and(|meta| meta.is_file());
-    if old > 12 || !["locked", "large", "small", "mode"].into_iter().all(is_file) {
+    let inode = |name| fs::symlink_metadata(dir.join(name)).ok().filter(Metadata::is_file).map(|meta| meta.ino());
+    let inodes: BTreeSet<u64> = ["locked", "large", "small", "mode"].into_iter().filter_map(inode).collect();
+    if old > 12 || inodes.len() < 4 {
         tree::remove_tree(&dir).or_else(|_| fs::remove_file(&dir)).expect("remove");
         fs::create_dir(&dir).expect("directory");
         fs::write(dir.join("mode"), "only its metadata change").expect("write");

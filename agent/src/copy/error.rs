@@ -5,7 +5,7 @@ use drover_report::{Exit, advice};
 use tonic::Status;
 
 use super::place::RemotePlace;
-use crate::rpc::status::reason_of;
+use crate::rpc::status::{kind_of, reason_of};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
@@ -77,7 +77,7 @@ impl CopyError {
             Self::Volume { source, .. } => source.kind(),
             Self::Session(error) => error.kind(),
             Self::Unreachable { .. } => Kind::Unavailable,
-            Self::Agent { status, .. } => of_code(status.code()),
+            Self::Agent { status, .. } => kind_of(status),
             Self::Panicked | Self::Runtime(_) => Kind::Internal,
         }
     }
@@ -105,15 +105,5 @@ impl CopyError {
         let name = if reason.is_empty() { String::new() } else { format!(" [{reason}]") };
         let advice = advice(&reason).map_or_else(String::new, |advice| format!("\n  to do: {advice}"));
         format!("error: {}{name}{advice}", drover_report::causes(self))
-    }
-}
-
-fn of_code(code: tonic::Code) -> Kind {
-    match code {
-        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => Kind::Unavailable,
-        tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => Kind::Denied,
-        tonic::Code::FailedPrecondition => Kind::Precondition,
-        tonic::Code::InvalidArgument => Kind::Invalid,
-        _ => Kind::Internal,
     }
 }

@@ -55,6 +55,26 @@ pub fn status(kind: Kind, reason: &str, message: String) -> Status {
     Status::with_error_details(code(kind), message, details)
 }
 
+/// The kind that the other side told; of errors that don't come from Drover, what their code says.
+pub fn kind_of(status: &Status) -> Kind {
+    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
+    let told = info.and_then(|mut info| info.metadata.remove("kind"));
+    let told = told.and_then(|kind| serde_json::from_value(serde_json::Value::String(kind)).ok());
+    told.unwrap_or(match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => Kind::Invalid,
+        Code::NotFound => Kind::NotFound,
+        Code::AlreadyExists => Kind::Exists,
+        Code::FailedPrecondition => Kind::Precondition,
+        Code::Aborted => Kind::Conflict,
+        Code::ResourceExhausted => Kind::Exhausted,
+        Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
+        Code::DataLoss => Kind::DataLoss,
+        Code::PermissionDenied | Code::Unauthenticated => Kind::Denied,
+        Code::Cancelled => Kind::Cancelled,
+        Code::Ok | Code::Unknown | Code::Internal | Code::Unimplemented => Kind::Internal,
+    })
+}
+
 pub fn reason_of(status: &Status) -> Option<String> {
     status.get_details_error_info().filter(|info| info.domain == DOMAIN).map(|info| info.reason)
 }

@@ -122,7 +122,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "not-the-marked-tree",
         "the directory is not the one that was enabled: replaced, or its file system is not mounted",
-        "mount it, or put the old directory back",
+        "mount it, or put the old directory back, which is noticed by itself; if it is gone for good, disable the volume",
     ),
     reason(
         "not-the-volumes-peer",
@@ -229,9 +229,17 @@ pub const REASONS: &[Reason] = &[
         "configure `beside` where renames reach the volume",
     ),
     reason("state-damaged", "the state of the volume is damaged", ANEW),
-    reason("superseded", "the other copy was promoted later", "demote this one and sync from the newer primary"),
+    reason(
+        "superseded",
+        "the other copy was promoted later",
+        "if the other copy is primary, demote this one and sync from it; else promote the copy that shall be primary",
+    ),
     reason("too-many-requests", "the other side asked for more than it may at once", BUG),
-    reason("tree-unusable", "the directory of the volume can't be opened", "check that it exists and is mounted"),
+    reason(
+        "tree-unusable",
+        "the directory of the volume can't be opened",
+        "check that it exists and is mounted; if it is gone for good, disable the volume",
+    ),
     reason(
         "unknown-enum-value",
         "the call has a value that this release does not know",
@@ -263,11 +271,6 @@ pub const REASONS: &[Reason] = &[
         "volume-on-other-root",
         "the volume is enabled on another root of this agent",
         "use that root, or another id",
-    ),
-    reason(
-        "volume-unusable",
-        "the volume was found and can't be opened",
-        "the message says why; `drover-agent recover` and the log say more",
     ),
 ];
 

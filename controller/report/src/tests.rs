@@ -152,11 +152,11 @@ fn verifications() {
     assert_eq!(
         text(&Report::Verify(good.clone()), "v"),
         "\
-v: verified: the replica is point 3; the source was written since
+v: verified: the replica is point 3; the source holds something else (written since, or another point)
   compared 10 entries, 1.0 KiB: all content was read again on both sides
   replica  aa
   source   bb
-  the source differs from the replica at 1 path:
+  the source differs from the replica, which is no discrepancy, at 1 path:
     content  f
 "
     );
@@ -166,7 +166,7 @@ v: verified: the replica is point 3; the source was written since
     let shown = text(&Report::Verify(bad), "v");
     assert!(shown.starts_with("v: DISCREPANCY: the replica is not what point 3 says\n"), "{shown}");
     assert!(
-        shown.ends_with("  the source differs from the replica at 300 paths:\n    content  f\n    … and 299 more\n"),
+        shown.ends_with("  the source differs from the replica, which is no discrepancy, at 300 paths:\n    content  f\n    … and 299 more\n"),
         "{shown}"
     );
 }

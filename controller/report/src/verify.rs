@@ -16,12 +16,19 @@ pub(crate) fn text(report: &VerifyReport, subject: &str) -> String {
     differences(&mut out, "the replica differs from its point", replica, report.replica_differs_total);
     let rotten = "content on the source changed though its times did not (bit rot, or a write that hid itself)";
     paths(&mut out, rotten, &report.source_rotten);
-    differences(&mut out, "the source differs from the replica", source, report.source_differs_total);
+    differences(
+        &mut out,
+        "the source differs from the replica, which is no discrepancy,",
+        source,
+        report.source_differs_total,
+    );
     out
 }
 
 fn verdict(report: &VerifyReport) -> String {
-    let point = report.point.map_or_else(|| "no point".to_owned(), |id| format!("point {id}"));
+    let Some(point) = report.point.map(|id| format!("point {id}")) else {
+        return "NOTHING TO VERIFY: the replica was never synced".to_owned();
+    };
     if report.is_discrepancy() {
         return match report.replica_is_point {
             false => format!("DISCREPANCY: the replica is not what {point} says"),
@@ -30,7 +37,9 @@ fn verdict(report: &VerifyReport) -> String {
     }
     match report.source_is_point {
         true => format!("verified: both copies are {point}"),
-        false => format!("verified: the replica is {point}; the source was written since"),
+        false => format!(
+            "verified: the replica is {point}; the source holds something else (written since, or another point)"
+        ),
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct SyncArgs {
     /// Id, unique beginning of an id, path on its host, or ROOT/PATH
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     volume: Option<String>,
-    /// Every volume that has a primary copy
+    /// Every volume that has a peer; targets of `drover-agent copy` have none and are passed over
     #[arg(long)]
     all: bool,
     /// Drive it from the primary's agent [default: by the role of the copy that is asked]
@@ -64,7 +64,10 @@ async fn run_all(globals: &Globals, args: &SyncArgs, fleet: &Fleet) -> Result<Ex
     for (_, why) in &fleet.unreachable {
         screen.say(&format!("warning: {why}"));
     }
-    let volumes = fleet.volumes().await?;
+    let (volumes, alone): (Vec<Volume>, Vec<Volume>) = fleet.volumes().await?.into_iter().partition(Volume::has_peer);
+    for volume in &alone {
+        screen.say(&format!("{}: passed over: it has no peer", volume.label()));
+    }
     let ends = volumes.iter().map(|volume| one_of_all(args, volume, &screen, interrupts.clone()));
     let ends: Vec<Result<JobReport, (Exit, String)>> = stream::iter(ends).buffer_unordered(JOBS).collect().await;
     let mut exit = if fleet.unreachable.is_empty() { Exit::Ok } else { Exit::Unreachable };

@@ -9,6 +9,7 @@ use super::{Volume, VolumeError, unix_now};
 use crate::{
     beside::{Mark, Root, subdirectory},
     commit,
+    error::Kind,
     id::VolumeId,
     path::RelPath,
     point::{Role, VolumeState},
@@ -92,13 +93,33 @@ impl Volume {
         let storage = |source| VolumeError::Storage { volume: self.id(), source };
         match disposal {
             Disposal::Trash if self.state().role == Role::Primary => Err(VolumeError::PrimaryCantBeTrashed(self.id())),
-            Disposal::Trash => self.move_to_trash().map_err(storage),
+            Disposal::Trash => {
+                // By its path, which may lead elsewhere by now.
+                self.check_tree()?;
+                self.move_to_trash().map_err(storage)
+            }
             Disposal::Keep => self.forget().map_err(storage),
         }
     }
 
+    /// Ends the protection of a copy whose tree is not there any more or whose state is damaged, which is `why` it can't
+    /// be opened: all that lies beside it goes to the trash, and whatever is at its path stays as it is. Does nothing
+    /// and returns false for other failures: the tree may be whole, and a commit open.
+    pub fn abandon(root: &Root, id: VolumeId, why: &VolumeError) -> Result<bool, VolumeError> {
+        let is_lost = match why {
+            VolumeError::NotTheMarkedTree { .. } => true,
+            VolumeError::Tree { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            other => other.kind() == Kind::DataLoss,
+        };
+        if is_lost {
+            let retired = trash(root, id).and_then(|trash| root.retire_volume_dir(id, &trash));
+            retired.map_err(|source| VolumeError::Storage { volume: id, source })?;
+        }
+        Ok(is_lost)
+    }
+
     fn trash(&self) -> io::Result<Dir> {
-        subdirectory(&self.root().trash()?, format!("{}-{}", self.id(), unix_now()).as_bytes())
+        trash(self.root(), self.id())
     }
 
     /// The volume first: should the tree stay behind in a crash, it is an ordinary directory.
@@ -120,6 +141,10 @@ impl Volume {
         }
         self.root().forget_volume_dir(self.id())
     }
+}
+
+fn trash(root: &Root, id: VolumeId) -> io::Result<Dir> {
+    subdirectory(&root.trash()?, format!("{id}-{}", unix_now()).as_bytes())
 }
 
 fn check_suitable(root: &Root, new: &NewVolume) -> Result<(), VolumeError> {
