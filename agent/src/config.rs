@@ -40,7 +40,11 @@ pub enum ConfigError {
     Address { peer: String, address: String },
     #[error("certificate name {san:?} has both the role peer and the role {other}; give each its own certificate")]
     PeerHasOtherRole { san: String, other: &'static str },
-    #[error("limits.{field} is {value}, it must be {range}")]
+    #[error("metrics_listen is the address that listen has")]
+    SameAddress,
+    #[error("peer {0:?} has this agent's own name")]
+    PeerIsSelf(String),
+    #[error("{field} is {value}, it must be {range}")]
     OutOfRange { field: &'static str, value: u64, range: &'static str },
     #[error(transparent)]
     Timetable(#[from] TimetableError),
@@ -142,11 +146,18 @@ impl Config {
             absolute("root path", &root.path)?;
             root.beside.as_deref().map_or(Ok(()), |beside| absolute("beside", beside))?;
         }
+        if self.metrics_listen == Some(self.listen) && self.listen.port() != 0 {
+            return Err(ConfigError::SameAddress);
+        }
         for peer in &self.peers {
+            if peer.name == self.name {
+                return Err(ConfigError::PeerIsSelf(peer.name.clone()));
+            }
             name("peer name", &peer.name)?;
             address(peer)?;
         }
         self.validate_roles()?;
+        self.defaults.validate()?;
         self.limits.validate()
     }
 

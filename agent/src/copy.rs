@@ -42,12 +42,15 @@ Examples:
 
 /// Copy a directory tree once, with the guarantees of a sync
 #[derive(Clone, Debug, Args)]
-#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", Exit::HELP))]
+#[command(disable_help_flag = true, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", Exit::HELP))]
 pub struct CopyArgs {
     /// What is copied: a directory, or HOST:PORT:PATH
     src: Place,
     /// What it becomes: a directory that is made when it is missing, or HOST:PORT:PATH
     dst: Place,
+    /// Print help; -h is --human-readable, as rsync has it
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help: Option<bool>,
     /// Stop at the plan and print it; nothing is changed
     #[arg(long, short = 'n')]
     dry_run: bool,

@@ -36,15 +36,16 @@ pub struct VolumeArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Put a directory under protection at this agent
+    /// Put a directory or an image file under protection at this agent
     #[command(after_help = "\
 Examples:
   drover-agent volume enable --root nfs --path pvc-1 --role primary --peer site-b
-  drover-agent volume enable --root nfs --path pvc-1 --role secondary --peer site-a --id ID-OF-THE-PRIMARY")]
+  drover-agent volume enable --root nfs --path pvc-1 --role secondary --peer site-a --id ID-OF-THE-PRIMARY
+  drover-agent volume enable --root images --path vm1.img --kind block-file --role primary --peer site-b")]
     Enable(EnableArgs),
     /// End the protection of the copy at this agent
     Disable {
-        /// Id, unique beginning of an id, or ROOT/PATH
+        /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
         /// Move the tree of a secondary to the trash beside it; without this the tree stays
         #[arg(long)]
@@ -52,7 +53,7 @@ Examples:
     },
     /// Make this copy the primary: a new lineage, a higher epoch
     Promote {
-        /// Id, unique beginning of an id, or ROOT/PATH
+        /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
         /// Promote a copy that was never synced
         #[arg(long)]
@@ -60,17 +61,17 @@ Examples:
     },
     /// Make this copy a secondary, which is written only by sync
     Demote {
-        /// Id, unique beginning of an id, or ROOT/PATH
+        /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
     },
     /// Give this secondary's line of points up at the next sync; what it holds is kept as a restore point
     Resync {
-        /// Id, unique beginning of an id, or ROOT/PATH
+        /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
     },
     /// Print what this agent knows of a volume
     Info {
-        /// Id, unique beginning of an id, or ROOT/PATH
+        /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
     },
 }
@@ -80,9 +81,11 @@ struct EnableArgs {
     /// Name of a root in the configuration
     #[arg(long)]
     root: String,
-    /// Directory beneath the root
+    /// Directory or file beneath the root
     #[arg(long)]
     path: String,
+    #[arg(long, value_enum, default_value_t)]
+    kind: KindArg,
     #[arg(long, value_enum)]
     role: RoleArg,
     /// The volume's id at the other agent; a new one is made and printed when it is missing
@@ -102,6 +105,15 @@ struct EnableArgs {
     waive: Vec<String>,
 }
 
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum KindArg {
+    /// A directory and everything beneath it
+    #[default]
+    Directory,
+    /// One regular file: the raw image of a disk
+    BlockFile,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum RoleArg {
     /// May be written by its users; the source of syncs
@@ -116,14 +128,26 @@ enum VolumeCliError {
     Config(#[from] ConfigError),
     #[error("the agent does not answer at {}; is it running, and are you root?", socket.display())]
     Unreachable { socket: PathBuf, source: tonic::transport::Error },
-    #[error("this agent has no volume {0:?}; name one by its id, the beginning of its id, or ROOT/PATH")]
-    NoSuchVolume(String),
+    #[error(
+        "this agent has no open volume {wanted:?}; name one by its id, the first 8 or more characters of it, or ROOT/PATH{}",
+        Problems(.problems)
+    )]
+    NoSuchVolume { wanted: String, problems: Vec<String> },
     #[error("{wanted:?} may be any of {found}")]
     Ambiguous { wanted: String, found: String },
     #[error("{}", .0.message())]
     Agent(Box<Status>),
     #[error("runtime")]
     Runtime(#[source] std::io::Error),
+}
+
+/// One may be the volume that is meant; a whole id still addresses it.
+struct Problems<'a>(&'a [String]);
+
+impl fmt::Display for Problems<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
 }
 
 impl From<Status> for VolumeCliError {
@@ -174,7 +198,7 @@ impl VolumeCliError {
             Self::Agent(status) => reason_of(status),
             Self::Config(_)
             | Self::Unreachable { .. }
-            | Self::NoSuchVolume(_)
+            | Self::NoSuchVolume { .. }
             | Self::Ambiguous { .. }
             | Self::Runtime(_) => None,
         }
@@ -184,7 +208,7 @@ impl VolumeCliError {
         match self {
             Self::Config(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
-            Self::NoSuchVolume(_) | Self::Ambiguous { .. } | Self::Runtime(_) => Exit::Failure,
+            Self::NoSuchVolume { .. } | Self::Ambiguous { .. } | Self::Runtime(_) => Exit::Failure,
             Self::Agent(status) => Exit::of(kind_of(status), &reason_of(status).unwrap_or_default()),
         }
     }
@@ -236,6 +260,9 @@ impl Verb {
     }
 }
 
+/// As `drover status` shows ids.
+const ID_CHARS_MIN: usize = 8;
+
 /// The id of the volume that the user means. A whole id may be one that the agent can't open.
 async fn resolve(channel: Channel, wanted: &str) -> Result<String, VolumeCliError> {
     if wanted.parse::<VolumeId>().is_ok() {
@@ -243,7 +270,9 @@ async fn resolve(channel: Channel, wanted: &str) -> Result<String, VolumeCliErro
     }
     let node = NodeClient::new(channel.clone()).get_info(NodeGetInfoRequest {}).await?.into_inner();
     let ids = || node.roots.iter().flat_map(|root| &root.volume_ids);
-    let mut found: Vec<String> = ids().filter(|id| id.starts_with(wanted)).cloned().collect();
+    // Fewer characters may be a slip, or an empty variable of a script.
+    let is_id = wanted.len() >= ID_CHARS_MIN;
+    let mut found: Vec<String> = ids().filter(|id| is_id && id.starts_with(wanted)).cloned().collect();
     if found.is_empty() {
         let mut agent = ReplicationClient::new(channel);
         for id in ids() {
@@ -255,7 +284,10 @@ async fn resolve(channel: Channel, wanted: &str) -> Result<String, VolumeCliErro
     }
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(VolumeCliError::NoSuchVolume(wanted.to_owned())),
+        [] => {
+            let problems: Vec<String> = node.roots.iter().flat_map(|root| root.problems.clone()).collect();
+            Err(VolumeCliError::NoSuchVolume { wanted: wanted.to_owned(), problems })
+        }
         _ => Err(VolumeCliError::Ambiguous { wanted: wanted.to_owned(), found: found.join(", ") }),
     }
 }
@@ -264,19 +296,24 @@ async fn resolve(channel: Channel, wanted: &str) -> Result<String, VolumeCliErro
 fn path(info: &VolumeInfo) -> Option<String> {
     match info.spec.as_ref()?.kind.as_ref()? {
         v1::volume_spec::Kind::Directory(directory) => Some(format!("{}/{}", directory.root, directory.path)),
+        v1::volume_spec::Kind::BlockFile(file) => Some(format!("{}/{}", file.root, file.path)),
     }
 }
 
 impl EnableArgs {
     fn request(&self) -> EnableRequest {
-        let directory = v1::Directory { root: self.root.clone(), path: self.path.clone() };
+        let (root, path) = (self.root.clone(), self.path.clone());
+        let kind = match self.kind {
+            KindArg::Directory => v1::volume_spec::Kind::Directory(v1::Directory { root, path }),
+            KindArg::BlockFile => v1::volume_spec::Kind::BlockFile(v1::BlockFile { root, path }),
+        };
         let role = match self.role {
             RoleArg::Primary => VolumeRole::Primary,
             RoleArg::Secondary => VolumeRole::Secondary,
         };
         EnableRequest {
             volume_id: self.id.unwrap_or_else(VolumeId::random).to_string(),
-            spec: Some(VolumeSpec { kind: Some(v1::volume_spec::Kind::Directory(directory)) }),
+            spec: Some(VolumeSpec { kind: Some(kind) }),
             role: role.into(),
             peer: self.peer.clone(),
             retain: self.retain,

@@ -4,14 +4,15 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError},
+    time::{Duration, Instant},
 };
 
 use drover_engine::{
     beside::{BesideError, Open, Root},
     error::Kind,
     id::VolumeId,
+    point::VolumeState,
     volume::{Disposal, NewVolume, Recovery, Volume, VolumeError},
 };
 
@@ -25,6 +26,8 @@ use crate::{
 
 /// How soon a file system that was mounted, or a directory that was put back, is noticed.
 const LOOK: Duration = Duration::from_secs(10);
+/// How long a call waits for others that open or disable volumes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum VolumesError {
@@ -46,6 +49,8 @@ pub enum VolumesError {
         #[source]
         source: BesideError,
     },
+    #[error("volumes are being opened or disabled; try again")]
+    Opening,
     #[error(transparent)]
     Volume(#[from] VolumeError),
 }
@@ -58,6 +63,7 @@ impl VolumesError {
             Self::NoSuchRoot { .. } => Kind::Invalid,
             Self::OtherRoot { .. } => Kind::Exists,
             Self::Root { source, .. } => source.kind(),
+            Self::Opening => Kind::Unavailable,
             Self::Volume(error) => error.kind(),
         }
     }
@@ -69,6 +75,7 @@ impl VolumesError {
             Self::NoSuchRoot { .. } => "no-such-root",
             Self::OtherRoot { .. } => "volume-on-other-root",
             Self::Root { source, .. } => source.reason(),
+            Self::Opening => "volume-busy",
             Self::Volume(error) => error.reason(),
         }
     }
@@ -132,6 +139,7 @@ impl Volumes {
             let name = &configured.name;
             let open = self.read().roots.get(name).cloned();
             match open {
+                Some(root) if self.read().problems.contains_key(name) => self.open_volumes(name, &root),
                 Some(root) => self.unopened(name).into_iter().for_each(|id| self.open_volume(name, &root, id)),
                 None => {
                     self.open_root(configured).into_iter().for_each(|root| self.open_volumes(name, &root));
@@ -175,8 +183,15 @@ impl Volumes {
         };
         self.write().problems.remove(name);
         for id in ids {
-            if !self.read().volumes.contains_key(&id) {
-                self.open_volume(name, root, id);
+            let held_on = self.read().volumes.get(&id).map(|held| held.root.clone());
+            match held_on {
+                None => self.open_volume(name, root, id),
+                Some(other) if other != name => {
+                    let problem = format!("volume {id} is here as well as on root {other}; this one is not used");
+                    tracing::error!(root = name, "{problem}");
+                    self.write().problems.insert(name.to_owned(), problem);
+                }
+                Some(_) => {}
             }
         }
     }
@@ -240,15 +255,23 @@ impl Volumes {
 
     /// Idempotent: the same volume again is the volume as it is.
     pub fn enable(&self, root: &str, new: NewVolume) -> Result<Arc<Held>, VolumesError> {
-        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let _opening = self.opening()?;
         let hall = self.root(root)?;
-        let id = new.id;
-        if let Some(held) = self.read().volumes.get(&id) {
-            if held.root != root {
-                return Err(VolumesError::OtherRoot { volume: id, root: held.root.clone() });
+        let (id, state) = (new.id, |held: &Held| held.volume.state());
+        {
+            let table = self.read();
+            let other = table.volumes.get(&id).map(|held| &held.root);
+            let other = other.or_else(|| table.unopened.get(&id).map(|unopened| &unopened.root));
+            if let Some(other) = other.filter(|other| *other != root) {
+                return Err(VolumesError::OtherRoot { volume: id, root: other.clone() });
             }
-            if *held.volume.path() == new.path && held.volume.state().role == new.role {
-                return Ok(held.clone());
+            // A held volume is never opened again: something may work on it.
+            if let Some(held) = table.volumes.get(&id) {
+                let (path, VolumeState { role, kind, .. }) = (held.volume.path().clone(), state(held));
+                if path == new.path && role == new.role && kind == new.kind {
+                    return Ok(held.clone());
+                }
+                return Err(VolumeError::Different { volume: id, path, role }.into());
             }
         }
         let volume = Volume::create(&hall, new)?;
@@ -256,30 +279,54 @@ impl Volumes {
     }
 
     pub fn disable(&self, id: VolumeId, disposal: Disposal) -> Result<(), VolumesError> {
+        let _opening = self.opening()?;
         let held = match self.get(id) {
             Ok(held) => held,
-            // Done before.
-            Err(VolumesError::NoSuchVolume(_)) => return Ok(()),
-            Err(VolumesError::Unopened { source, .. }) if disposal == Disposal::Keep => {
-                return self.abandon(id, &source);
-            }
+            // Done before, unless it is on a root that is not there.
+            Err(VolumesError::NoSuchVolume(_)) if self.is_complete() => return Ok(()),
+            Err(VolumesError::Unopened { .. }) if disposal == Disposal::Keep => match self.abandon(id)? {
+                Some(held) => held,
+                None => return Ok(()),
+            },
             Err(error) => return Err(error),
         };
-        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        held.volume.disable(disposal)?;
-        self.write().volumes.remove(&id);
-        Ok(())
+        let disabled = held.volume.disable(disposal);
+        if held.volume.has_ended() {
+            self.write().volumes.remove(&id);
+        }
+        Ok(disabled?)
     }
 
-    /// What lies beside a volume that can't be opened goes to the trash.
-    fn abandon(&self, id: VolumeId, why: &Arc<VolumeError>) -> Result<(), VolumesError> {
-        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = self.read().root_of_unopened(id).ok_or(VolumesError::NoSuchVolume(id))?;
-        if !Volume::abandon(&root, id, why)? {
-            return Err(VolumesError::Unopened { volume: id, source: why.clone() });
+    fn is_complete(&self) -> bool {
+        let table = self.read();
+        self.configured.iter().all(|root| table.roots.contains_key(&root.name))
+    }
+
+    /// What lies beside a volume that can't be opened goes to the trash; one that can be after all is returned.
+    fn abandon(&self, id: VolumeId) -> Result<Option<Arc<Held>>, VolumesError> {
+        let unopened = self.read().unopened.get(&id).map(|unopened| unopened.root.clone());
+        let name = unopened.ok_or(VolumesError::NoSuchVolume(id))?;
+        let root = self.read().roots.get(&name).cloned().ok_or(VolumesError::NoSuchVolume(id))?;
+        match Volume::abandon(&root, id)? {
+            Some(volume) => Ok(Some(self.write().hold(&name, volume))),
+            None => {
+                self.write().unopened.remove(&id);
+                Ok(None)
+            }
         }
-        self.write().unopened.remove(&id);
-        Ok(())
+    }
+
+    /// The right to open, create and disable. A caller is not kept waiting for a recovery of minutes on another root.
+    fn opening(&self) -> Result<MutexGuard<'_, ()>, VolumesError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.opening.try_lock() {
+                Ok(guard) => return Ok(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() > deadline => return Err(VolumesError::Opening),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 
     pub fn roots(&self) -> Vec<RootView> {
@@ -327,10 +374,6 @@ impl Table {
         held
     }
 
-    fn root_of_unopened(&self, id: VolumeId) -> Option<Arc<Root>> {
-        self.roots.get(&self.unopened.get(&id)?.root).cloned()
-    }
-
     fn problems_of(&self, root: &str) -> Vec<String> {
         let of_volume = |(id, it): (&VolumeId, &Unopened)| {
             (it.root == root).then(|| format!("volume {id} can't be opened: {}", chain(&*it.error)))
@@ -347,7 +390,7 @@ pub async fn look_again_often(volumes: Arc<Volumes>, lanes: Arc<Lanes>, stop: Ca
             () = tokio::time::sleep(LOOK) => {}
         }
         let looking = volumes.clone();
-        if let Err(panicked) = lanes.run(Lane::Calls, move || looking.look_again()).await {
+        if let Err(panicked) = lanes.run(Lane::Opening, move || looking.look_again()).await {
             tracing::error!("roots were not looked at: {panicked}");
         }
     }

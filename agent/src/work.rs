@@ -9,6 +9,8 @@ use tokio::{sync::Semaphore, task};
 pub enum Lane {
     /// Short engine calls of an RPC.
     Calls,
+    /// Opening what was not there before: a recovery may take minutes.
+    Opening,
     /// Own jobs: as long as a sync takes.
     Jobs,
     /// Sessions that peers dialled.
@@ -22,6 +24,7 @@ pub struct Panicked;
 #[derive(Debug)]
 pub struct Lanes {
     calls: Semaphore,
+    opening: Semaphore,
     jobs: Semaphore,
     sessions: Semaphore,
 }
@@ -33,6 +36,7 @@ impl Lanes {
     pub fn new(jobs: usize, sessions: usize) -> Self {
         Self {
             calls: Semaphore::new(Self::CALLS.get()),
+            opening: Semaphore::new(1),
             jobs: Semaphore::new(jobs),
             sessions: Semaphore::new(sessions),
         }
@@ -40,7 +44,7 @@ impl Lanes {
 
     /// Threads of the runtime that blocking work may take: all lanes full at once, and the runtime's own file calls.
     pub fn threads(jobs: usize, sessions: usize) -> usize {
-        Self::CALLS.get() + jobs + sessions + 4
+        Self::CALLS.get() + 1 + jobs + sessions + 4
     }
 
     /// Runs `job` on a blocking thread once its lane has a place.
@@ -51,6 +55,7 @@ impl Lanes {
     ) -> Result<T, Panicked> {
         let lane = match lane {
             Lane::Calls => &self.calls,
+            Lane::Opening => &self.opening,
             Lane::Jobs => &self.jobs,
             Lane::Sessions => &self.sessions,
         };

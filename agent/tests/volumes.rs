@@ -50,7 +50,7 @@ fn a_lost_directory_is_put_back_or_given_up() {
     let agent = site.start();
     let id = enabled.lines().find_map(|line| line.strip_prefix("volume ")).expect("an id").to_owned();
     let lost = until(&site, &["info", &id], 3);
-    assert!(lost.contains("is not the directory") && lost.contains("noticed by itself"), "{lost}");
+    assert!(lost.contains("is not the directory") && lost.contains("noticed within ten seconds"), "{lost}");
     let refused = volume(&site, &["disable", &id, "--trash"]);
     assert_eq!(refused.status.code(), Some(3), "{}", told(&refused));
 

@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub(crate) enum AgentError {
     #[error("can't read {what} {}: {source}", path.display())]
     Credentials { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("agent {agent}: address {address} can't be used: {source}")]
+    #[error("agent {agent}: address {address} or the certificates for it can't be used: {}", causes(source))]
     Address { agent: String, address: String, source: tonic::transport::Error },
     #[error("agent {agent} at {address} can't be reached: {}", causes(source))]
     Unreachable { agent: String, address: String, source: tonic::transport::Error },

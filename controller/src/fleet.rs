@@ -13,6 +13,8 @@ use crate::{
 
 /// Questions to one agent at a time; a host may hold thousands of volumes.
 const QUESTIONS: usize = 16;
+/// As `status` shows ids. Fewer characters may be a slip, or an empty variable of a script.
+const ID_CHARS_MIN: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -93,9 +95,9 @@ impl Fleet {
         self.load(|_| true).await
     }
 
-    /// By id, by the unique beginning of an id, by path on its host, or by `root/path`.
+    /// By id, by 8 or more characters of its beginning, by path on its host, or by `root/path`.
     pub(crate) async fn find(&self, wanted: &str) -> Result<Volume, Failure> {
-        let by_id = self.load(|id| id.starts_with(wanted)).await?;
+        let by_id = self.load(|id| wanted.len() >= ID_CHARS_MIN && id.starts_with(wanted)).await?;
         let found = if by_id.is_empty() { self.find_path(wanted).await? } else { by_id };
         if found.is_empty() {
             let unreachable = self.unreachable.iter().map(|(_, why)| why.to_string()).collect();
@@ -137,12 +139,19 @@ impl Fleet {
         let info = answer.volume.unwrap_or(VolumeInfo { volume_id, ..VolumeInfo::default() });
         let beneath = match info.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {
             Some(v1::volume_spec::Kind::Directory(directory)) => directory.path.as_str(),
+            Some(v1::volume_spec::Kind::BlockFile(file)) => file.path.as_str(),
             None => ".",
         };
         let join = |top: &str| {
             if beneath == "." { top.to_owned() } else { format!("{top}/{beneath}") }
         };
         Ok(Replica { path: join(root.path.trim_end_matches('/')), name: join(&root.name), agent, info })
+    }
+
+    /// What can't be asked, in words.
+    pub(crate) fn absent(&self) -> impl Iterator<Item = String> {
+        let silent = self.unreachable.iter().map(|(_, why)| why.to_string());
+        silent.chain(self.problems().map(|(agent, root, problem)| format!("agent {agent}, root {root}: {problem}")))
     }
 
     /// Agent, root and problem.

@@ -5,11 +5,13 @@ mod compare;
 mod portrait;
 mod rsync;
 
-use std::path::Path;
+use std::{path::Path, process::Command, time::Duration};
 
 pub use compare::{Difference, compare};
 pub use portrait::{Entry, Portrait};
 pub use rsync::rsync_differences;
+
+use crate::process;
 
 /// How many differences a message shows.
 const SHOWN: usize = 20;
@@ -27,6 +29,15 @@ pub fn differences(source: &Path, replica: &Path) -> Vec<String> {
 pub fn assert_same(source: &Path, replica: &Path, why: &str) {
     let all = differences(source, replica);
     assert!(all.is_empty(), "{why}: {} and {} differ:\n{}", source.display(), replica.display(), shown(&all));
+}
+
+/// By `cmp`, byte for byte.
+#[track_caller]
+pub fn assert_same_file(source: &Path, replica: &Path, why: &str) {
+    let mut command = Command::new("cmp");
+    command.arg(source).arg(replica);
+    let done = process::run(command, Duration::from_secs(300));
+    assert!(done.status.success(), "{why}: cmp: {}{}", done.stdout, done.stderr);
 }
 
 /// The replica is exactly what was seen before.

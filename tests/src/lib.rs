@@ -14,4 +14,5 @@ pub mod scratch;
 pub mod seed;
 pub mod skip;
 pub mod snapshot;
+pub mod subject;
 pub mod tree;

@@ -21,6 +21,8 @@ pub struct Rounds {
     pub rollback_chains: u64,
     /// Size of the transfer of the resume test: large against what may be in flight, which a kill always loses.
     pub resume_bytes: u64,
+    /// Edit-and-sync rounds of an image on each file system.
+    pub image_rounds: u64,
     /// Entries of a random tree, and edits of one round: not fewer in the small run, or it would prove another thing.
     pub entries: usize,
     pub edits: usize,
@@ -37,6 +39,7 @@ impl Rounds {
         mover_syncs: 10,
         rollback_chains: 1,
         resume_bytes: 1 << 30,
+        image_rounds: 20,
         entries: 200,
         edits: 20,
         full: false,
@@ -51,6 +54,7 @@ impl Rounds {
         mover_syncs: 50,
         rollback_chains: 5,
         resume_bytes: 2 << 30,
+        image_rounds: 200,
         entries: 200,
         edits: 20,
         full: true,
@@ -58,6 +62,10 @@ impl Rounds {
 
     pub fn chosen() -> Self {
         if env::var_os("DROVER_FULL").is_some_and(|value| value == "1") { Self::FULL } else { Self::SMALL }
+    }
+
+    pub fn with_edits(self, edits: usize) -> Self {
+        Self { edits, ..self }
     }
 
     pub fn is_full(&self) -> bool {

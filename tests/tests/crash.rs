@@ -1,7 +1,7 @@
 //! SIGKILL of either agent, at every failpoint and at random moments: after recovery the replica is the old or the new
 //! point exactly, and the next sync succeeds.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
 use drover_proto::v1::JobState;
 use drover_tests::{
@@ -11,7 +11,8 @@ use drover_tests::{
     process,
     rounds::Rounds,
     seed::{Rng, Seeds},
-    skip, tree,
+    skip,
+    subject::Subject,
 };
 
 use crate::failpoints::{Place, Victim, Workload, count, places};
@@ -43,23 +44,27 @@ pub(crate) struct Expected {
 }
 
 impl Site {
-    pub(crate) fn new(rounds: Rounds, seed: u64) -> Self {
+    pub(crate) fn new(subject: Subject, rounds: Rounds, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let pair = Pair::with(PairSetup { retain: Some(4), ..PairSetup::default() });
-        tree::create(&pair.source(), &mut rng, rounds.entries);
+        let pair = Pair::with(PairSetup { subject, retain: Some(4), ..PairSetup::default() });
+        subject.create(&pair.source(), &mut rng, &rounds);
         pair.sync();
         Self { pair, rng, rounds, recovery: Faults::none() }
+    }
+
+    fn portrait(&self, dir: &Path) -> Portrait {
+        self.pair.subject.portrait(dir)
     }
 
     pub(crate) fn prepare(&mut self, workload: Workload) -> Expected {
         workload.prepare(&self.pair, &self.rounds, &mut self.rng);
         if workload == Workload::Rollback {
             // Back to the point that the replica is at now.
-            let old = Portrait::of(&self.pair.replica());
+            let old = self.portrait(&self.pair.replica());
             self.pair.sync();
-            return Expected { old: Portrait::of(&self.pair.replica()), new: old };
+            return Expected { old: self.portrait(&self.pair.replica()), new: old };
         }
-        Expected { old: Portrait::of(&self.pair.replica()), new: Portrait::of(&self.pair.source()) }
+        Expected { old: self.portrait(&self.pair.replica()), new: self.portrait(&self.pair.source()) }
     }
 
     /// Runs the work with a kill at the given hit of a failpoint; false when it was not reached.
@@ -115,7 +120,7 @@ impl Site {
         self.pair.a.kill();
         self.pair.b.kill();
         let done = recover(self.pair.root_b(), &self.recovery).expect("drover-agent recover");
-        let found = judge(expected, &Portrait::of(&self.pair.replica()), why);
+        let found = judge(expected, &self.portrait(&self.pair.replica()), why);
         found.map_err(|why| format!("{why}recover said:\n{}{}", done.stdout, done.stderr))
     }
 
@@ -170,17 +175,20 @@ fn hits_to_try(place: &Place, kills: u64) -> Vec<u64> {
     hits
 }
 
-#[test]
-fn r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint() {
-    const NAME: &str = "r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint";
-    if !skip::needs_root(NAME) {
+fn kill_at_every_failpoint(name: &str, subject: Subject) {
+    if !skip::needs_root(name) {
         return;
     }
-    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
-    let places = places(&rounds, seeds.round(0));
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(name));
+    let places = places(subject, &rounds, seeds.round(0));
+    // An image is one file: it is exchanged, and that is all.
+    let (names_min, applying_min, of) = match subject {
+        Subject::Tree => (25, 10, ""),
+        Subject::Image => (15, 3, " of an image"),
+    };
     let (names, applying) = count(&places);
-    println!("{NAME}: {names} failpoints, {applying} of them in apply, {} places on both agents", places.len());
-    let mut site = Site::new(rounds, seeds.round(1));
+    println!("{name}: {names} failpoints, {applying} of them in apply, {} places on both agents", places.len());
+    let mut site = Site::new(subject, rounds, seeds.round(1));
     let (mut kills, mut missed) = (BTreeMap::<(String, Victim, Workload), [u64; 2]>::new(), Vec::new());
     for place in &places {
         for hit in hits_to_try(place, rounds.kills_per_failpoint) {
@@ -196,38 +204,42 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint() {
             }
         }
     }
-    for ((name, victim, workload), [old, new]) in &kills {
-        println!("failpoint {name} {victim:?} {workload:?}: {} kills, {old} old, {new} new", old + new);
+    for ((place, victim, workload), [old, new]) in &kills {
+        println!("failpoint {place} {victim:?} {workload:?}: {} kills, {old} old, {new} new", old + new);
     }
-    println!("{NAME}: {} kills", kills.values().flatten().sum::<u64>());
-    figure::report("failpoints on the way of a sync or a rollback", names as u64, "names", Goal::AtLeast(25));
+    println!("{name}: {} kills", kills.values().flatten().sum::<u64>());
     figure::report(
-        "places with a kill (failpoint, agent, sync or rollback)",
+        &format!("failpoints on the way of a sync or a rollback{of}"),
+        names as u64,
+        "names",
+        Goal::AtLeast(names_min),
+    );
+    figure::report(
+        &format!("places with a kill (failpoint, agent, sync or rollback){of}"),
         (kills.len() - missed.len()) as u64,
         "places",
-        Goal::AtLeast(25),
+        Goal::AtLeast(names_min),
     );
     figure::report(
-        "failpoints between the commit record and the end of apply",
+        &format!("failpoints between the commit record and the end of apply{of}"),
         applying as u64,
         "names",
-        Goal::AtLeast(10),
+        Goal::AtLeast(applying_min),
     );
-    figure::report("failpoints that no kill came to", missed.len() as u64, "names", Goal::AtMost(0));
+    figure::report(&format!("failpoints{of} that no kill came to"), missed.len() as u64, "names", Goal::AtMost(0));
     assert_eq!(missed, Vec::<String>::new(), "failpoints that no kill came to");
-    assert!(names >= 25, "{names} failpoints, of 25 that are asked for");
-    assert!(applying >= 10, "{applying} failpoints in apply, of 10 that are asked for");
+    assert!(names as u64 >= names_min, "{names} failpoints, of {names_min} that are asked for");
+    assert!(applying as u64 >= applying_min, "{applying} failpoints in apply, of {applying_min} that are asked for");
 }
 
-#[test]
-fn r1_replica_is_a_whole_point_after_a_kill_at_any_moment() {
-    const NAME: &str = "r1_replica_is_a_whole_point_after_a_kill_at_any_moment";
-    if !skip::needs_root(NAME) {
+fn kill_at_any_moment(name: &str, subject: Subject) {
+    if !skip::needs_root(name) {
         return;
     }
-    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
-    rounds.announce(NAME, "kills", |rounds| rounds.random_kills);
-    let mut site = Site::new(rounds, seeds.round(0));
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(name));
+    rounds.announce(name, "kills", |rounds| rounds.random_kills);
+    let of = if subject == Subject::Image { " of an image" } else { "" };
+    let mut site = Site::new(subject, rounds, seeds.round(0));
     let mut phases: BTreeMap<String, u64> = BTreeMap::new();
     let mut found = BTreeMap::<Found, u64>::new();
     let (mut longest, mut resumed) = (Duration::from_millis(300), 0);
@@ -261,13 +273,34 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_any_moment() {
         *found.entry(at).or_default() += 1;
         site.go_on(Workload::Sync, &why);
     }
-    println!("{NAME}: kills by phase {phases:?}, {resumed} killed again while resumed, found {found:?}");
+    println!("{name}: kills by phase {phases:?}, {resumed} killed again while resumed, found {found:?}");
     figure::report(
-        "kills at random moments, each followed by a whole point",
+        &format!("kills at random moments{of}, each followed by a whole point"),
         rounds.random_kills,
         "kills",
         Goal::AtLeast(100),
     );
+}
+
+#[test]
+fn r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint() {
+    let name = "r1_replica_is_a_whole_point_after_a_kill_at_every_failpoint";
+    kill_at_every_failpoint(name, Subject::Tree);
+}
+
+#[test]
+fn r1_image_is_a_whole_point_after_a_kill_at_every_failpoint() {
+    kill_at_every_failpoint("r1_image_is_a_whole_point_after_a_kill_at_every_failpoint", Subject::Image);
+}
+
+#[test]
+fn r1_replica_is_a_whole_point_after_a_kill_at_any_moment() {
+    kill_at_any_moment("r1_replica_is_a_whole_point_after_a_kill_at_any_moment", Subject::Tree);
+}
+
+#[test]
+fn r1_image_is_a_whole_point_after_a_kill_at_any_moment() {
+    kill_at_any_moment("r1_image_is_a_whole_point_after_a_kill_at_any_moment", Subject::Image);
 }
 
 /// The same test without recovery must fail, or it would prove nothing.
@@ -278,9 +311,9 @@ fn a_crash_without_recovery_is_noticed() {
         return;
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
-    let places = places(&rounds, seeds.round(0));
+    let places = places(Subject::Tree, &rounds, seeds.round(0));
     let applying = |place: &&Place| place.name.starts_with("apply.") && place.victim == Victim::Sink;
-    let mut site = Site::new(rounds, seeds.round(1));
+    let mut site = Site::new(Subject::Tree, rounds, seeds.round(1));
     site.recovery = Faults::none().without("recovery");
     let noticed = places.iter().filter(applying).filter(|place| place.hits > 1).any(|place| {
         let hit = place.hits.div_ceil(2);

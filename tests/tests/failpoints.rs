@@ -12,6 +12,7 @@ use drover_tests::{
     host::{Faults, Pair, PairSetup, SYNC},
     rounds::Rounds,
     seed::Rng,
+    subject::Subject,
     tree,
 };
 use rustix::fs::IFlags;
@@ -40,7 +41,13 @@ impl Workload {
     /// Changes the trees, so that there is something to do.
     pub(crate) fn prepare(self, pair: &Pair, rounds: &Rounds, rng: &mut Rng) {
         let source = pair.source();
-        tree::edit(&source, rng, rounds.edits);
+        pair.subject.edit(&source, rng, rounds);
+        if pair.subject == Subject::Image {
+            if self == Self::Repair {
+                pair.subject.edit(&pair.replica(), rng, rounds);
+            }
+            return;
+        }
         edit_of_every_step(&source, rng);
         if tree::list(&source).len() < rounds.entries / 2 {
             tree::unlock_tree(&source).expect("unlock");
@@ -133,10 +140,10 @@ pub(crate) struct Place {
 
 /// Failpoints of all workloads on both agents, from clean runs. A name that two agents pass is there for both, and one
 /// that a rollback passes is there for the rollback as well.
-pub(crate) fn places(rounds: &Rounds, seed: u64) -> Vec<Place> {
+pub(crate) fn places(subject: Subject, rounds: &Rounds, seed: u64) -> Vec<Place> {
     let mut rng = Rng::with_seed(seed);
-    let mut pair = Pair::with(PairSetup { retain: Some(4), ..PairSetup::default() });
-    tree::create(&pair.source(), &mut rng, rounds.entries);
+    let mut pair = Pair::with(PairSetup { subject, retain: Some(4), ..PairSetup::default() });
+    subject.create(&pair.source(), &mut rng, rounds);
     pair.sync();
     let mut found = BTreeMap::new();
     for workload in Workload::ALL {

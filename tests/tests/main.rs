@@ -1,6 +1,7 @@
 //! All end-to-end tests, in one binary: linked once, one module for each part of the acceptance.
 
 mod access;
+mod block;
 mod crash;
 mod failpoints;
 mod full;

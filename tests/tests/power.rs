@@ -13,7 +13,8 @@ use drover_tests::{
     process,
     rounds::Rounds,
     seed::{Rng, Seeds},
-    skip, tree,
+    skip,
+    subject::Subject,
 };
 
 /// Cuts at random moments of one sync; one more after its end.
@@ -47,13 +48,14 @@ struct Site {
 }
 
 impl Site {
-    fn new(file_system: FileSystem, faults: &Faults) -> Self {
+    fn new(file_system: FileSystem, subject: Subject, faults: &Faults) -> Self {
         let store = Store::new(8 << 30).expect("a store for images");
         let images = [0, 1].map(|_| store.image(file_system, 1 << 30).expect("image"));
         let mounts = [0, 1].map(|side| images[side].mount().expect("mount"));
         let pair = Pair::with(PairSetup {
             root_a: Some(mounts[0].join("root")),
             root_b: Some(mounts[1].join("root")),
+            subject,
             faults_b: faults.clone(),
             ..PairSetup::default()
         });
@@ -75,7 +77,8 @@ impl Site {
         if !done.status.success() {
             return Err(format!("recover: {}\n{}{}", done.status, done.stdout, done.stderr));
         }
-        let portrait = Portrait::try_of(&root.join("v")).map_err(|error| format!("look at the clone: {error}"))?;
+        let portrait =
+            self.pair.subject.try_portrait(&root.join("v")).map_err(|error| format!("look at the clone: {error}"))?;
         Ok((portrait, said(&done.stdout)))
     }
 }
@@ -94,7 +97,8 @@ struct Cut {
 /// Cuts until `cuts` are made, or the first violation. `faults` are the sink's for the whole campaign.
 fn campaign(site: &mut Site, rng: &mut Rng, rounds: &Rounds, cuts: u64, faults: &Faults) -> Result<Tally, String> {
     let mut tally = Tally::default();
-    tree::create(&site.pair.source(), rng, rounds.entries);
+    let subject = site.pair.subject;
+    subject.create(&site.pair.source(), rng, rounds);
     site.pair.sync();
     site.settle();
     let mut lasts = Duration::from_millis(200);
@@ -102,8 +106,8 @@ fn campaign(site: &mut Site, rng: &mut Rng, rounds: &Rounds, cuts: u64, faults: 
         if tally.cuts >= cuts {
             break;
         }
-        tree::edit(&site.pair.source(), rng, rounds.edits);
-        let (old, new) = (Portrait::of(&site.pair.replica()), Portrait::of(&site.pair.source()));
+        subject.edit(&site.pair.source(), rng, rounds);
+        let (old, new) = (subject.portrait(&site.pair.replica()), subject.portrait(&site.pair.source()));
         let mut made = if sync % 2 == 0 {
             at_random_times(site, rng, &mut lasts, &mut tally)?
         } else {
@@ -186,7 +190,7 @@ fn judge(old: &Portrait, new: &Portrait, found: &Portrait, is_done: bool, tally:
     Err(format!("{what}\nfrom the old:\n{}from the new:\n{}", shown(&from_old), shown(&from_new)))
 }
 
-fn r1_power_cut_on(file_system: FileSystem, name: &str) {
+fn r1_power_cut_on(file_system: FileSystem, subject: Subject, name: &str) {
     if !skip::needs_root(name) {
         return;
     }
@@ -195,28 +199,44 @@ fn r1_power_cut_on(file_system: FileSystem, name: &str) {
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(name));
     rounds.announce(name, "cuts", |rounds| rounds.power_cuts);
-    let mut site = Site::new(file_system, &Faults::none());
+    let mut site = Site::new(file_system, subject, &Faults::none());
     let tally = campaign(&mut site, &mut seeds.rng(0), &rounds, rounds.power_cuts, &Faults::none());
     let tally = tally.unwrap_or_else(|why| panic!("DROVER_SEED={}: {why}", seeds.round(0)));
     println!("{name}: {} cuts: {} old, {} new; recovery {:?}", tally.cuts, tally.old, tally.new, tally.recoveries);
     println!("{name}: {} cuts at a random step, the others at a random time: {:?}", tally.stepped, tally.phases);
-    let what = format!("power cuts on {}, each a whole point", file_system.name());
+    let of = if subject == Subject::Image { " of an image" } else { "" };
+    let what = format!("power cuts{of} on {}, each a whole point", file_system.name());
     figure::report(&what, tally.cuts, "cuts", Goal::AtLeast(200));
 }
 
 #[test]
 fn r1_power_cut_ext4() {
-    r1_power_cut_on(FileSystem::Ext4, "r1_power_cut_ext4");
+    r1_power_cut_on(FileSystem::Ext4, Subject::Tree, "r1_power_cut_ext4");
+}
+
+#[test]
+fn r1_power_cut_image_ext4() {
+    r1_power_cut_on(FileSystem::Ext4, Subject::Image, "r1_power_cut_image_ext4");
 }
 
 #[test]
 fn r1_power_cut_xfs() {
-    r1_power_cut_on(FileSystem::Xfs, "r1_power_cut_xfs");
+    r1_power_cut_on(FileSystem::Xfs, Subject::Tree, "r1_power_cut_xfs");
+}
+
+#[test]
+fn r1_power_cut_image_xfs() {
+    r1_power_cut_on(FileSystem::Xfs, Subject::Image, "r1_power_cut_image_xfs");
 }
 
 #[test]
 fn r1_power_cut_btrfs() {
-    r1_power_cut_on(FileSystem::Btrfs, "r1_power_cut_btrfs");
+    r1_power_cut_on(FileSystem::Btrfs, Subject::Tree, "r1_power_cut_btrfs");
+}
+
+#[test]
+fn r1_power_cut_image_btrfs() {
+    r1_power_cut_on(FileSystem::Btrfs, Subject::Image, "r1_power_cut_image_btrfs");
 }
 
 /// The same test with fsync switched off must fail, or it would prove nothing.
@@ -233,7 +253,7 @@ fn a_power_cut_without_fsync_is_noticed() {
             continue;
         }
         let faults = Faults::none().without("fsync");
-        let mut site = Site::new(file_system, &faults);
+        let mut site = Site::new(file_system, Subject::Tree, &faults);
         let tally = campaign(&mut site, &mut seeds.rng(0), &rounds, 100, &faults);
         let why = tally.expect_err("no cut was noticed without fsync");
         println!("{NAME}: {file_system:?}: noticed: {why}");

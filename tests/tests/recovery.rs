@@ -9,6 +9,7 @@ use drover_tests::{
     rounds::Rounds,
     seed::Seeds,
     skip,
+    subject::Subject,
 };
 
 use crate::{
@@ -40,7 +41,7 @@ fn r1_a_recovery_that_is_killed_is_done_again() {
         return;
     }
     let seeds = Seeds::of(NAME);
-    let mut site = Site::new(Rounds::chosen(), seeds.round(0));
+    let mut site = Site::new(Subject::Tree, Rounds::chosen(), seeds.round(0));
     let kills = ["recover.begin#1", "apply.*#5", "apply.*#12", "apply.sync#1", "apply.state#1", "apply.done#1"];
     let kills = kills.into_iter().chain(["retain.begin#1", "retain.moved#2", "retain.sync#1", "recover.applied#1"]);
     let mut killed = 0;
@@ -67,7 +68,7 @@ fn r3_an_undo_that_is_killed_is_done_again() {
         return;
     }
     let seeds = Seeds::of(NAME);
-    let mut site = Site::new(Rounds::chosen(), seeds.round(0));
+    let mut site = Site::new(Subject::Tree, Rounds::chosen(), seeds.round(0));
     for (number, kill) in
         ["undo.recorded#1", "undo.step#1", "undo.step#6", "undo.step#15", "undo.done#1"].iter().enumerate()
     {

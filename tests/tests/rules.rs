@@ -7,7 +7,9 @@ use drover_tests::{
     judge::{self, Portrait},
     rounds::Rounds,
     seed::Seeds,
-    skip, tree,
+    skip,
+    subject::Subject,
+    tree,
     tree::Mtime,
 };
 
@@ -21,7 +23,7 @@ fn r3_undo_first_an_io_error_anywhere_in_apply() {
         return;
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
-    let places = places(&rounds, seeds.round(0));
+    let places = places(Subject::Tree, &rounds, seeds.round(0));
     let mut rng = seeds.rng(1);
     let mut pair = Pair::with(PairSetup { retain: Some(3), ..PairSetup::default() });
     tree::create(&pair.source(), &mut rng, rounds.entries);

@@ -17,9 +17,11 @@
 //! An unmounted mount point has no such directory, so it can't be taken for an empty source.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use drover_linux::{Dir, FileId, Time};
@@ -76,7 +78,8 @@ impl BesideError {
             Self::Root { .. } | Self::Beside { .. } => Kind::Storage,
             Self::NoBeside { .. } | Self::OtherFilesystem { .. } => Kind::Precondition,
             Self::Locked { .. } => Kind::Unavailable,
-            Self::Mark { .. } | Self::MarkFormat { .. } => Kind::DataLoss,
+            Self::Mark { source, .. } => source.kind(),
+            Self::MarkFormat { .. } => Kind::DataLoss,
         }
     }
 
@@ -106,7 +109,21 @@ pub struct Root {
     root: Dir,
     beside: Dir,
     beside_path: PathBuf,
+    claimed: Mutex<BTreeSet<VolumeId>>,
     _lock: File,
+}
+
+/// The right to be the one handle of a volume.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    root: Arc<Root>,
+    id: VolumeId,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.root.claimed().remove(&self.id);
+    }
 }
 
 /// The file beside a volume that names it.
@@ -199,7 +216,7 @@ impl Root {
         }
         // Made while there is space, for when there is none.
         open_or_create(&beside, b"clock").map_err(io)?;
-        Ok(Self { path: path.into(), root, beside, beside_path, _lock: lock })
+        Ok(Self { path: path.into(), root, beside, beside_path, claimed: Mutex::default(), _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -219,14 +236,29 @@ impl Root {
         let io = |source| BesideError::Beside { path: self.beside_path.clone(), source };
         let names = self.volumes_dir().and_then(|dir| dir.list()).map_err(io)?;
         let ids = names.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok()?.parse().ok());
-        let mut ids: Vec<VolumeId> = ids.collect();
-        ids.retain(|id| self.volume_dir(*id).and_then(|dir| dir.stat(b"mark")).is_ok());
-        ids.sort_unstable();
-        Ok(ids)
+        let mut volumes = Vec::new();
+        for id in ids {
+            match self.volume_dir(id).and_then(|dir| dir.stat(b"mark")) {
+                Ok(_) => volumes.push(id),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io(error)),
+            }
+        }
+        volumes.sort_unstable();
+        Ok(volumes)
     }
 
     fn volumes_dir(&self) -> io::Result<Dir> {
         self.beside.open_beneath(b"volumes")
+    }
+
+    /// A volume is held by one `Volume` at a time: a second one would carry out the same commit record beside the first.
+    pub(crate) fn claim(self: &Arc<Self>, id: VolumeId) -> Option<Claim> {
+        self.claimed().insert(id).then(|| Claim { root: Arc::clone(self), id })
+    }
+
+    fn claimed(&self) -> MutexGuard<'_, BTreeSet<VolumeId>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn volume_dir(&self, id: VolumeId) -> io::Result<Dir> {
@@ -240,7 +272,16 @@ impl Root {
         Ok(dir)
     }
 
-    pub(crate) fn forget_volume_dir(&self, id: VolumeId) -> io::Result<()> {
+    /// The name leads to the directory that is meant, and not to one that was made since.
+    fn check_volume_dir(&self, id: VolumeId, meant: &Dir) -> io::Result<()> {
+        if self.volume_dir(id)?.stat_self()?.id == meant.stat_self()?.id {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "the volume was disabled before"))
+    }
+
+    pub(crate) fn forget_volume_dir(&self, id: VolumeId, meant: &Dir) -> io::Result<()> {
+        self.check_volume_dir(id, meant)?;
         let volumes = self.volumes_dir()?;
         // Without its mark the volume does not exist, however far removing the rest comes.
         record::remove(&self.volume_dir(id)?, b"mark")?;
@@ -249,7 +290,8 @@ impl Root {
     }
 
     /// Everything beside a volume goes to a directory of the trash; from then on the volume does not exist.
-    pub(crate) fn retire_volume_dir(&self, id: VolumeId, trash: &Dir) -> io::Result<()> {
+    pub(crate) fn retire_volume_dir(&self, id: VolumeId, meant: &Dir, trash: &Dir) -> io::Result<()> {
+        self.check_volume_dir(id, meant)?;
         let volumes = self.volumes_dir()?;
         volumes.rename_noreplace(id.to_string().as_bytes(), trash, b"volume")?;
         record::sync_dir(trash)?;

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 pub use lineage::{Acceptance, Histories, LineageConflict, accept};
-pub use state::{Force, Role, StateError, VolumeState};
+pub use state::{Force, Role, StateError, VolumeKind, VolumeState};
 
 use crate::{digest::Digest, id::LineageId, tree::Totals};
 

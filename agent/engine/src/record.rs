@@ -14,7 +14,7 @@ use std::{
 
 use drover_linux::Dir;
 
-use crate::{codec::DecodeError, fault};
+use crate::{codec::DecodeError, error::Kind, fault};
 
 const HEAD_BYTES: usize = 4 + 2 + 8 + 16;
 
@@ -36,6 +36,17 @@ pub enum RecordError {
         #[source]
         source: DecodeError,
     },
+}
+
+impl RecordError {
+    /// Only what is damaged for good is lost: the disk may answer again, another release may understand it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Io { .. } => Kind::Storage,
+            Self::Newer { .. } => Kind::Precondition,
+            Self::Damaged { .. } | Self::Malformed { .. } => Kind::DataLoss,
+        }
+    }
 }
 
 /// The kind of a record and the newest version that this release knows.

@@ -92,6 +92,9 @@ pub struct PlanReport {
 pub struct PlanItem {
     pub action: Action,
     pub path: RelPath,
+    /// Where a renamed entry was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RelPath>,
     /// Content to write, bytes.
     pub bytes: u64,
 }

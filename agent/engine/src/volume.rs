@@ -6,7 +6,10 @@ mod rollback;
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use drover_linux::{Dir, FileId};
@@ -16,17 +19,17 @@ pub use error::VolumeError;
 pub(crate) use error::{scan_kind, scan_reason};
 
 use crate::{
-    beside::{Mark, Root},
+    beside::{Claim, Mark, Root},
     commit::{self, Applied, CommitRecord, Site},
     control::Control,
     fault,
     id::VolumeId,
     index::Index,
     path::RelPath,
-    point::{Force, PointId, Role, VolumeState},
+    point::{Force, PointId, Role, VolumeKind, VolumeState},
     pool::Pool,
     scan::{Scan, ScanError, ScanOptions, scan},
-    stage::Staging,
+    stage::{self, Staging},
 };
 
 /// What opening found and did.
@@ -69,7 +72,10 @@ pub struct Volume {
     pool: Pool,
     state: Mutex<VolumeState>,
     busy: Mutex<Option<&'static str>>,
+    /// Disabled, or half disabled: nothing works on it any more, whoever still holds it.
+    ended: AtomicBool,
     recovery: Recovery,
+    _claim: Claim,
 }
 
 /// Held by the one operation that works on a volume.
@@ -86,29 +92,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The tree of a volume: its directory, or a window on the directory that its one file is in. That directory, which
+/// stays while files in it are replaced, is what the mark knows.
+fn open_live(root: &Dir, kind: VolumeKind, path: &RelPath) -> Result<Dir, VolumeError> {
+    let opened = match kind {
+        VolumeKind::Directory => root.open_beneath(path.as_bytes()),
+        VolumeKind::BlockFile => stage::locate(root, path).and_then(|(parent, name)| parent.window(&name)),
+    };
+    opened.map_err(|source| VolumeError::Tree { path: path.clone(), source })
+}
+
 impl Volume {
     /// Opens a volume by its mark, and finishes or undoes what a crash interrupted.
     pub fn open(root: &Arc<Root>, id: VolumeId) -> Result<Self, VolumeError> {
         let storage = |source| VolumeError::Storage { volume: id, source };
+        let claim = root.claim(id).ok_or(VolumeError::Busy { volume: id, with: "what another handle of it does" })?;
         let beside = root.volume_dir(id).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => VolumeError::NotFound(id),
             _ => storage(source),
         })?;
         let mark = Mark::load(&beside, id)?.ok_or(VolumeError::NotFound(id))?;
         let path = mark.path.clone();
-        let live = root
-            .dir()
-            .open_beneath(path.as_bytes())
-            .map_err(|source| VolumeError::Tree { path: path.clone(), source })?;
+        let state = commit::load_state(&beside).map_err(|source| VolumeError::State { volume: id, source })?;
+        let state = state.ok_or(VolumeError::NotFound(id))?;
+        let live = open_live(root.dir(), state.kind, &path)?;
         if !mark.is_of(live.stat_self().map_err(storage)?.id) {
             return Err(VolumeError::NotTheMarkedTree { volume: id, path });
         }
-        let state = commit::load_state(&beside).map_err(|source| VolumeError::State { volume: id, source })?;
-        let state = state.ok_or(VolumeError::NotFound(id))?;
         let mark = beside.stat(b"mark").map_err(storage)?.id;
         let pool = Pool::open(&beside).map_err(storage)?;
         let (root, state, busy) = (Arc::clone(root), Mutex::new(state), Mutex::new(None));
-        let mut volume = Self { root, id, beside, live, path, mark, pool, state, busy, recovery: Recovery::Clean };
+        let (ended, recovery) = (AtomicBool::new(false), Recovery::Clean);
+        let mut volume = Self { root, id, beside, live, path, mark, pool, state, busy, ended, recovery, _claim: claim };
         volume.recovery = volume.recover()?;
         volume.forget_strays();
         Ok(volume)
@@ -116,10 +131,11 @@ impl Volume {
 
     /// The path must still lead to the directory that was enabled: it may have been replaced, removed or mounted over
     /// since this process opened it.
-    pub(crate) fn check_tree(&self) -> Result<(), VolumeError> {
+    pub fn check_tree(&self) -> Result<(), VolumeError> {
         let storage = |source| VolumeError::Storage { volume: self.id, source };
-        let at_path = Dir::open(self.root.path()).and_then(|root| root.open_beneath(self.path.as_bytes()));
-        let at_path = at_path.map_err(|source| VolumeError::Tree { path: self.path.clone(), source })?;
+        let root = Dir::open(self.root.path());
+        let root = root.map_err(|source| VolumeError::Tree { path: self.path.clone(), source })?;
+        let at_path = open_live(&root, self.state().kind, &self.path)?;
         let (now, then) = (at_path.stat_self().map_err(storage)?, self.live.stat_self().map_err(storage)?);
         if (now.id, now.dev) != (then.id, then.dev) {
             return Err(VolumeError::NotTheMarkedTree { volume: self.id, path: self.path.clone() });
@@ -240,11 +256,19 @@ impl Volume {
     /// One operation at a time.
     pub(crate) fn occupy(&self, what: &'static str) -> Result<Occupied<'_>, VolumeError> {
         let mut busy = lock(&self.busy);
+        if self.has_ended() {
+            return Err(VolumeError::NotFound(self.id));
+        }
         if let Some(with) = *busy {
             return Err(VolumeError::Busy { volume: self.id, with });
         }
         *busy = Some(what);
         Ok(Occupied(self))
+    }
+
+    /// Whether it was disabled, be it only in part.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// R6: whether the state that a commit leads to still follows from the one that stands.

@@ -12,12 +12,14 @@ mod open;
 mod space;
 #[cfg(test)]
 mod tests;
+mod window;
 mod xattr;
 
 use std::{
     io,
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use rustix::fs::RawDir;
@@ -27,30 +29,44 @@ use crate::{Stat, stat::stat_at};
 pub use handle::FileHandle;
 pub use open::is_gone;
 pub use space::{FilesystemType, Space};
+pub use window::WINDOW_NAME;
 
 /// Bytes of one `getdents64(2)` call: a few hundred entries, and well above one entry of the longest name.
 const LIST_BUFFER_BYTES: usize = 32 * 1024;
 
 #[derive(Debug)]
-pub struct Dir(OwnedFd);
+pub struct Dir {
+    fd: OwnedFd,
+    /// The real name of the one entry that is shown as `WINDOW_NAME`.
+    window: Option<Arc<[u8]>>,
+}
 
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Dir {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd, window: None }
     }
 }
 
 impl Dir {
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self(self.0.try_clone()?))
+        Ok(Self { fd: self.fd.try_clone()?, window: self.window.clone() })
     }
 
     /// Names and inode numbers without `.` and `..`, in the file system's order. Each call reads from the start, and
     /// several threads may call it at once.
     pub fn list(&self) -> io::Result<Vec<(Vec<u8>, u64)>> {
+        if self.window.is_some() {
+            return self.list_window();
+        }
         let fresh = self.open_beneath(b"")?;
         let mut buffer = [MaybeUninit::uninit(); LIST_BUFFER_BYTES];
-        let mut entries = RawDir::new(&fresh.0, &mut buffer);
+        let mut entries = RawDir::new(&fresh.fd, &mut buffer);
         let mut list = Vec::new();
         while let Some(entry) = entries.next() {
             let entry = entry?;
@@ -64,24 +80,22 @@ impl Dir {
 
     /// Of the entry `name`; of the directory itself when `name` is empty.
     pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
-        if !name.is_empty() {
-            one_name(name)?;
-        }
-        stat_at(self.as_fd(), name)
+        if name.is_empty() { self.stat_self() } else { stat_at(self.as_fd(), self.real(name)?) }
     }
 
     pub fn stat_self(&self) -> io::Result<Stat> {
-        stat_at(self.as_fd(), b"")
+        let stat = stat_at(self.as_fd(), b"")?;
+        Ok(if self.window.is_some() { window::anonymous(stat) } else { stat })
     }
 
     /// Makes the entries durable (`fsync(2)`).
     pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(&self.0)?)
+        Ok(rustix::fs::fsync(&self.fd)?)
     }
 
     /// Makes everything on the directory's file system durable, and reports an earlier failed write-back (`syncfs(2)`).
     pub fn sync_filesystem(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(&self.0)?)
+        Ok(rustix::fs::syncfs(&self.fd)?)
     }
 }
 

@@ -5,13 +5,15 @@
 //! leave it. Errors are the kernel's own (`io::Error` with its errno); a name that is no single name is `InvalidInput`.
 
 mod dir;
+mod extents;
 pub mod file;
 pub mod privileges;
 mod process;
 mod stat;
 mod time;
 
-pub use dir::{Dir, FileHandle, FilesystemType, Space, is_gone};
+pub use dir::{Dir, FileHandle, FilesystemType, Space, WINDOW_NAME, is_gone};
+pub use extents::{Extent, Extents};
 pub use process::{kill_self, process_peak_rss_bytes};
 pub use stat::{DeviceKind, FileId, Kind, Stat};
 pub use time::Time;

@@ -41,12 +41,12 @@ impl Limits {
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let checks = [
-            ("jobs", self.jobs as u64, 1..=64, "1 to 64"),
-            ("sessions", self.sessions as u64, 1..=256, "1 to 256"),
+            ("limits.jobs", self.jobs as u64, 1..=64, "1 to 64"),
+            ("limits.sessions", self.sessions as u64, 1..=256, "1 to 256"),
             // Room for two of the longest frames in each direction.
-            ("in_flight_mib", self.in_flight_mib as u64, 16..=1024, "16 to 1024"),
-            ("open_files", self.open_files, 256..=1_048_576, "256 to 1048576"),
-            ("bandwidth_mib", self.bandwidth_mib, 0..=1_000_000, "0 to 1000000"),
+            ("limits.in_flight_mib", self.in_flight_mib as u64, 16..=1024, "16 to 1024"),
+            ("limits.open_files", self.open_files, 256..=1_048_576, "256 to 1048576"),
+            ("limits.bandwidth_mib", self.bandwidth_mib, 0..=1_000_000, "0 to 1000000"),
         ];
         for (field, value, allowed, range) in checks {
             if !allowed.contains(&value) {
@@ -67,6 +67,16 @@ pub struct Defaults {
     pub delete_percent_max: u8,
     /// Days that a deleted replica waits in the trash before it is gone for good.
     pub trash_days: u32,
+}
+
+impl Defaults {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let (field, value) = ("defaults.delete_percent_max", self.delete_percent_max.into());
+        if self.delete_percent_max > 100 {
+            return Err(ConfigError::OutOfRange { field, value, range: "0 to 100" });
+        }
+        Ok(())
+    }
 }
 
 impl Default for Defaults {

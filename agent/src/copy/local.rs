@@ -15,7 +15,7 @@ use drover_engine::{
     beside::{BESIDE_NAME, Open, Root},
     id::VolumeId,
     path::RelPath,
-    point::Role,
+    point::{Role, VolumeKind},
     volume::{Disposal, NewVolume, Volume, VolumeError, Waiver},
 };
 
@@ -115,7 +115,16 @@ fn at(side: &'static str, path: &Path) -> impl Fn(io::Error) -> CopyError {
 
 fn new_volume(spot: &Spot, id: VolumeId, role: Role, args: &CopyArgs) -> NewVolume {
     let waive = if args.waive.is_empty() { Vec::new() } else { vec![Waiver::Capabilities] };
-    NewVolume { id, path: spot.name.clone(), role, retain: args.retain, peer: None, adopt: false, waive }
+    NewVolume {
+        id,
+        kind: VolumeKind::Directory,
+        path: spot.name.clone(),
+        role,
+        retain: args.retain,
+        peer: None,
+        adopt: false,
+        waive,
+    }
 }
 
 impl End {

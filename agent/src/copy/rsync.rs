@@ -68,7 +68,7 @@ pub(super) const FLAGS: &[Flag] = &[
     long_on("delete-after"),
     long_on("delay-updates"),
     long_on("stats"),
-    long_on("human-readable"),
+    on('h', "human-readable"),
     long_on("fsync"),
     instead(Some('z'), "compress", Value::None, "Drover decides for each piece of data whether it compresses it"),
     instead(

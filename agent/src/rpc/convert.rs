@@ -5,7 +5,7 @@ use drover_engine::{
     error::Kind,
     id::VolumeId,
     path::RelPath,
-    point::{self, PointId, Role, VolumeState},
+    point::{self, PointId, Role, VolumeKind, VolumeState},
     session::{Intent, Side, SyncOptions},
     volume::{Recovery, Waiver},
 };
@@ -68,19 +68,32 @@ fn shorten(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-pub fn directory(spec: Option<v1::VolumeSpec>) -> Result<(String, RelPath), ConvertError> {
-    let kind = spec.and_then(|spec| spec.kind).ok_or(ConvertError::Missing { field: "spec" })?;
-    let v1::volume_spec::Kind::Directory(directory) = kind;
-    if directory.root.is_empty() {
-        return Err(ConvertError::Missing { field: "spec.directory.root" });
+/// Kind, root and path beneath it.
+pub fn spec(spec: Option<v1::VolumeSpec>) -> Result<(VolumeKind, String, RelPath), ConvertError> {
+    let spec = spec.and_then(|spec| spec.kind).ok_or(ConvertError::Missing { field: "spec" })?;
+    let (kind, root, path) = match spec {
+        v1::volume_spec::Kind::Directory(directory) => (VolumeKind::Directory, directory.root, directory.path),
+        v1::volume_spec::Kind::BlockFile(file) => (VolumeKind::BlockFile, file.root, file.path),
+    };
+    if root.is_empty() {
+        return Err(ConvertError::Missing { field: "spec.root" });
     }
     let malformed = |_| ConvertError::Malformed {
-        field: "spec.directory.path",
-        text: shorten(&directory.path),
+        field: "spec.path",
+        text: shorten(&path),
         expected: "a path beneath the root, without . or .. and without a slash at either end",
     };
-    let path = directory.path.parse().map_err(malformed)?;
-    Ok((directory.root, path))
+    let path = path.parse().map_err(malformed)?;
+    Ok((kind, root, path))
+}
+
+fn spec_of(held: &Held, kind: VolumeKind) -> v1::VolumeSpec {
+    let (root, path) = (held.root.clone(), held.volume.path().to_string());
+    let kind = match kind {
+        VolumeKind::Directory => v1::volume_spec::Kind::Directory(v1::Directory { root, path }),
+        VolumeKind::BlockFile => v1::volume_spec::Kind::BlockFile(v1::BlockFile { root, path }),
+    };
+    v1::VolumeSpec { kind: Some(kind) }
 }
 
 pub fn role(value: i32) -> Result<Role, ConvertError> {
@@ -174,6 +187,9 @@ pub fn rpo_age_seconds(state: &VolumeState) -> Option<u64> {
 }
 
 fn health(held: &Held, state: &VolumeState) -> (v1::Health, Vec<String>) {
+    if let Err(error) = held.volume.check_tree() {
+        return (v1::Health::Error, vec![super::status::chain(&error)]);
+    }
     let mut because = Vec::new();
     if let Recovery::Undone { reason } = held.volume.recovery() {
         because.push(format!("a commit could not be applied and was undone: {reason}"));
@@ -204,10 +220,9 @@ pub fn volume_info(held: &Held, running_job: Option<String>) -> v1::VolumeInfo {
         }
         Recovery::Undone { reason } => (v1::Recovery::Undone, reason.clone()),
     };
-    let directory = v1::Directory { root: held.root.clone(), path: volume.path().to_string() };
     v1::VolumeInfo {
         volume_id: volume.id().to_string(),
-        spec: Some(v1::VolumeSpec { kind: Some(v1::volume_spec::Kind::Directory(directory)) }),
+        spec: Some(spec_of(held, state.kind)),
         role: match state.role {
             Role::Primary => v1::VolumeRole::Primary.into(),
             Role::Secondary => v1::VolumeRole::Secondary.into(),

@@ -198,9 +198,10 @@ fn new_volume(
     peer: Option<String>,
     defaults: &Defaults,
 ) -> Result<(String, NewVolume), ConvertError> {
-    let (root, path) = convert::directory(request.spec)?;
+    let (kind, root, path) = convert::spec(request.spec)?;
     let new = NewVolume {
         id: convert::volume_id(&request.volume_id)?,
+        kind,
         path,
         role: convert::role(request.role)?,
         retain: request.retain.unwrap_or(defaults.retain),

@@ -49,6 +49,11 @@ pub const REASONS: &[Reason] = &[
     ),
     reason("cancelled", "someone cancelled it", "nothing; what was received is kept for the next sync"),
     reason(
+        "commit-open",
+        "the copy was lost in the middle of a commit",
+        "put its directory back; the message says what else can be done",
+    ),
+    reason(
         "content-mismatch",
         "content arrived with a wrong digest, again and again",
         "sync again; if it stays, check memory and disks of the source",
@@ -56,7 +61,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "empty-source",
         "the source is empty and the replica is not",
-        "check that the source is mounted; if it is meant to be empty, sync with --allow-empty-source",
+        "check that the source is mounted; if it is meant to be empty, give --allow-empty-source",
     ),
     reason("frame-damaged", "a message was damaged on its way", LATER),
     reason("frame-malformed", "a message can't be understood", BUG),
@@ -82,7 +87,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "mass-delete",
         "more would be deleted than the guard allows",
-        "look at the plan with --dry-run; if the deletes are meant, raise the limit with --max-delete",
+        "if the deletes in the plan (--dry-run) are meant, raise the limit with --max-delete",
     ),
     reason(
         "missing-capabilities",
@@ -100,7 +105,11 @@ pub const REASONS: &[Reason] = &[
         "the copy was never synced",
         "sync it first, or promote it with --force if an empty volume shall be primary",
     ),
-    reason("no-peer", "the volume has no peer and the call names none", "enable the volume again with --peer"),
+    reason(
+        "no-peer",
+        "the volume has no peer and the call names none",
+        "enable the volume with --peer; what `drover-agent copy` made is compared by its --verify",
+    ),
     reason(
         "no-space",
         "the replica's file system has too little space for the worst case",
@@ -122,12 +131,17 @@ pub const REASONS: &[Reason] = &[
     reason(
         "not-the-marked-tree",
         "the directory is not the one that was enabled: replaced, or its file system is not mounted",
-        "mount it, or put the old directory back, which is noticed by itself; if it is gone for good, disable the volume",
+        "mount it, or put the old directory back, which is noticed within ten seconds; if it is gone for good, disable the volume",
     ),
     reason(
         "not-the-volumes-peer",
         "the volume names another peer than the agent that called",
         "enable the volume with the right --peer at both agents",
+    ),
+    reason(
+        "other-kind",
+        "one copy is a directory, the other a block file",
+        "disable one of them and enable it with the --kind of the other",
     ),
     reason("other-volume", "the two sides speak of different volumes", "enable both copies with the same --id"),
     reason("panic", "a bug", "report it with the agent's log"),

@@ -49,7 +49,7 @@ Exit codes:
 
     pub fn of(kind: Kind, reason: &str) -> Self {
         match kind {
-            Kind::Precondition => Self::Refused,
+            Kind::Precondition | Kind::Exists => Self::Refused,
             // A guard as well, though trying again later may help.
             Kind::Exhausted if reason == "no-space" => Self::Refused,
             // Reached, but busy.
@@ -58,7 +58,6 @@ Exit codes:
             Kind::Unavailable => Self::Unreachable,
             Kind::Cancelled => Self::Cancelled,
             Kind::NotFound
-            | Kind::Exists
             | Kind::Conflict
             | Kind::Exhausted
             | Kind::DataLoss

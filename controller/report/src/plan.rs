@@ -60,6 +60,9 @@ fn line(item: &PlanItem) -> String {
         Action::Rename => "rename",
         Action::Metadata => "metadata",
     };
+    if let Some(from) = &item.from {
+        return format!("  {action:<8} {from} -> {}\n", item.path);
+    }
     match item.bytes {
         0 => format!("  {action:<8} {}\n", item.path),
         bytes => format!("  {action:<8} {} ({})\n", item.path, Bytes(bytes)),

@@ -108,8 +108,8 @@ fn a_plan_that_a_guard_refuses() {
     let report = Report::Plan(PlanReport {
         changes: changes(),
         items: vec![
-            PlanItem { action: Action::Create, path: path("new"), bytes: 2048 },
-            PlanItem { action: Action::Delete, path: path("old"), bytes: 0 },
+            PlanItem { action: Action::Create, path: path("new"), from: None, bytes: 2048 },
+            PlanItem { action: Action::Delete, path: path("old"), from: None, bytes: 0 },
         ],
         items_left_out: 1_201,
         refused_by: vec![("mass-delete".to_owned(), "9 of 10 entries would be deleted".to_owned())],
@@ -123,7 +123,7 @@ v: a sync would change 1,200 created, 2 updated, 1 deleted
   content  10.0 MiB to write, of which 0 B are on the replica already
   space    11.0 MiB of new blocks on the replica in the worst case
   REFUSED  mass-delete: 9 of 10 entries would be deleted
-           look at the plan with --dry-run; if the deletes are meant, raise the limit with --max-delete
+           if the deletes in the plan (--dry-run) are meant, raise the limit with --max-delete
   create   new (2.0 KiB)
   delete   old
   … and 1,201 more

@@ -9,7 +9,7 @@ use crate::{failure::Failure, fleet::Fleet, report::PointsReport};
 
 #[derive(Debug, Args)]
 pub(super) struct PointsArgs {
-    /// Id, unique beginning of an id, path on its host, or ROOT/PATH
+    /// Id, 8 or more characters of its beginning, path on its host, or ROOT/PATH
     volume: String,
 }
 
@@ -24,5 +24,7 @@ pub(super) async fn run(globals: &Globals, args: &PointsArgs) -> Result<Exit, Fa
         copies.push((copy.clone(), listed.points, listed.paused));
     }
     globals.output.print(&PointsReport::new(&volume, copies))?;
-    Ok(Exit::Ok)
+    // Points of a copy that can't be asked are not gone.
+    fleet.absent().for_each(|absent| eprintln!("not listed: {absent}"));
+    Ok(if fleet.unreachable.is_empty() { Exit::Ok } else { Exit::Unreachable })
 }

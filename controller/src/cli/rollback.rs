@@ -17,7 +17,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
-    /// Id, unique beginning of an id, path on its host, or ROOT/PATH
+    /// Id, 8 or more characters of its beginning, path on its host, or ROOT/PATH
     volume: String,
     /// As `drover points` shows it
     #[arg(required_unless_present = "release", conflicts_with = "release")]
@@ -36,7 +36,8 @@ pub(super) struct RollbackArgs {
 pub(super) async fn run(globals: &Globals, args: &RollbackArgs) -> Result<Exit, Failure> {
     let fleet = Fleet::connect(&globals.connect.resolve()?).await?;
     let volume = fleet.find(&args.volume).await?;
-    let copy = target::secondary(&volume, "rollback")?;
+    let copy = target::secondary(&volume, "rollback")
+        .inspect_err(|_| fleet.absent().for_each(|absent| eprintln!("not asked: {absent}")))?;
     match &args.point {
         None => release(globals, &volume, copy).await,
         Some(point) => {

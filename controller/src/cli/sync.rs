@@ -19,7 +19,7 @@ const JOBS: usize = 8;
 
 #[derive(Debug, Args)]
 pub(super) struct SyncArgs {
-    /// Id, unique beginning of an id, path on its host, or ROOT/PATH
+    /// Id, 8 or more characters of its beginning, path on its host, or ROOT/PATH
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     volume: Option<String>,
     /// Every volume that has a peer; targets of `drover-agent copy` have none and are passed over

@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// Id, unique beginning of an id, path on its host, or ROOT/PATH
+    /// Id, 8 or more characters of its beginning, path on its host, or ROOT/PATH
     volume: String,
     /// Read all content again on both sides; only digests are transferred
     #[arg(long)]

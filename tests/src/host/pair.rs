@@ -9,7 +9,7 @@ use std::{
 use drover_proto::v1::{self, Direction, VolumeRole, volume_spec::Kind};
 
 use super::{Agent, Certificates, Client, Faults, Outcome};
-use crate::{cutlink::CutLink, judge, scratch::Scratch};
+use crate::{cutlink::CutLink, scratch::Scratch, subject::Subject};
 
 pub const SYNC: Duration = Duration::from_secs(300);
 const ROOT: &str = "nfs";
@@ -26,6 +26,8 @@ pub struct PairSetup {
     pub more: String,
     /// Restore points to keep; the default of the product when `None`.
     pub retain: Option<u32>,
+    /// What the first volume is.
+    pub subject: Subject,
     /// What `site-a` dials goes through a link that can be cut.
     pub with_link: bool,
     pub faults_a: Faults,
@@ -40,6 +42,7 @@ pub struct Pair {
     pub link: Option<CutLink>,
     /// The first volume, `v`.
     pub volume: String,
+    pub subject: Subject,
     retain: Option<u32>,
     root_a: PathBuf,
     root_b: PathBuf,
@@ -68,8 +71,9 @@ impl Pair {
         }
         a.start(&setup.faults_a);
         b.start(&setup.faults_b);
-        let mut pair = Self { a, b, link, volume: String::new(), retain: setup.retain, root_a, root_b, scratch };
-        pair.volume = pair.protect("v");
+        let (subject, retain) = (setup.subject, setup.retain);
+        let mut pair = Self { a, b, link, volume: String::new(), subject, retain, root_a, root_b, scratch };
+        pair.volume = pair.protect_as(subject, "v");
         pair
     }
 
@@ -96,13 +100,22 @@ impl Pair {
     /// Protects one more volume beneath both roots; returns its id.
     #[track_caller]
     pub fn protect(&self, path: &str) -> String {
-        fs::create_dir_all(self.root_a.join(path)).expect("source");
+        self.protect_as(Subject::Tree, path)
+    }
+
+    /// `dir` is the directory, or the one that the image is in.
+    #[track_caller]
+    pub fn protect_as(&self, subject: Subject, dir: &str) -> String {
+        subject.found(&self.root_a.join(dir)).expect("source");
         let volume_id = uuid::Uuid::new_v4().to_string();
+        let (root, path) = (ROOT.to_owned(), subject.path(dir));
+        let kind = match subject {
+            Subject::Tree => Kind::Directory(v1::Directory { root, path }),
+            Subject::Image => Kind::BlockFile(v1::BlockFile { root, path }),
+        };
         let request = |role: VolumeRole, peer: &str| v1::EnableRequest {
             volume_id: volume_id.clone(),
-            spec: Some(v1::VolumeSpec {
-                kind: Some(Kind::Directory(v1::Directory { root: ROOT.to_owned(), path: path.to_owned() })),
-            }),
+            spec: Some(v1::VolumeSpec { kind: Some(kind.clone()) }),
             role: role.into(),
             peer: Some(peer.to_owned()),
             retain: self.retain,
@@ -157,7 +170,7 @@ impl Pair {
     /// Both judges agree that the replica is the source.
     #[track_caller]
     pub fn assert_same(&self, why: &str) {
-        judge::assert_same(&self.source(), &self.replica(), why);
+        self.subject.assert_same(&self.source(), &self.replica(), why);
     }
 
     /// Neither agent warned of anything that is not listed.

@@ -4,14 +4,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::CString,
+    fs::File,
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
+use drover_linux::Extents;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat, ioctl_getflags, lgetxattr, llistxattr, openat,
-    readlinkat, seek, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, ioctl_getflags, lgetxattr, llistxattr, openat, readlinkat, statat,
 };
 
 const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
@@ -35,7 +36,7 @@ pub struct Entry {
     pub size: u64,
     pub content: Option<blake3::Hash>,
     pub allocated: u64,
-    /// Bytes that are no hole, as `SEEK_DATA` tells it.
+    /// Bytes that have blocks with content in them, as the extent map tells it.
     pub data: u64,
     pub target: Vec<u8>,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -53,6 +54,16 @@ pub struct Portrait {
 impl Portrait {
     pub fn of(root: &Path) -> Self {
         Self::try_of(root).unwrap_or_else(|error| panic!("look at {}: {error}", root.display()))
+    }
+
+    /// Of one file, under the empty path.
+    pub fn try_of_file(file: &Path) -> io::Result<Self> {
+        let (parent, name) = (file.parent(), file.file_name());
+        let (parent, name) = parent.zip(name).ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = openat(CWD, parent, OPEN | OFlags::DIRECTORY, Mode::empty())?;
+        let mut painter = Painter::default();
+        painter.entry(&dir, &CString::new(name.as_encoded_bytes())?, Vec::new())?;
+        Ok(painter.finish())
     }
 
     pub fn try_of(root: &Path) -> io::Result<Self> {
@@ -95,14 +106,14 @@ impl Painter {
         entry.xattrs = xattrs(dir, name)?;
         match kind {
             FileType::RegularFile => {
-                let file = openat(dir, name, OPEN, Mode::empty())?;
+                let file = File::from(openat(dir, name, OPEN, Mode::empty())?);
                 entry.flags = flags(&file);
                 entry.data = data_bytes(&file, stat.st_size as u64)?;
                 entry.content = Some(digest(file)?);
                 entry.size = stat.st_size as u64;
                 entry.allocated = stat.st_blocks as u64 * 512;
             }
-            FileType::Directory => entry.flags = flags(&openat(dir, name, OPEN, Mode::empty())?),
+            FileType::Directory => entry.flags = flags(openat(dir, name, OPEN, Mode::empty())?),
             FileType::Symlink => entry.target = readlinkat(dir, name, Vec::new())?.into_bytes(),
             _ => {}
         }
@@ -144,31 +155,29 @@ fn plain(stat: &Stat, kind: FileType) -> Entry {
     }
 }
 
-fn flags(file: &OwnedFd) -> u32 {
+fn flags(file: impl AsFd) -> u32 {
     // A file system without flags has none set.
     ioctl_getflags(file).map_or(0, |flags| flags.bits() & FLAGS_COMPARED)
 }
 
-/// File systems that know no holes call everything data.
-fn data_bytes(file: &OwnedFd, size: u64) -> io::Result<u64> {
-    let (mut at, mut data) = (0, 0);
-    while at < size {
-        let start = match seek(file, SeekFrom::Data(at)) {
-            Ok(start) => start,
-            // Only a hole is left.
-            Err(rustix::io::Errno::NXIO) => break,
-            Err(error) => return Err(error.into()),
-        };
-        at = seek(file, SeekFrom::Hole(start))?;
-        data += at - start;
+/// Reserved and delayed blocks count for nothing: `SEEK_DATA` calls them data as soon as somebody has read them into the
+/// page cache. Where the file system has no map, everything is data.
+fn data_bytes(file: &File, size: u64) -> io::Result<u64> {
+    let mut data = 0;
+    for extent in Extents::synced(file, 0..size) {
+        match extent {
+            Ok(extent) if extent.is_reserved_only() => {}
+            Ok(extent) => data += extent.end().min(size).saturating_sub(extent.logical),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(size),
+            Err(error) => return Err(error),
+        }
     }
-    seek(file, SeekFrom::Start(0))?;
     Ok(data)
 }
 
-fn digest(file: OwnedFd) -> io::Result<blake3::Hash> {
+fn digest(file: File) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(std::fs::File::from(file))?;
+    hasher.update_reader(file)?;
     Ok(hasher.finalize())
 }
 

@@ -1,6 +1,6 @@
 //! R6: may this replica be synced from this source? Pure, so that every case stands in a test.
 
-use super::{Point, Role, VolumeState};
+use super::{Point, Role, VolumeKind, VolumeState};
 use crate::id::{LineageId, VolumeId};
 
 /// Why a sync is accepted.
@@ -18,6 +18,8 @@ pub enum Acceptance {
 pub enum LineageConflict {
     #[error("source has volume {source_volume}, replica has volume {replica_volume}")]
     Volume { source_volume: VolumeId, replica_volume: VolumeId },
+    #[error("source is a {source_kind}, replica is a {replica_kind}")]
+    Kind { source_kind: VolumeKind, replica_kind: VolumeKind },
     #[error("the source's copy is a secondary; promote it first, or sync from its peer")]
     SourceNotPrimary,
     #[error(
@@ -85,6 +87,9 @@ pub fn accept(source: &VolumeState, replica: &VolumeState) -> Result<Acceptance,
     let (source_epoch, replica_epoch) = (source.epoch, replica.epoch);
     if source.volume != replica.volume {
         return Err(LineageConflict::Volume { source_volume: source.volume, replica_volume: replica.volume });
+    }
+    if source.kind != replica.kind {
+        return Err(LineageConflict::Kind { source_kind: source.kind, replica_kind: replica.kind });
     }
     if source.role != Role::Primary {
         return Err(LineageConflict::SourceNotPrimary);

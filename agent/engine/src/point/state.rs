@@ -27,12 +27,33 @@ impl std::fmt::Display for Role {
     }
 }
 
+/// What a volume is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeKind {
+    /// A directory and everything beneath it.
+    #[default]
+    Directory,
+    /// One regular file: a raw image.
+    BlockFile,
+}
+
+impl std::fmt::Display for VolumeKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "directory",
+            Self::BlockFile => "block file",
+        })
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error("volume has no restore point {0}")]
     NoSuchPoint(PointId),
     #[error(
-        "copy has never been synced; promoting it would make an empty volume primary (force says that it shall be)"
+        "no sync to or from this copy was ever completed: promoting it would make what it holds now, perhaps nothing, \
+         primary (force says that it shall be)"
     )]
     NeverSynced,
 }
@@ -40,6 +61,8 @@ pub enum StateError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeState {
     pub volume: VolumeId,
+    #[serde(default)]
+    pub kind: VolumeKind,
     /// Beneath the root.
     pub path: RelPath,
     pub role: Role,
@@ -87,6 +110,7 @@ impl VolumeState {
     pub fn new(volume: VolumeId, path: RelPath, role: Role, retain: u32) -> Self {
         Self {
             volume,
+            kind: VolumeKind::Directory,
             path,
             role,
             epoch: if role == Role::Primary { 1 } else { 0 },

@@ -128,6 +128,7 @@ impl From<ApplyError> for SessionError {
 fn lineage_reason(conflict: &LineageConflict) -> &'static str {
     match conflict {
         LineageConflict::Volume { .. } => "other-volume",
+        LineageConflict::Kind { .. } => "other-kind",
         LineageConflict::SourceNotPrimary => "source-not-primary",
         LineageConflict::BothPrimary { .. } => "both-primary",
         LineageConflict::Superseded { .. } => "superseded",

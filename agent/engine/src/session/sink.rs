@@ -1,6 +1,9 @@
 //! The sink: scans its copy, learns the source's tree, plans, guards, stages, commits.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use super::{
     Intent, Message, Offer, SessionError, SyncOptions, Wire,
@@ -18,7 +21,7 @@ use crate::{
     fault,
     index::Index,
     path::RelPath,
-    plan::{Change, GuardError, Guards, Plan, diff},
+    plan::{Change, GuardError, Guards, Plan, Step, diff},
     point::{Label, Point, VolumeState, accept},
     report::{Action, Changes, Durations, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
     stage::{Builder, Missing, Staging},
@@ -392,22 +395,46 @@ fn fetch_of(missing: &Missing) -> Fetch {
 }
 
 /// What a dry run shows.
+/// New paths of inodes that move, with their old ones.
+fn renames(plan: &Plan) -> BTreeMap<&RelPath, &RelPath> {
+    let mut left = BTreeMap::new();
+    let mut renames = BTreeMap::new();
+    for step in &plan.steps {
+        match step {
+            Step::Out { path, place, onward: true, .. } => drop(left.insert(place, path)),
+            Step::In { path, place, .. } | Step::Exchange { path, place, .. } => {
+                renames.extend(left.get(place).map(|old| (path, *old)));
+            }
+            _ => {}
+        }
+    }
+    renames
+}
+
 fn items(plan: &Plan, actual: &Index, target: &Manifest) -> (Vec<PlanItem>, u64) {
     let diff = diff(actual, target);
+    let renames = renames(plan);
+    let leaving: BTreeSet<&RelPath> = renames.values().copied().collect();
     // What would be lost comes first, since a long list is cut.
-    let (deletes, rest): (Vec<_>, Vec<_>) =
-        diff.changes.iter().partition(|(_, change)| matches!(change, Change::Removed(_)));
+    let is_lost = |path: &RelPath, change: &Change| matches!(change, Change::Removed(_)) && !leaving.contains(path);
+    let shown =
+        diff.changes.iter().filter(|(path, change)| !matches!(change, Change::Removed(_)) || is_lost(path, change));
+    let (deletes, rest): (Vec<_>, Vec<_>) = shown.partition(|(path, change)| is_lost(path, change));
+    let count = (deletes.len() + rest.len()) as u64;
     let items = deletes.into_iter().chain(rest).map(|(path, change)| {
         let bytes = change.wanted().and_then(|new| new.node.body()).map_or(0, |body| body.size);
+        let from = renames.get(path).copied().cloned();
         let action = match change {
+            _ if from.is_some() => Action::Rename,
             Change::Added(_) => Action::Create,
             Change::Removed(_) => Action::Delete,
             Change::Changed(old, new) if old.entry.node.same_kind_and_content(&new.node) => Action::Metadata,
             Change::Changed(..) => Action::Update,
         };
-        PlanItem { action, path: path.clone(), bytes: if action == Action::Metadata { 0 } else { bytes } }
+        let is_written = matches!(action, Action::Create | Action::Update);
+        PlanItem { action, path: path.clone(), from, bytes: if is_written { bytes } else { 0 } }
     });
-    let left_out = (diff.changes.len() as u64).saturating_sub(PATHS_SHOWN as u64);
+    let left_out = count.saturating_sub(PATHS_SHOWN as u64);
     debug_assert!(Changes::default() != plan.changes || diff.changes.is_empty());
     (items.take(PATHS_SHOWN).collect(), left_out)
 }

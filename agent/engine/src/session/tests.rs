@@ -8,7 +8,7 @@ use crate::{
     control::Control,
     id::VolumeId,
     path::RelPath,
-    point::{Force, PointId, Role},
+    point::{Force, PointId, Role, VolumeKind},
     report::SyncReport,
     volume::{Disposal, NewVolume},
 };
@@ -23,7 +23,11 @@ fn volume(dir: &Path, id: VolumeId, role: Role) -> Volume {
     fs::create_dir_all(dir.join("v")).unwrap();
     let root = Arc::new(Root::open(dir, None, Open::Create).unwrap());
     let path = RelPath::new(b"v").unwrap();
-    Volume::create(&root, NewVolume { id, path, role, retain: 3, peer: None, adopt: false, waive: vec![] }).unwrap()
+    Volume::create(
+        &root,
+        NewVolume { id, kind: VolumeKind::Directory, path, role, retain: 3, peer: None, adopt: false, waive: vec![] },
+    )
+    .unwrap()
 }
 
 impl Pair {

@@ -1,18 +1,21 @@
 //! Enabling and disabling.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
-use drover_linux::{Dir, privileges};
+use drover_linux::{Dir, Kind, WINDOW_NAME, privileges};
 use serde::{Deserialize, Serialize};
 
 use super::{Volume, VolumeError, unix_now};
 use crate::{
     beside::{Mark, Root, subdirectory},
     commit,
-    error::Kind,
+    error::Kind as ErrorKind,
     id::VolumeId,
     path::RelPath,
-    point::{Role, VolumeState},
+    point::{Role, VolumeKind, VolumeState},
     stage::locate,
 };
 
@@ -27,6 +30,8 @@ pub enum Waiver {
 #[derive(Clone, Debug)]
 pub struct NewVolume {
     pub id: VolumeId,
+    pub kind: VolumeKind,
+    /// Of the directory or of the file.
     pub path: RelPath,
     pub role: Role,
     pub retain: u32,
@@ -63,13 +68,18 @@ impl Volume {
             }
         }
         check_suitable(root, &new)?;
-        let live = open_tree(root, &new)?;
+        let beneath = open_tree(root, &new)?;
+        let live = super::open_live(root.dir(), new.kind, &new.path)?;
+        if new.kind == VolumeKind::BlockFile {
+            check_image(&live, &new)?;
+        }
         if new.role == Role::Secondary && !new.adopt && !is_empty(&live).map_err(storage)? {
             return Err(VolumeError::NotEmpty { path: new.path });
         }
         let beside = root.create_volume_dir(new.id).map_err(storage)?;
-        prove_renames(&beside, &live).map_err(|source| VolumeError::NoRename { path: new.path.clone(), source })?;
+        prove_renames(&beside, &beneath).map_err(|source| VolumeError::NoRename { path: new.path.clone(), source })?;
         let mut state = VolumeState::new(new.id, new.path.clone(), new.role, new.retain);
+        state.kind = new.kind;
         state.peer = new.peer;
         commit::store_state(&beside, &state).map_err(storage)?;
         // The mark comes last: a volume without one does not exist.
@@ -77,13 +87,17 @@ impl Volume {
         Self::open(root, new.id)
     }
 
+    /// Compared before it is opened, which would recover it.
     fn same(root: &Arc<Root>, new: NewVolume, mark: Mark) -> Result<Self, VolumeError> {
-        let volume = Self::open(root, new.id)?;
-        let role = volume.state().role;
-        if mark.path != new.path || role != new.role {
+        let storage = |source| VolumeError::Storage { volume: new.id, source };
+        let dir = root.volume_dir(new.id).map_err(storage)?;
+        let state = commit::load_state(&dir).map_err(|source| VolumeError::State { volume: new.id, source })?;
+        if let Some(VolumeState { role, kind, .. }) = state
+            && (mark.path != new.path || role != new.role || kind != new.kind)
+        {
             return Err(VolumeError::Different { volume: new.id, path: mark.path, role });
         }
-        Ok(volume)
+        Self::open(root, new.id)
     }
 
     /// Ends the protection of this copy.
@@ -102,20 +116,34 @@ impl Volume {
         }
     }
 
-    /// Ends the protection of a copy whose tree is not there any more or whose state is damaged, which is `why` it can't
-    /// be opened: all that lies beside it goes to the trash, and whatever is at its path stays as it is. Does nothing
-    /// and returns false for other failures: the tree may be whole, and a commit open.
-    pub fn abandon(root: &Root, id: VolumeId, why: &VolumeError) -> Result<bool, VolumeError> {
-        let is_lost = match why {
+    /// Ends the protection of a copy that can't be opened because its tree is not there any more or its state is damaged:
+    /// all that lies beside it goes to the trash, and whatever is at its path stays as it is. Any other failure is told:
+    /// the tree may be whole. Returns the volume when it can be opened after all.
+    pub fn abandon(root: &Arc<Root>, id: VolumeId) -> Result<Option<Self>, VolumeError> {
+        let why = match Self::open(root, id) {
+            Ok(volume) => return Ok(Some(volume)),
+            Err(why) => why,
+        };
+        let is_lost = match &why {
             VolumeError::NotTheMarkedTree { .. } => true,
             VolumeError::Tree { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            other => other.kind() == Kind::DataLoss,
+            other => other.kind() == ErrorKind::DataLoss,
         };
-        if is_lost {
-            let retired = trash(root, id).and_then(|trash| root.retire_volume_dir(id, &trash));
-            retired.map_err(|source| VolumeError::Storage { volume: id, source })?;
+        if !is_lost {
+            return Err(why);
         }
-        Ok(is_lost)
+        let storage = |source| VolumeError::Storage { volume: id, source };
+        let beside = root.volume_dir(id).map_err(storage)?;
+        match beside.stat(b"commit") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(storage(error)),
+            Ok(_) => {
+                let beside = root.beside_path().join("volumes").join(id.to_string());
+                return Err(VolumeError::CommitOpen { volume: id, beside: beside.display().to_string() });
+            }
+        }
+        trash(root, id).and_then(|trash| root.retire_volume_dir(id, &beside, &trash)).map_err(storage)?;
+        Ok(None)
     }
 
     fn trash(&self) -> io::Result<Dir> {
@@ -126,8 +154,13 @@ impl Volume {
     fn move_to_trash(&self) -> io::Result<()> {
         let trash = self.trash()?;
         let (parent, tree) = locate(self.root().dir(), self.path())?;
-        self.root().retire_volume_dir(self.id(), &trash)?;
-        parent.rename_noreplace(&tree, &trash, b"tree")?;
+        self.ended.store(true, Ordering::SeqCst);
+        self.root().retire_volume_dir(self.id(), self.beside(), &trash)?;
+        match parent.rename_noreplace(&tree, &trash, b"tree") {
+            // A block file that was never synced, or was deleted.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         crate::record::sync_dir(&trash)?;
         crate::record::sync_dir(&parent)
     }
@@ -139,7 +172,8 @@ impl Volume {
             self.beside().rename_noreplace(b"foreign", &trash, b"foreign")?;
             crate::record::sync_dir(&trash)?;
         }
-        self.root().forget_volume_dir(self.id())
+        self.ended.store(true, Ordering::SeqCst);
+        self.root().forget_volume_dir(self.id(), self.beside())
     }
 }
 
@@ -171,15 +205,33 @@ fn os(path: &RelPath) -> &std::ffi::OsStr {
     std::os::unix::ffi::OsStrExt::from_bytes(path.as_bytes())
 }
 
-/// The volume's directory; a secondary's is made when it is missing.
+/// A primary's image must be there; a secondary's may be.
+fn check_image(live: &Dir, new: &NewVolume) -> Result<(), VolumeError> {
+    match live.stat(WINDOW_NAME) {
+        Ok(stat) if stat.kind == Kind::File && stat.nlink == 1 => Ok(()),
+        Ok(stat) if stat.kind == Kind::File => Err(VolumeError::Unsuitable {
+            path: new.path.clone(),
+            problem: "the file has further names (hard links), which would part from it when it is replaced",
+        }),
+        Ok(_) => Err(VolumeError::Unsuitable { path: new.path.clone(), problem: "it is not a regular file" }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && new.role == Role::Secondary => Ok(()),
+        Err(source) => Err(VolumeError::Tree { path: new.path.clone(), source }),
+    }
+}
+
+/// The volume's directory, or the one that its file is in; a secondary's is made when it is missing.
 fn open_tree(root: &Root, new: &NewVolume) -> Result<Dir, VolumeError> {
     let tree = |source| VolumeError::Tree { path: new.path.clone(), source };
-    match root.dir().open_beneath(new.path.as_bytes()) {
+    let path = match (new.kind, new.path.split()) {
+        (VolumeKind::BlockFile, Some((parent, _))) => parent,
+        _ => new.path.clone(),
+    };
+    match root.dir().open_beneath(path.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && new.role == Role::Secondary => {}
         result => return result.map_err(tree),
     }
     let mut dir = root.dir().try_clone().map_err(tree)?;
-    for name in new.path.as_bytes().split(|b| *b == b'/') {
+    for name in path.as_bytes().split(|b| *b == b'/') {
         match dir.mkdir(name, 0o755) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(tree(error)),
             _ => {}

@@ -18,6 +18,11 @@ pub enum VolumeError {
     NotFound(VolumeId),
     #[error("volume {volume} is busy with {with}; wait for it, or cancel it")]
     Busy { volume: VolumeId, with: &'static str },
+    #[error(
+        "volume {volume} was lost with an unfinished commit; put its directory back, so that recovery can finish it, or \
+         move {beside} away by hand: it holds contents that are nowhere else"
+    )]
+    CommitOpen { volume: VolumeId, beside: String },
     #[error("directory {path} of the volume can't be opened")]
     Tree {
         path: RelPath,
@@ -107,10 +112,12 @@ impl VolumeError {
         match self {
             Self::NotFound(_) => Kind::NotFound,
             Self::Busy { .. } => Kind::Unavailable,
+            Self::Tree { source, .. } if drover_linux::is_gone(source) => Kind::Precondition,
             Self::Tree { .. } | Self::Storage { .. } | Self::Unreadable { .. } => Kind::Storage,
             Self::Unsuitable { .. } => Kind::Invalid,
             Self::Taken { .. } | Self::Different { .. } => Kind::Exists,
             Self::NotTheMarkedTree { .. }
+            | Self::CommitOpen { .. }
             | Self::NoRename { .. }
             | Self::NotEmpty { .. }
             | Self::MissingCapabilities { .. }
@@ -119,7 +126,8 @@ impl VolumeError {
             | Self::PrimaryCantRollBack(_)
             | Self::PrimaryCantBeTrashed(_) => Kind::Precondition,
             Self::Refused { source: StateError::NoSuchPoint(_), .. } => Kind::NotFound,
-            Self::State { .. } | Self::Incomplete { .. } | Self::Manifest(_) => Kind::DataLoss,
+            Self::State { source, .. } => source.kind(),
+            Self::Incomplete { .. } | Self::Manifest(_) => Kind::DataLoss,
             Self::Beside(error) => error.kind(),
             Self::Scan(error) => scan_kind(error),
             Self::Commit(error) => error.kind(),
@@ -131,6 +139,7 @@ impl VolumeError {
         match self {
             Self::NotFound(_) => "no-such-volume",
             Self::Busy { .. } => "volume-busy",
+            Self::CommitOpen { .. } => "commit-open",
             Self::Tree { .. } => "tree-unusable",
             Self::NotTheMarkedTree { .. } => "not-the-marked-tree",
             Self::Unsuitable { .. } => "unsuitable-path",

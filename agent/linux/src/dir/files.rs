@@ -7,7 +7,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, invalid, one_name};
+use super::{Dir, invalid};
 use crate::{Kind, file};
 
 impl Dir {
@@ -15,7 +15,7 @@ impl Dir {
     /// `InvalidInput`: a fifo or device that took the file's place is neither waited for nor read.
     pub fn open_file(&self, name: &[u8]) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = match rustix::fs::openat(self, one_name(name)?, flags | OFlags::NOATIME, Mode::empty()) {
+        let fd = match rustix::fs::openat(self, self.real(name)?, flags | OFlags::NOATIME, Mode::empty()) {
             // O_NOATIME is for the owner and for CAP_FOWNER (open(2)).
             Err(Errno::PERM) => rustix::fs::openat(self, name, flags, Mode::empty()),
             done => done,
@@ -26,13 +26,13 @@ impl Dir {
     /// An existing regular file to read and write; anything else is `InvalidInput`.
     pub fn open_write(&self, name: &[u8]) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        regular(File::from(rustix::fs::openat(self, one_name(name)?, flags, Mode::empty())?))
+        regular(File::from(rustix::fs::openat(self, self.real(name)?, flags, Mode::empty())?))
     }
 
     /// A new regular file to read and write; EEXIST when the name is taken. `mode` is subject to the umask.
     pub fn create_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::openat(self, one_name(name)?, flags, Mode::from_raw_mode(mode))?))
+        Ok(File::from(rustix::fs::openat(self, self.real(name)?, flags, Mode::from_raw_mode(mode))?))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-use super::{Dir, one_name};
+use super::Dir;
 use crate::file;
 
 /// Valid on its file system, across remounts and reboots, until the inode is deleted. Made and read by the kernel only.
@@ -33,7 +33,7 @@ struct RawHandle {
 impl Dir {
     /// Of the entry itself, also when it is a symlink. EOPNOTSUPP where the file system has no handles.
     pub fn handle(&self, name: &[u8]) -> io::Result<FileHandle> {
-        let name = CString::new(one_name(name)?)?;
+        let name = CString::new(self.real(name)?)?;
         let mut raw = RawHandle { handle_bytes: HANDLE_BYTES_MAX as u32, handle_type: 0, f_handle: [0; _] };
         let mut mount_id: libc::c_int = 0;
         // SAFETY: the name ends with a NUL, `raw` has the `handle_bytes` bytes it tells of, and both it and `mount_id`
@@ -41,7 +41,7 @@ impl Dir {
         let rc = unsafe {
             libc::syscall(
                 libc::SYS_name_to_handle_at,
-                self.0.as_raw_fd(),
+                self.fd.as_raw_fd(),
                 name.as_ptr(),
                 &raw mut raw,
                 &raw mut mount_id,
@@ -60,7 +60,7 @@ impl Dir {
         let raw = RawHandle::try_from(handle)?;
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
         // SAFETY: `raw` has the `handle_bytes` bytes it tells of and outlives the call, which only reads it.
-        let fd = unsafe { libc::syscall(libc::SYS_open_by_handle_at, self.0.as_raw_fd(), &raw const raw, flags) };
+        let fd = unsafe { libc::syscall(libc::SYS_open_by_handle_at, self.fd.as_raw_fd(), &raw const raw, flags) };
         if fd < 0 {
             let error = io::Error::last_os_error();
             return if error.raw_os_error() == Some(libc::ESTALE) { Ok(None) } else { Err(error) };

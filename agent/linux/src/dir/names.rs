@@ -4,17 +4,17 @@ use std::io;
 
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 
-use super::{Dir, invalid, one_name};
+use super::{Dir, invalid};
 use crate::{DeviceKind, Kind};
 
 impl Dir {
     /// `mode` is subject to the umask.
     pub fn mkdir(&self, name: &[u8], mode: u32) -> io::Result<()> {
-        Ok(rustix::fs::mkdirat(self, one_name(name)?, Mode::from_raw_mode(mode))?)
+        Ok(rustix::fs::mkdirat(self, self.real(name)?, Mode::from_raw_mode(mode))?)
     }
 
     pub fn symlink(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::symlinkat(target, self, one_name(name)?)?)
+        Ok(rustix::fs::symlinkat(target, self, self.real(name)?)?)
     }
 
     /// A device node, fifo or socket (`mknod(2)`); other kinds are `InvalidInput`. `mode` is subject to the umask;
@@ -30,20 +30,20 @@ impl Dir {
             }
         };
         let device = rustix::fs::makedev(major, minor);
-        Ok(rustix::fs::mknodat(self, one_name(name)?, file_type, Mode::from_raw_mode(mode), device)?)
+        Ok(rustix::fs::mknodat(self, self.real(name)?, file_type, Mode::from_raw_mode(mode), device)?)
     }
 
     /// A further name of the entry itself, also when it is a symlink (`linkat(2)`).
     pub fn link(&self, name: &[u8], to: &Self, to_name: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::linkat(self, one_name(name)?, to, one_name(to_name)?, AtFlags::empty())?)
+        Ok(rustix::fs::linkat(self, self.real(name)?, to, to.real(to_name)?, AtFlags::empty())?)
     }
 
     pub fn unlink(&self, name: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(self, one_name(name)?, AtFlags::empty())?)
+        Ok(rustix::fs::unlinkat(self, self.real(name)?, AtFlags::empty())?)
     }
 
     pub fn rmdir(&self, name: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(self, one_name(name)?, AtFlags::REMOVEDIR)?)
+        Ok(rustix::fs::unlinkat(self, self.real(name)?, AtFlags::REMOVEDIR)?)
     }
 
     /// EEXIST when `to_name` is taken (`renameat2(2)`, `RENAME_NOREPLACE`).
@@ -62,10 +62,10 @@ impl Dir {
     }
 
     fn rename(&self, name: &[u8], to: &Self, to_name: &[u8], flags: RenameFlags) -> io::Result<()> {
-        Ok(rustix::fs::renameat_with(self, one_name(name)?, to, one_name(to_name)?, flags)?)
+        Ok(rustix::fs::renameat_with(self, self.real(name)?, to, to.real(to_name)?, flags)?)
     }
 
     pub fn readlink(&self, name: &[u8]) -> io::Result<Vec<u8>> {
-        Ok(rustix::fs::readlinkat(self, one_name(name)?, Vec::new())?.into_bytes())
+        Ok(rustix::fs::readlinkat(self, self.real(name)?, Vec::new())?.into_bytes())
     }
 }

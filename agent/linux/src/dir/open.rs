@@ -34,19 +34,22 @@ impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         // Components drop a trailing slash, which would make the kernel follow the link.
         let path = path.components().as_path();
-        Ok(Self(rustix::fs::open(path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?))
+        Ok(rustix::fs::open(path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?.into())
     }
 
     /// The directory at `rel`, names joined by `/`; an independent handle of this one when `rel` is empty. A symlink on
     /// the way is ELOOP or ENOTDIR, another mount EXDEV. `rel` may be longer than `PATH_MAX`.
     pub fn open_beneath(&self, rel: &[u8]) -> io::Result<Self> {
+        if self.is_window() && !rel.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let (mut piece, mut rest) = split_piece(rel);
         let mut dir = open_piece(self, piece)?;
         while let Some(more) = rest {
             (piece, rest) = split_piece(more);
             dir = open_piece(&dir, piece)?;
         }
-        Ok(Self(dir))
+        Ok(Self { fd: dir, window: self.window.clone() })
     }
 }
 

@@ -15,7 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, one_name};
+use super::Dir;
 
 /// First guess for a list of names, or for one value; most are far smaller.
 const GUESS_BYTES: usize = 1024;
@@ -29,6 +29,9 @@ impl Dir {
     /// Names with values of all namespaces that this process may see, sorted by name; nothing where the file system
     /// has no xattrs. What vanishes between the two calls is left out.
     pub fn xattrs(&self, name: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if name.is_empty() && self.is_window() {
+            return Ok(Vec::new());
+        }
         let subject = self.subject(name)?;
         let list = match subject.list() {
             Ok(list) => list,
@@ -65,10 +68,11 @@ impl Dir {
 
     fn subject(&self, name: &[u8]) -> io::Result<Subject<'_>> {
         if name.is_empty() {
+            self.refuse_window()?;
             return Ok(Subject::Directory(self.as_fd()));
         }
-        let mut path = format!("/proc/self/fd/{}/", self.0.as_raw_fd()).into_bytes();
-        path.extend_from_slice(one_name(name)?);
+        let mut path = format!("/proc/self/fd/{}/", self.fd.as_raw_fd()).into_bytes();
+        path.extend_from_slice(self.real(name)?);
         Ok(Subject::Entry(path))
     }
 }

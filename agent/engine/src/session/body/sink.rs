@@ -80,7 +80,7 @@ pub fn fetch(
             scope.spawn(|| sink.work());
         }
         let received = sink.receive();
-        sink.schedule.stop();
+        sink.schedule.stop(&received);
         received
     })?;
     sink.schedule.into_results()

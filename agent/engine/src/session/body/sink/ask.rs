@@ -18,6 +18,9 @@ use crate::{
 /// After so many signatures that found nothing a file counts as rewritten.
 const USELESS_MAX: u32 = 2;
 
+/// Shifts of other segments that one segment is tried with.
+const FOLLOWED_MAX: u8 = 3;
+
 /// How a segment whose leaves differ is asked for again.
 enum Closer {
     Leaves {
@@ -134,7 +137,10 @@ fn closer(large: &Large, ask: &mut Ask, leaves: Leaves) -> Closer {
     if ask.has_guessed || trust > Trust::Pages || pass.shifts.useless >= USELESS_MAX {
         return search(&mut pass, ask, leaves);
     }
-    if ask.shift != pass.shifts.current {
+    // Others find shifts meanwhile: each is tried, but not for ever, and not where it leads before the base's start.
+    let is_possible = ask.offset.checked_add_signed(pass.shifts.current).is_some();
+    if ask.shift != pass.shifts.current && is_possible && ask.followed < FOLLOWED_MAX {
+        ask.followed += 1;
         return Closer::Leaves { shift: pass.shifts.current };
     }
     ask.has_guessed = true;

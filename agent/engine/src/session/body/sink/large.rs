@@ -98,6 +98,8 @@ pub(super) struct Ask {
     pub(super) shift: i64,
     /// Leaves that the base had to offer.
     pub(super) offered: usize,
+    /// How often it was asked for again with a shift that others had found.
+    pub(super) followed: u8,
     /// The shift that the sizes suggest has been tried.
     pub(super) has_guessed: bool,
     pub(super) stage: Stage,
@@ -122,7 +124,7 @@ pub(super) enum Origin {
 impl Ask {
     pub(super) fn new(offset: u64, length: usize, slot: Slot) -> Self {
         let (origin, shift, offered) = (Origin::None, 0, 0);
-        Self { offset, length, slot, origin, shift, offered, has_guessed: false, stage: Stage::Leaves }
+        Self { offset, length, slot, origin, shift, offered, followed: 0, has_guessed: false, stage: Stage::Leaves }
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     content::{Part, SEGMENT_BYTES, block::Leaves},
+    error::Kind,
     session::body::{BATCH_BYTES_MAX, BATCH_FILES_MAX, BodyError, Changed, REQUESTS_MAX, SMALL_BYTES_MAX, SmallBatch},
 };
 
@@ -90,7 +91,21 @@ struct State {
     results: Vec<Option<Fetched>>,
     unfinished: usize,
     failure: Option<BodyError>,
-    stopped: bool,
+    end: Option<End>,
+}
+
+/// What becomes of tasks that wait when nothing more is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Drop,
+    /// The link is lost: content that has arrived is staged, so that it need not travel again.
+    StoreReceived,
+}
+
+impl End {
+    fn after(failure: &BodyError) -> Self {
+        if failure.kind() == Kind::Unavailable { Self::StoreReceived } else { Self::Drop }
+    }
 }
 
 impl<'a> Schedule<'a> {
@@ -115,8 +130,10 @@ impl<'a> Schedule<'a> {
     pub(super) fn take(&self) -> Option<Task> {
         let mut state = self.lock();
         loop {
-            if state.stopped || state.failure.is_some() {
-                return None;
+            match state.end {
+                Some(End::Drop) => return None,
+                Some(End::StoreReceived) => return state.received(),
+                None => {}
             }
             let task = state.tasks.pop_front();
             if let Some(task) = task.or_else(|| self.begin(&mut state)) {
@@ -227,12 +244,13 @@ impl<'a> Schedule<'a> {
     /// The first failure counts.
     pub(super) fn fail(&self, failure: BodyError) {
         self.update(|state| {
+            state.end(End::after(&failure));
             state.failure.get_or_insert(failure);
         });
     }
 
-    pub(super) fn stop(&self) {
-        self.update(|state| state.stopped = true);
+    pub(super) fn stop(&self, received: &Result<(), BodyError>) {
+        self.update(|state| state.end(received.as_ref().err().map_or(End::Drop, End::after)));
     }
 
     /// Until there is an answer to receive, or none will come.
@@ -240,7 +258,6 @@ impl<'a> Schedule<'a> {
         let mut state = self.lock();
         loop {
             if let Some(failure) = state.failure.take() {
-                state.stopped = true;
                 return Wait::Failed(failure);
             }
             if state.unfinished == 0 {
@@ -264,6 +281,17 @@ impl State {
         self.slots += 1;
         self.in_flight_bytes += bytes;
         Slot(bytes)
+    }
+
+    /// Losing the link ends less than anything else does.
+    fn end(&mut self, end: End) {
+        self.end = if self.end == Some(End::Drop) { self.end } else { Some(end) };
+    }
+
+    fn received(&mut self) -> Option<Task> {
+        let is_content = |task: &Task| matches!(task, Task::StoreBatch { .. } | Task::StoreRange { .. });
+        let at = self.tasks.iter().position(is_content)?;
+        self.tasks.remove(at)
     }
 }
 

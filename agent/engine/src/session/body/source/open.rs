@@ -126,7 +126,8 @@ impl Source<'_> {
         let Ok(rel) = now.strip_prefix(&root) else {
             return Ok(None);
         };
-        let Some((parent, name)) = RelPath::new(rel.as_os_str().as_bytes()).ok().and_then(|rel| rel.split()) else {
+        let path = self.dirs.root().shown(rel.as_os_str().as_bytes());
+        let Some((parent, name)) = path.and_then(|path| RelPath::new(path).ok()?.split()) else {
             return Ok(None);
         };
         let there = self.dirs.get(&parent).and_then(|dir| Ok((dir.stat(name.as_bytes())?, dir)));

@@ -47,6 +47,20 @@ fn several_shifts_are_followed() {
     assert!(rig.moved < 6 * MIB as u64, "{}", rig.moved);
 }
 
+/// The segments at the start can't follow a shift that leads before the base: they once asked for it again and again.
+#[test]
+fn a_shift_does_not_lead_before_the_start() {
+    for seed in 0..20 {
+        let mut rig = Rig::new();
+        let content = noise(4 * MIB, seed);
+        rig.write("live", "log", &content);
+        let inserted = noise(900_000 + seed as usize * 40_000, seed + 100);
+        rig.write("source", "log", &[inserted, content].concat());
+        staged(&mut rig, "log");
+        assert!(rig.moved < 4 * MIB as u64, "{}", rig.moved);
+    }
+}
+
 #[test]
 fn appended_and_truncated() {
     let mut rig = Rig::new();
