@@ -105,7 +105,7 @@ impl App {
         let (stop, broken, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let throttle = Arc::new(Throttle::new(throttle::in_force(&config.limits)));
         let in_flight_bytes = config.limits.in_flight_bytes() as u64;
-        let control = SessionControl { throttle: throttle.clone(), in_flight_bytes };
+        let control = SessionControl { throttle: throttle.clone(), in_flight_bytes, bases: config.limits.bases() };
         let sessions = Sessions::new(config.limits.sessions, control.clone(), stop.child_token());
         let peers = Arc::new(Peers::new(&config, credentials.clone()));
         let runner = Arc::new(Runner {

@@ -1,11 +1,15 @@
 //! Block files: one raw image as a volume of its own, on every file system that the tests can mount.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use drover_proto::v1::Direction;
 use drover_tests::{
     figure::{self, Goal},
-    host::{Faults, Pair, PairSetup, SYNC},
+    host::{Faults, Outcome, Pair, PairSetup, SYNC},
     judge::{self, Portrait},
     mount::{FileSystem, Image, Mounted, Store},
     rounds::Rounds,
@@ -24,6 +28,10 @@ struct Site {
 
 impl Site {
     fn new(file_system: FileSystem, retain: u32) -> Self {
+        Self::with(file_system, PairSetup { retain: Some(retain), ..PairSetup::default() })
+    }
+
+    fn with(file_system: FileSystem, setup: PairSetup) -> Self {
         let store = Store::new(8 << 30).expect("a store for images");
         let images = [0, 1].map(|_| store.image(file_system, 1 << 30).expect("image"));
         let mounts = [0, 1].map(|side| images[side].mount().expect("mount"));
@@ -31,8 +39,7 @@ impl Site {
             root_a: Some(mounts[0].join("root")),
             root_b: Some(mounts[1].join("root")),
             subject: Subject::Image,
-            retain: Some(retain),
-            ..PairSetup::default()
+            ..setup
         });
         Self { pair, _mounts: mounts, _images: images, _store: store }
     }
@@ -132,5 +139,159 @@ fn every_restore_point_of_an_image_is_its_saved_copy() {
         pair.b.controller().release(&pair.volume).expect("release");
         pair.sync();
         pair.assert_same("after the rollbacks");
+    }
+}
+
+/// File systems that share blocks and tell where they are.
+const WITH_MAPS: [FileSystem; 2] = [FileSystem::Xfs, FileSystem::Btrfs];
+
+/// 48 MiB of noise, so that reading it as a whole is told apart from reading what changed.
+fn noise_image(pair: &Pair, rng: &mut Rng) -> File {
+    let file =
+        File::options().read(true).write(true).open(Subject::Image.image(&pair.source())).expect("open the image");
+    let mut piece = vec![0; 1 << 20];
+    for n in 0..48 {
+        rng.fill(&mut piece);
+        file.write_all_at(&piece, n << 20).expect("write the image");
+    }
+    file
+}
+
+fn found_by(outcome: &Outcome, side: &str) -> Vec<String> {
+    let counts = outcome.report.pointer(&format!("/found_by/{side}")).and_then(|counts| counts.as_object());
+    counts.map_or_else(Vec::new, |counts| counts.keys().cloned().collect())
+}
+
+#[test]
+fn r10_two_frozen_clones_tell_what_changed() {
+    const NAME: &str = "r10_two_frozen_clones_tell_what_changed";
+    const PAGES: u64 = 60;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let seeds = Seeds::of(NAME);
+    for (number, file_system) in WITH_MAPS.into_iter().enumerate() {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let mut rng = seeds.rng(number as u64);
+        let why = format!("DROVER_SEED={}, {}", seeds.round(0), file_system.name());
+        let site = Site::new(file_system, 2);
+        let file = noise_image(&site.pair, &mut rng);
+        let first = site.pair.sync();
+        assert_eq!(found_by(&first, "source"), ["read-frozen"], "{why}");
+        for round in 0..4 {
+            for _ in 0..PAGES {
+                let mut page = [0; 4096];
+                rng.fill(&mut page);
+                file.write_all_at(&page, rng.u64(0..48 << 8) << 12).expect("write a page");
+            }
+            let synced = site.pair.sync();
+            assert_eq!(found_by(&synced, "source"), ["extent-map"], "{why}, round {round}");
+            assert_eq!(found_by(&synced, "replica"), ["extent-map"], "{why}, round {round}");
+            assert_eq!(
+                synced.report.pointer("/point/label").and_then(|it| it.as_str()),
+                Some("crash-consistent"),
+                "{why}"
+            );
+            let moved = synced.number("/wire_received") + synced.number("/wire_sent");
+            assert!(moved < PAGES * 4096 * 11 / 10 + 40_000, "{why}, round {round}: {moved} bytes for {PAGES} pages");
+            site.pair.assert_same(&why);
+        }
+    }
+}
+
+/// A writer goes over some pages again and again, in order. At each instant the pages hold at most two numbers, the
+/// higher one first; a copy that mixes instants holds others.
+#[test]
+fn r10_a_file_that_is_written_all_the_time_is_one_instant() {
+    const NAME: &str = "r10_a_file_that_is_written_all_the_time_is_one_instant";
+    const PAGES: u64 = 24;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
+    for (number, file_system) in WITH_MAPS.into_iter().enumerate() {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let site = Site::new(file_system, 2);
+        let file = noise_image(&site.pair, &mut seeds.rng(number as u64));
+        let place = |page: u64| page * ((48 << 20) / PAGES);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for turn in 1u64.. {
+                    for page in 0..PAGES {
+                        file.write_all_at(&turn.to_le_bytes().repeat(512), place(page)).expect("write");
+                    }
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            for round in 0..rounds.image_rounds.min(40) {
+                let synced = site.pair.sync();
+                let label = synced.report.pointer("/point/label").and_then(|it| it.as_str());
+                assert_eq!(label, Some("crash-consistent"), "round {round}");
+                assert!(synced.list("/fuzzy").is_empty(), "round {round}: {}", synced.report);
+                let replica = File::open(Subject::Image.image(&site.pair.replica())).expect("open the replica");
+                let turns = (0..PAGES).map(|page| {
+                    let mut turn = [0; 8];
+                    replica.read_exact_at(&mut turn, place(page)).expect("read the replica");
+                    u64::from_le_bytes(turn)
+                });
+                let turns: Vec<u64> = turns.collect();
+                let is_instant = turns.is_sorted_by(|a, b| a >= b) && turns[0] - turns[PAGES as usize - 1] <= 1;
+                assert!(is_instant || round == 0, "{}, round {round}: {turns:?}", file_system.name());
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+/// Where clones cost too much there is none left, and the change is found all the same.
+#[test]
+fn r10_without_room_or_with_too_many_extents_there_is_no_clone() {
+    const NAME: &str = "r10_without_room_or_with_too_many_extents_there_is_no_clone";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let seeds = Seeds::of(NAME);
+    for (number, file_system) in WITH_MAPS.into_iter().enumerate() {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let mut rng = seeds.rng(number as u64);
+        for (limit, pages) in [("base_extents = 200", 400), ("base_free_percent = 90", 5)] {
+            let why = format!("{}, {limit}", file_system.name());
+            let more = format!("[limits]\n{limit}\n");
+            let site = Site::with(file_system, PairSetup { more, ..PairSetup::default() });
+            let file = noise_image(&site.pair, &mut rng);
+            site.pair.sync();
+            let bases = site.pair.root_a().join(".drover/volumes").join(&site.pair.volume).join("bases");
+            let clones = || {
+                let names =
+                    fs::read_dir(&bases).expect("list the bases").map(|entry| entry.expect("entry").file_name());
+                names.filter(|name| name.to_string_lossy().ends_with(".clone")).count()
+            };
+            let is_short_of_room = limit.contains("free");
+            assert_eq!(clones(), usize::from(!is_short_of_room), "{why}");
+            for _ in 0..3 {
+                for _ in 0..pages {
+                    file.write_all_at(&[rng.u8(..); 4096], rng.u64(0..48 << 8) << 12).expect("write a page");
+                }
+                site.pair.sync();
+                site.pair.assert_same(&why);
+            }
+            file.write_all_at(&[7; 4096], 0).expect("write a page");
+            let last = site.pair.sync();
+            assert_eq!(found_by(&last, "source"), ["read-live"], "{why}");
+            assert_eq!(clones(), 0, "{why}: the base was dropped");
+            site.pair.assert_same(&why);
+        }
     }
 }

@@ -8,6 +8,7 @@
 //!   mark                    names the volume, and the inodes of its root and of this file
 //!   state                   role, epoch, lineage, points
 //!   index                   what the last scan knew; a cache
+//!   bases/<digest>.*        what is known of big files (`bases`); a cache
 //!   points/<point>          manifests of restore points
 //!   pool/<xx>/<digest>      contents that older points need and the tree no longer has
 //!   staging/tree, /out      what is received and not committed; what a commit took out

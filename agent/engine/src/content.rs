@@ -7,6 +7,7 @@
 
 pub mod allocation;
 pub mod block;
+pub mod extents;
 pub mod part;
 pub mod shift;
 

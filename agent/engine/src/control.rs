@@ -10,6 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::bases::BaseLimits;
+
 #[derive(Debug, thiserror::Error)]
 #[error("cancelled")]
 pub struct Cancelled;
@@ -157,6 +159,7 @@ pub struct Control {
     pub throttle: Arc<Throttle>,
     /// Content that this job may have asked for and not yet written.
     pub in_flight_bytes: u64,
+    pub bases: BaseLimits,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -168,12 +171,23 @@ impl Default for Control {
 
 impl Control {
     pub fn new(throttle: Arc<Throttle>) -> Self {
-        Self { progress: Arc::default(), throttle, in_flight_bytes: IN_FLIGHT_BYTES, cancelled: Arc::default() }
+        Self {
+            progress: Arc::default(),
+            throttle,
+            in_flight_bytes: IN_FLIGHT_BYTES,
+            bases: BaseLimits::default(),
+            cancelled: Arc::default(),
+        }
     }
 
     #[must_use]
     pub fn with_in_flight(self, in_flight_bytes: u64) -> Self {
         Self { in_flight_bytes, ..self }
+    }
+
+    #[must_use]
+    pub fn with_bases(self, bases: BaseLimits) -> Self {
+        Self { bases, ..self }
     }
 
     pub fn cancel(&self) {

@@ -1,4 +1,5 @@
-//! BLAKE3 digests: of content (plain BLAKE3, what `b3sum` prints) and of Drover's own records (keyed by context).
+//! BLAKE3 digests: of content (up to 1 MiB plain BLAKE3, what `b3sum` prints; beyond, see `leaves`) and of Drover's own
+//! records (keyed by context).
 
 use std::{fmt, str::FromStr};
 

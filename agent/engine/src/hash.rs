@@ -1,23 +1,27 @@
 //! Digest of a file's content, on all cores, in bounded memory, without reading holes.
 //!
-//! The digest is plain BLAKE3 of all bytes. BLAKE3 is a tree over 1024-byte chunks in which every left subtree is a
-//! power of two, so aligned segments are hashed on their own and their chaining values merged (`blake3::hazmat`).
-//! Each thread holds one read buffer; zeros of holes are hashed (a chunk's value depends on where it lies) but not read.
+//! Up to 1 MiB it is plain BLAKE3 of all bytes (`b3sum` prints the same). Beyond, it is a tree over leaves of 64 KiB, so
+//! that a change costs the leaves it touches and zeros cost nothing wherever they lie; see [`crate::leaves`].
+//! Each thread holds one read buffer.
 
 use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt};
 
-use blake3::{
-    Hasher,
-    hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root},
-};
 use drover_linux::file::data_ranges;
+use rayon::prelude::*;
 
-use crate::{codec::Writer, control::Control, digest::Digest, tree::Body};
+use crate::{
+    codec::Writer,
+    content::{LEAF_BYTES, part::is_zero},
+    control::Control,
+    digest::Digest,
+    leaves::{LeafFile, NODE_BYTES, Node, body_digest},
+    tree::Body,
+};
 
-/// What one thread hashes in one go; files up to this size are not split. A power of two.
-const SEGMENT_BYTES: u64 = 1 << 20;
+/// Content up to this size has a plain digest.
+pub const PLAIN_BYTES_MAX: u64 = 1 << 20;
 /// Stays within a core's second-level cache between the read and the hash.
-const READ_BYTES: usize = 128 << 10;
+const READ_BYTES: usize = 2 * LEAF_BYTES;
 
 static ZEROS: [u8; READ_BYTES] = [0; READ_BYTES];
 
@@ -28,86 +32,156 @@ thread_local! {
 /// Digest and hole map of the first `size` bytes. What a file that shrinks meanwhile no longer has counts as zeros: the
 /// caller compares the file's times before and after. Fails with `Cancelled` inside when `control` says so.
 pub fn hash_file(file: &File, size: u64, control: &Control) -> io::Result<Body> {
-    let data = data_ranges(file, size)?;
-    let content = Content { file, data: &data, segment_bytes: SEGMENT_BYTES, control };
-    Ok(Body { size, digest: content.digest(size)?, holes: hole_fingerprint(&data, size) })
+    hash(file, size, None, control)
 }
+
+/// As `hash_file`, and keeps the digests of the leaves. Of content with a plain digest there are none.
+pub(crate) fn hash_keeping(file: &File, size: u64, leaves: &LeafFile, control: &Control) -> io::Result<Body> {
+    hash(file, size, Some(leaves), control)
+}
+
+fn hash(file: &File, size: u64, leaves: Option<&LeafFile>, control: &Control) -> io::Result<Body> {
+    let data = data_ranges(file, size)?;
+    let holes = hole_fingerprint(&data, size);
+    let content = Content { file, data: &data, size, control };
+    let digest = if size <= PLAIN_BYTES_MAX { content.plain()? } else { content.tree(leaves)? };
+    Ok(Body { size, digest, holes })
+}
+
+/// Digest and hole map of a file that differs only in `changed` (in order) from one whose leaves `leaves` has; brings
+/// them up to date.
+pub(crate) fn hash_changed(
+    file: &File,
+    size: u64,
+    changed: &[std::ops::Range<u64>],
+    leaves: &LeafFile,
+    control: &Control,
+) -> io::Result<Body> {
+    let data = data_ranges(file, size)?;
+    let holes = hole_fingerprint(&data, size);
+    let content = Content { file, data: &data, size, control };
+    leaves.resize(size)?;
+    by_node(changed, size).into_par_iter().try_for_each(|(n, touched)| {
+        let mut node = leaves.read(n)?;
+        content.update(n, &mut node, |leaf| touched & 1 << leaf != 0)?;
+        leaves.write(n, &node)
+    })?;
+    Ok(Body { size, digest: leaves.digest()?, holes })
+}
+
+/// Nodes with the leaves that ranges touch, as bits.
+fn by_node(ranges: &[std::ops::Range<u64>], size: u64) -> Vec<(u64, u128)> {
+    let mut nodes: Vec<(u64, u128)> = Vec::new();
+    for range in ranges.iter().filter(|range| range.start < size.min(range.end)) {
+        for leaf in range.start / LEAF_BYTES as u64..=(range.end.min(size) - 1) / LEAF_BYTES as u64 {
+            let (n, bit) = (leaf / NODE_LEAVES, 1u128 << (leaf % NODE_LEAVES));
+            match nodes.last_mut() {
+                Some((last, bits)) if *last == n => *bits |= bit,
+                _ => nodes.push((n, bit)),
+            }
+        }
+    }
+    nodes
+}
+
+const NODE_LEAVES: u64 = NODE_BYTES / LEAF_BYTES as u64;
+const _: () = assert!(NODE_LEAVES == u128::BITS as u64);
 
 struct Content<'a> {
     file: &'a File,
     /// Offset and length of what is not a hole, in order.
     data: &'a [(u64, u64)],
-    segment_bytes: u64,
+    size: u64,
     control: &'a Control,
 }
 
 impl Content<'_> {
-    fn digest(&self, size: u64) -> io::Result<Digest> {
-        if size <= self.segment_bytes {
-            return Ok(self.segment(0, size)?.finalize().into());
-        }
-        let (left, right) = self.halves(0, size)?;
-        Ok(merge_subtrees_root(&left, &right, Mode::Hash).into())
-    }
-
-    fn halves(&self, offset: u64, len: u64) -> io::Result<(ChainingValue, ChainingValue)> {
-        let left = left_subtree_len(len);
-        let (a, b) = rayon::join(|| self.subtree(offset, left), || self.subtree(offset + left, len - left));
-        Ok((a?, b?))
-    }
-
-    fn subtree(&self, offset: u64, len: u64) -> io::Result<ChainingValue> {
-        if len <= self.segment_bytes {
-            return Ok(self.segment(offset, len)?.finalize_non_root());
-        }
-        let (left, right) = self.halves(offset, len)?;
-        Ok(merge_subtrees_non_root(&left, &right, Mode::Hash))
-    }
-
-    /// Hashes `len` bytes at `offset`, alternating between holes and data.
-    fn segment(&self, offset: u64, len: u64) -> io::Result<Hasher> {
+    fn plain(&self) -> io::Result<Digest> {
         self.control.check().map_err(io::Error::other)?;
-        let mut hasher = Hasher::new();
-        hasher.set_input_offset(offset);
-        let end = offset + len;
-        let mut at = offset;
-        let first = self.data.partition_point(|(start, len)| start + len <= offset);
-        for (start, len) in &self.data[first..] {
-            if *start >= end {
-                break;
-            }
-            let (from, to) = ((*start).max(offset), (start + len).min(end));
-            update_zeros(&mut hasher, from - at);
-            self.update_data(&mut hasher, from, to)?;
-            at = to;
+        let mut hasher = blake3::Hasher::new();
+        let mut at = 0;
+        for (start, len) in self.data {
+            update_zeros(&mut hasher, start - at);
+            self.read(*start, start + len, |bytes| {
+                hasher.update(bytes);
+            })?;
+            at = start + len;
         }
-        update_zeros(&mut hasher, end - at);
-        self.control.progress.bytes_done.add(len);
-        Ok(hasher)
+        update_zeros(&mut hasher, self.size - at);
+        self.control.progress.bytes_done.add(self.size);
+        Ok(hasher.finalize().into())
     }
 
-    fn update_data(&self, hasher: &mut Hasher, from: u64, to: u64) -> io::Result<()> {
+    fn tree(&self, leaves: Option<&LeafFile>) -> io::Result<Digest> {
+        if let Some(leaves) = leaves {
+            leaves.resize(self.size)?;
+        }
+        let nodes = (0..self.size.div_ceil(NODE_BYTES)).into_par_iter().map(|n| {
+            let mut node = Node::zeros(n, self.size);
+            self.update(n, &mut node, |_| true)?;
+            if let Some(leaves) = leaves {
+                leaves.write(n, &node)?;
+            }
+            Ok(node.digest())
+        });
+        Ok(body_digest(self.size, nodes.collect::<io::Result<_>>()?))
+    }
+
+    /// Reads those leaves of a node that are wanted.
+    fn update(&self, n: u64, node: &mut Node, wanted: impl Fn(usize) -> bool) -> io::Result<()> {
+        self.control.check().map_err(io::Error::other)?;
+        let begin = n * NODE_BYTES;
+        for leaf in (0..node.len()).filter(|leaf| wanted(*leaf)) {
+            let start = begin + (leaf * LEAF_BYTES) as u64;
+            let end = (start + LEAF_BYTES as u64).min(self.size);
+            if self.is_hole(start, end) {
+                node.set_zero(leaf);
+                continue;
+            }
+            self.read(start, end, |bytes| {
+                if is_zero(bytes) { node.set_zero(leaf) } else { node.set(leaf, blake3::hash(bytes)) }
+            })?;
+        }
+        self.control.progress.bytes_done.add(NODE_BYTES.min(self.size - begin));
+        Ok(())
+    }
+
+    fn is_hole(&self, from: u64, to: u64) -> bool {
+        let next = self.data.partition_point(|(start, len)| start + len <= from);
+        self.data.get(next).is_none_or(|(start, _)| *start >= to)
+    }
+
+    /// In pieces of the buffer's size, from `from` on.
+    fn read(&self, from: u64, to: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut at = from;
             while at < to {
                 let want = buffer.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
-                match self.file.read_at(&mut buffer[..want], at) {
-                    Ok(0) => break,
-                    Ok(n) => {
-                        hasher.update(&buffer[..n]);
-                        at += n as u64;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
+                read_padded(self.file, &mut buffer[..want], at)?;
+                take(&buffer[..want]);
+                at += want as u64;
             }
-            update_zeros(hasher, to - at);
             Ok(())
         })
     }
 }
 
-fn update_zeros(hasher: &mut Hasher, mut len: u64) {
+/// What the file does not have (any more) reads as zeros.
+pub(crate) fn read_padded(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer[done..].fill(0);
+    Ok(())
+}
+
+fn update_zeros(hasher: &mut blake3::Hasher, mut len: u64) {
     while len > 0 {
         let n = ZEROS.len().min(usize::try_from(len).unwrap_or(usize::MAX));
         hasher.update(&ZEROS[..n]);
@@ -117,7 +191,7 @@ fn update_zeros(hasher: &mut Hasher, mut len: u64) {
 
 /// 0 without holes; else the first 8 bytes, little-endian, of BLAKE3 over offset and length (LEB128) of each hole, with
 /// 0 replaced by 1.
-fn hole_fingerprint(data: &[(u64, u64)], size: u64) -> u64 {
+pub(crate) fn hole_fingerprint(data: &[(u64, u64)], size: u64) -> u64 {
     let mut holes = Writer::new();
     let mut at = 0;
     for (start, len) in data.iter().copied().chain([(size, 0)]) {
@@ -134,10 +208,30 @@ fn hole_fingerprint(data: &[(u64, u64)], size: u64) -> u64 {
     u64::from_le_bytes(*first).max(1)
 }
 
+/// The definition at the head of this file and of `leaves`, word by word.
+#[cfg(test)]
+pub(crate) fn by_definition(content: &[u8]) -> Digest {
+    if content.len() as u64 <= PLAIN_BYTES_MAX {
+        return Digest::of(content);
+    }
+    let mut level: Vec<Digest> = content.chunks(LEAF_BYTES).map(Digest::of).collect();
+    while level.len() > 1 {
+        let node = |children: &[Digest]| {
+            let bytes: Vec<u8> = children.iter().flat_map(|digest| *digest.as_bytes()).collect();
+            Digest::of_record("drover 2026-11 node of a body", &bytes)
+        };
+        level = level.chunks(128).map(node).collect();
+    }
+    let body = [&(content.len() as u64).to_le_bytes()[..], level[0].as_bytes()].concat();
+    Digest::of_record("drover 2026-11 body", &body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const LEAF: u64 = LEAF_BYTES as u64;
 
     fn file_with(content: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -145,36 +239,61 @@ mod tests {
         file
     }
 
+    fn hashed(file: &File) -> Digest {
+        hash_file(file, file.metadata().unwrap().len(), &Control::default()).unwrap().digest
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
-        fn any_split_is_plain_blake3(size in 0usize..40_000, segment in 10u32..15, hole in 0usize..30_000) {
-            let hole_end = (hole + 5000).min(size);
-            let mut content: Vec<u8> = (0..size).map(|n| (n % 251) as u8 + 1).collect();
-            let mut data = vec![(0, size as u64)];
-            if hole < hole_end {
-                content[hole..hole_end].fill(0);
-                data = vec![(0, hole as u64), (hole_end as u64, (size - hole_end) as u64)];
-            }
-            // A read of the hole would differ from the zeros that it stands for.
-            let file = file_with(&content.iter().map(|b| (*b).max(1)).collect::<Vec<_>>());
+        fn a_big_body_is_a_tree(size in PLAIN_BYTES_MAX + 1..20 << 20, hole in 0u64..16 << 20, byte in any::<u8>()) {
+            let mut content: Vec<u8> = (0..size).map(|n| (n / 1000) as u8 ^ byte).collect();
+            let end = (hole + 3 * LEAF).min(size);
+            content[hole.min(end) as usize..end as usize].fill(0);
+            prop_assert_eq!(hashed(&file_with(&content)), by_definition(&content));
+        }
+
+        #[test]
+        fn leaves_follow_changes(
+            size in PLAIN_BYTES_MAX + 1..12 << 20,
+            new_size in PLAIN_BYTES_MAX + 1..12 << 20,
+            edits in proptest::collection::vec((0u64..12 << 20, 1usize..200_000, any::<u8>()), 0..6),
+        ) {
             let control = Control::default();
-            let split = Content { file: &file, data: &data, segment_bytes: 1 << segment, control: &control };
-            prop_assert_eq!(split.digest(size as u64).unwrap(), Digest::of(&content));
+            let file = file_with(&vec![7; size as usize]);
+            let leaves = LeafFile::new(tempfile::tempfile().unwrap(), size);
+            hash_keeping(&file, size, &leaves, &control).unwrap();
+            file.set_len(new_size).unwrap();
+            let tail = size.min(new_size) / LEAF * LEAF..size.max(new_size);
+            let mut changed: Vec<_> = std::iter::once(tail).collect();
+            for (at, len, byte) in edits {
+                let (at, end) = (at.min(new_size), (at + len as u64).min(new_size));
+                file.write_all_at(&vec![byte; (end - at) as usize], at).unwrap();
+                changed.push(at..end);
+            }
+            changed.sort_by_key(|range| range.start);
+            let body = hash_changed(&file, new_size, &changed, &leaves, &control).unwrap();
+            prop_assert_eq!(body.digest, hashed(&file));
+            prop_assert_eq!(leaves.digest().unwrap(), body.digest);
         }
     }
 
     #[test]
-    fn big_sparse_file() {
+    fn a_small_body_is_plain_blake3() {
+        for size in [0, 1, 5000, 300_000, PLAIN_BYTES_MAX as usize] {
+            let content: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            assert_eq!(hashed(&file_with(&content)), Digest::of(&content));
+        }
+    }
+
+    #[test]
+    fn a_huge_hole_costs_nothing() {
         let file = tempfile::tempfile().unwrap();
-        let size = 9 * SEGMENT_BYTES + 12_345;
+        let size = 1 << 40;
         file.set_len(size).unwrap();
-        file.write_all_at(&[7; 100_000], 3 * SEGMENT_BYTES - 5000).unwrap();
-        let mut plain = vec![0; size as usize];
-        file.read_exact_at(&mut plain, 0).unwrap();
+        file.write_all_at(&[7; 100_000], size - 70_000_000).unwrap();
         let control = Control::default();
         let body = hash_file(&file, size, &control).unwrap();
-        assert_eq!(body.digest, Digest::of(&plain));
         assert_ne!(body.holes, 0);
         assert_eq!(control.progress.bytes_done.get(), size);
         control.cancel();
@@ -200,7 +319,7 @@ mod tests {
         let body = hash_file(&file, 3, &Control::default()).unwrap();
         assert_eq!(body.digest, Digest::of(b"abc"));
         let control = Control::default();
-        let content = Content { file: &file, data: &[(0, 5)], segment_bytes: SEGMENT_BYTES, control: &control };
-        assert_eq!(content.digest(5).unwrap(), Digest::of(b"abc\0\0"));
+        let content = Content { file: &file, data: &[(0, 5)], size: 5, control: &control };
+        assert_eq!(content.plain().unwrap(), Digest::of(b"abc\0\0"));
     }
 }

@@ -3,6 +3,7 @@
 //! Pure rooms (`tree`, `plan`, `point`) decide; `scan`, `stage`, `commit`, `retain` and `beside` touch one volume's
 //! file system through `drover-linux`; `session` lets two of them meet over any `Link`.
 
+pub mod bases;
 pub mod beside;
 pub mod codec;
 pub mod commit;
@@ -14,6 +15,7 @@ pub mod fault;
 pub mod hash;
 pub mod id;
 pub mod index;
+mod leaves;
 pub mod meta;
 pub mod path;
 pub mod plan;

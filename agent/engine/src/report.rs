@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bases::FoundByCounts,
     path::RelPath,
     point::{Point, PointId},
 };
@@ -75,6 +76,15 @@ pub struct SyncReport {
     pub repaired: Vec<RelPath>,
     /// What the replica held and the point that keeps it, when it was not a point of its own.
     pub kept_as: Option<PointId>,
+    #[serde(default)]
+    pub found_by: FoundOn,
+}
+
+/// How the change of big files was found, on each side; a file that its times vouched for is not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundOn {
+    pub source: FoundByCounts,
+    pub replica: FoundByCounts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +96,8 @@ pub struct PlanReport {
     /// Guards that would refuse the sync: reason and text.
     pub refused_by: Vec<(String, String)>,
     pub repaired: Vec<RelPath>,
+    #[serde(default)]
+    pub found_by: FoundOn,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

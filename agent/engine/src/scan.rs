@@ -32,6 +32,7 @@ use std::{
 use drover_linux::{Dir, FileId, Stat, Time};
 
 use crate::{
+    bases::{Bases, FoundByCounts},
     control::{Cancelled, Control},
     fault,
     index::{Index, Local},
@@ -53,6 +54,8 @@ pub struct ScanOptions<'a> {
     pub reread_before: Option<i64>,
     /// Carry a mount point as an empty directory instead of failing; one that covers a file is left out.
     pub waive_mount_points: bool,
+    /// What is known of big files, and where that is kept.
+    pub bases: Option<&'a Bases>,
 }
 
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub struct Scan {
     pub flux: Flux,
     /// Content differs from the index although identity and times do not.
     pub rotten: Vec<RelPath>,
+    /// Big files that were read, by how their change was found.
+    pub found_by: FoundByCounts,
 }
 
 /// What was read because the index could not vouch for it.
@@ -132,6 +137,7 @@ pub fn scan(
         unreadable: findings.unreadable,
         flux: Flux { unstable, unsettled_directories, kept },
         rotten: findings.rotten,
+        found_by: findings.found_by,
     })
 }
 
@@ -152,6 +158,7 @@ struct Findings {
     unstable: BTreeSet<RelPath>,
     rotten: Vec<RelPath>,
     changed: Changed,
+    found_by: FoundByCounts,
 }
 
 impl Scanner<'_> {

@@ -185,6 +185,7 @@ impl Transaction<'_> {
         let begin = Instant::now();
         self.volume.finish_retiring(builder.staging, record).map_err(write("history"))?;
         expire(self.volume, expired);
+        self.volume.keep_bases(&[self.target]);
         self.store_index();
         Ok(Took { commit, apply, retain: begin.elapsed() })
     }

@@ -19,6 +19,7 @@ pub use error::VolumeError;
 pub(crate) use error::{scan_kind, scan_reason};
 
 use crate::{
+    bases::{BASE_BYTES_MIN, Bases},
     beside::{Claim, Mark, Root},
     commit::{self, Applied, CommitRecord, Site},
     control::Control,
@@ -30,6 +31,7 @@ use crate::{
     pool::Pool,
     scan::{Scan, ScanError, ScanOptions, scan},
     stage::{self, Staging},
+    tree::Manifest,
 };
 
 /// What opening found and did.
@@ -70,6 +72,7 @@ pub struct Volume {
     /// Inode of the mark: an index made beside another one is not trusted.
     mark: FileId,
     pool: Pool,
+    bases: Bases,
     state: Mutex<VolumeState>,
     busy: Mutex<Option<&'static str>>,
     /// Disabled, or half disabled: nothing works on it any more, whoever still holds it.
@@ -121,9 +124,11 @@ impl Volume {
         }
         let mark = beside.stat(b"mark").map_err(storage)?.id;
         let pool = Pool::open(&beside).map_err(storage)?;
+        let bases = Bases::open(&beside).map_err(storage)?;
         let (root, state, busy) = (Arc::clone(root), Mutex::new(state), Mutex::new(None));
         let (ended, recovery) = (AtomicBool::new(false), Recovery::Clean);
-        let mut volume = Self { root, id, beside, live, path, mark, pool, state, busy, ended, recovery, _claim: claim };
+        let mut volume =
+            Self { root, id, beside, live, path, mark, pool, bases, state, busy, ended, recovery, _claim: claim };
         volume.recovery = volume.recover()?;
         volume.forget_strays();
         Ok(volume)
@@ -241,6 +246,26 @@ impl Volume {
         &self.beside
     }
 
+    pub(crate) fn bases(&self) -> &Bases {
+        &self.bases
+    }
+
+    /// Only what these trees hold needs a base.
+    pub(crate) fn keep_bases(&self, trees: &[&Manifest]) {
+        let keep = || {
+            if self.bases.is_empty()? {
+                return Ok(());
+            }
+            let entries = trees.iter().flat_map(|tree| tree.entries());
+            let bodies = entries.filter_map(|(_, entry)| entry.node.body().copied());
+            let wanted = bodies.filter(|body| body.size >= BASE_BYTES_MIN).map(|body| body.digest).collect();
+            self.bases.keep_only(&wanted)
+        };
+        if let Err(error) = keep() {
+            tracing::warn!(volume = %self.id, error = &error as &dyn std::error::Error, "old bases were not removed");
+        }
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -305,8 +330,13 @@ impl Volume {
             deep,
             reread_before: Some(unix_now() - REREAD_SECS),
             waive_mount_points: false,
+            bases: Some(&self.bases),
         };
-        scan(&self.live, previous.as_ref(), &options, control)
+        let scan = scan(&self.live, previous.as_ref(), &options, control)?;
+        // However often the other side does not get what was found, no more than two clones of a file are kept.
+        let before = previous.as_ref().map(|index| &index.manifest);
+        self.keep_bases(&before.into_iter().chain([&scan.index.manifest]).collect::<Vec<_>>());
+        Ok(scan)
     }
 
     /// The index is a cache: without it the next scan only reads more.

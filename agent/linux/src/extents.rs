@@ -62,8 +62,15 @@ impl<'a> Extents<'a> {
         Self { flags: 0, ..Self::synced(file, range) }
     }
 
+    /// How many extents the file has, without looking at them.
+    pub fn count(file: &File) -> io::Result<u32> {
+        Ok(call(file, 0, &(0..u64::MAX), 0)?.mapped_extents)
+    }
+
     fn fill(&mut self) -> io::Result<()> {
-        let batch = call(self.file, self.flags, &self.range)?;
+        let map = call(self.file, self.flags, &self.range, EXTENTS_OF_A_CALL as u32)?;
+        let told = map.extents.iter().take(map.mapped_extents as usize);
+        let batch: Vec<Extent> = told.map(RawExtent::told).collect();
         // Once is enough, and the last extent ends the map.
         self.flags = 0;
         self.range.start = match batch.last() {
@@ -106,6 +113,12 @@ struct RawExtent {
     reserved: [u32; 3],
 }
 
+impl RawExtent {
+    fn told(&self) -> Extent {
+        Extent { logical: self.logical, physical: self.physical, length: self.length, flags: self.flags }
+    }
+}
+
 /// `struct fiemap` with room for its extents.
 #[repr(C)]
 struct RawMap {
@@ -120,13 +133,13 @@ struct RawMap {
 
 const _: () = assert!(mem::size_of::<RawExtent>() == 56 && mem::offset_of!(RawMap, extents) == 32);
 
-fn call(file: &File, flags: u32, range: &Range<u64>) -> io::Result<Vec<Extent>> {
+fn call(file: &File, flags: u32, range: &Range<u64>, extent_count: u32) -> io::Result<Box<RawMap>> {
     let mut map = Box::new(RawMap {
         start: range.start,
         length: range.end - range.start,
         flags,
         mapped_extents: 0,
-        extent_count: EXTENTS_OF_A_CALL as u32,
+        extent_count,
         reserved: 0,
         extents: [RawExtent::default(); _],
     });
@@ -135,17 +148,13 @@ fn call(file: &File, flags: u32, range: &Range<u64>) -> io::Result<Vec<Extent>> 
         // pointer to it.
         let rc = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &raw mut *map) };
         if rc == 0 {
-            break;
+            return Ok(map);
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
         }
     }
-    let told = map.extents.iter().take(map.mapped_extents as usize);
-    Ok(told
-        .map(|raw| Extent { logical: raw.logical, physical: raw.physical, length: raw.length, flags: raw.flags })
-        .collect())
 }
 
 #[cfg(test)]
@@ -181,6 +190,7 @@ mod tests {
         }
         let extents = all(&file, 0..count * 16384);
         assert_eq!(extents.len() as u64, count);
+        assert_eq!(u64::from(Extents::count(&file).unwrap()), count);
         assert!(extents.windows(2).all(|pair| pair[0].end() <= pair[1].logical));
     }
 

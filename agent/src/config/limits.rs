@@ -1,5 +1,6 @@
 //! What the agent may use at most. Each limit has a default that fits a storage host with other work to do.
 
+use drover_engine::bases::BaseLimits;
 use serde::Deserialize;
 
 use super::{ConfigError, Timetable};
@@ -13,6 +14,10 @@ pub struct Limits {
     pub sessions: usize,
     /// Content that one session may have asked for and not yet written, and frames that wait in its memory.
     pub in_flight_mib: usize,
+    /// Extents up to which a big file is cloned, so that its next change is found by its extent map.
+    pub base_extents: u32,
+    /// Percent of a file system that must be free for such clones; they pin what is overwritten.
+    pub base_free_percent: u8,
     /// RLIMIT_NOFILE that the agent sets for itself at start, as far as the hard limit lets it.
     pub open_files: u64,
     /// MiB a second that all sessions together may send; 0 is no limit.
@@ -27,6 +32,8 @@ impl Default for Limits {
             jobs: 4,
             sessions: 8,
             in_flight_mib: 32,
+            base_extents: BaseLimits::default().extents_max,
+            base_free_percent: BaseLimits::default().free_percent_min,
             open_files: 16_384,
             bandwidth_mib: 0,
             timetable: Timetable::default(),
@@ -39,12 +46,17 @@ impl Limits {
         self.in_flight_mib << 20
     }
 
+    pub fn bases(&self) -> BaseLimits {
+        BaseLimits { extents_max: self.base_extents, free_percent_min: self.base_free_percent }
+    }
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let checks = [
             ("limits.jobs", self.jobs as u64, 1..=64, "1 to 64"),
             ("limits.sessions", self.sessions as u64, 1..=256, "1 to 256"),
             // Room for two of the longest frames in each direction.
             ("limits.in_flight_mib", self.in_flight_mib as u64, 16..=1024, "16 to 1024"),
+            ("limits.base_free_percent", self.base_free_percent.into(), 0..=100, "0 to 100"),
             ("limits.open_files", self.open_files, 256..=1_048_576, "256 to 1048576"),
             ("limits.bandwidth_mib", self.bandwidth_mib, 0..=1_000_000, "0 to 1000000"),
         ];

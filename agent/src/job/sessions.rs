@@ -6,6 +6,7 @@ use std::{
 };
 
 use drover_engine::{
+    bases::BaseLimits,
     control::{Control, Throttle},
     error::Kind,
     session::Hello,
@@ -62,11 +63,12 @@ pub struct Sessions {
 pub struct SessionControl {
     pub throttle: Arc<Throttle>,
     pub in_flight_bytes: u64,
+    pub bases: BaseLimits,
 }
 
 impl SessionControl {
     pub fn begin(&self) -> Control {
-        Control::new(self.throttle.clone()).with_in_flight(self.in_flight_bytes)
+        Control::new(self.throttle.clone()).with_in_flight(self.in_flight_bytes).with_bases(self.bases)
     }
 }
 

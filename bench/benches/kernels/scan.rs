@@ -24,7 +24,8 @@ pub(crate) fn unchanged_and_first(c: &mut Criterion) {
     let clock = || touched(&probe);
     let root = Dir::open(&volume).expect("open volume");
     let mark = root.stat_self().expect("stat volume").id;
-    let options = ScanOptions { mark, clock: &clock, deep: false, reread_before: None, waive_mount_points: false };
+    let options =
+        ScanOptions { mark, clock: &clock, deep: false, reread_before: None, waive_mount_points: false, bases: None };
     let control = Control::default();
     let first = scan(&root, None, &options, &control).expect("a first scan").index;
 

@@ -4,7 +4,7 @@ use drover_engine::report::{Action, PlanItem, PlanReport};
 
 use crate::{
     advice, paths,
-    sync::changes,
+    sync::{changes, found_by},
     units::{Bytes, Count},
 };
 
@@ -19,6 +19,7 @@ pub(crate) fn text(report: &PlanReport, subject: &str) -> String {
         out.push_str(&format!("  content  {write} to write, of which {local} are on the replica already\n"));
         out.push_str(&format!("  space    {needed} of new blocks on the replica in the worst case\n"));
     }
+    out.push_str(&found_by(&report.found_by));
     for (reason, message) in &report.refused_by {
         out.push_str(&format!("  REFUSED  {reason}: {message}\n"));
         if let Some(advice) = advice(reason) {

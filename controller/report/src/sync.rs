@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use drover_engine::report::{Changes, Durations, SyncReport};
+use drover_engine::{
+    bases::{FoundBy, FoundByCounts},
+    report::{Changes, Durations, FoundOn, SyncReport},
+};
 
 use crate::{
     moment::Moment,
@@ -20,6 +23,7 @@ pub(crate) fn text(report: &SyncReport, subject: &str) -> String {
     if let Some(point) = &report.point {
         out.push_str(&format!("  root     {}\n", point.root));
     }
+    out.push_str(&found_by(&report.found_by));
     if let Some(kept) = report.kept_as {
         out.push_str(&format!("  kept     what the replica held before is restore point {kept}\n"));
     }
@@ -27,6 +31,25 @@ pub(crate) fn text(report: &SyncReport, subject: &str) -> String {
     paths(&mut out, "had been changed on the replica by someone else, repaired", &report.repaired);
     paths(&mut out, "moved during the scan, not deleted", &report.not_deleted);
     out
+}
+
+/// How the change of big files was found; nothing where there was none to find.
+pub(crate) fn found_by(found: &FoundOn) -> String {
+    let side = |counts: &FoundByCounts| {
+        let shown = counts.iter().map(|(how, files)| {
+            let how = match how {
+                FoundBy::ExtentMap => "by extent map",
+                FoundBy::ReadFrozen => "read from a clone",
+                FoundBy::ReadLive => "read as a whole",
+            };
+            format!("{} {how}", Count(*files))
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let sides = [("source", &found.source), ("replica", &found.replica)];
+    let sides = sides.iter().filter(|(_, counts)| !counts.is_empty());
+    let sides: Vec<String> = sides.map(|(name, counts)| format!("{name} {}", side(counts))).collect();
+    if sides.is_empty() { String::new() } else { format!("  big files  {}\n", sides.join("; ")) }
 }
 
 fn headline(report: &SyncReport, subject: &str) -> String {

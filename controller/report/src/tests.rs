@@ -6,7 +6,8 @@ use drover_engine::{
     path::RelPath,
     point::{Label, Origin, Point, PointId, PointTotals},
     report::{
-        Action, Changes, Difference, Durations, PlanItem, PlanReport, RollbackReport, SyncReport, VerifyReport, What,
+        Action, Changes, Difference, Durations, FoundOn, PlanItem, PlanReport, RollbackReport, SyncReport,
+        VerifyReport, What,
     },
 };
 
@@ -51,6 +52,7 @@ fn synced() -> SyncReport {
         not_deleted: Vec::new(),
         repaired: Vec::new(),
         kept_as: None,
+        found_by: FoundOn::default(),
     }
 }
 
@@ -114,6 +116,7 @@ fn a_plan_that_a_guard_refuses() {
         items_left_out: 1_201,
         refused_by: vec![("mass-delete".to_owned(), "9 of 10 entries would be deleted".to_owned())],
         repaired: Vec::new(),
+        found_by: FoundOn::default(),
     });
     assert_eq!(exit(&report), Exit::Refused);
     assert_eq!(

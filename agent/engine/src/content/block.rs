@@ -1,6 +1,7 @@
 //! Digests of the blocks of a range: which of them the other side has at the same place.
 
 use super::{Copy, LEAF_BYTES, PAGE_BYTES};
+use crate::digest::Digest;
 
 pub type LeafDigest = [u8; 16];
 /// Short, because many travel and the body's own digest follows anyway.
@@ -33,6 +34,22 @@ pub fn has(leaves: Leaves, n: usize) -> bool {
 pub fn differing(data: &[u8], base: &[LeafDigest]) -> Leaves {
     let differs = |(n, leaf): (usize, &[u8])| base.get(n) != Some(&shortened(leaf));
     data.chunks(LEAF_BYTES).enumerate().filter(|leaf| differs(*leaf)).fold(0, |bits, (n, _)| bits | 1 << n)
+}
+
+/// The leaves of `new` that `old` does not have at the same place.
+pub fn unlike(new: &[Digest], old: &[Digest]) -> Leaves {
+    let differs = |(n, leaf): &(usize, &Digest)| old.get(*n) != Some(*leaf);
+    new.iter().enumerate().filter(differs).fold(0, |bits, (n, _)| bits | 1 << n)
+}
+
+/// As `differing`, by digests that are known.
+pub fn unlike_short(new: &[Digest], base: &[LeafDigest]) -> Leaves {
+    let differs = |(n, leaf): &(usize, &Digest)| base.get(*n) != Some(&short(leaf));
+    new.iter().enumerate().filter(differs).fold(0, |bits, (n, _)| bits | 1 << n)
+}
+
+pub fn short(leaf: &Digest) -> LeafDigest {
+    *leaf.as_bytes().first_chunk().expect("a digest is longer")
 }
 
 /// What the base has of `data`: all leaves but the `differing` ones, and of those the pages whose digests match.

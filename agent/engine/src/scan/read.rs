@@ -1,6 +1,6 @@
 //! Reads what the index can't vouch for: stat, read, stat, and again if something changed in between (R9).
 
-use std::io;
+use std::{fs::File, io};
 
 use drover_linux::{Dir, FileId, Kind, Stat, Time, file, is_gone};
 use rayon::prelude::*;
@@ -10,12 +10,13 @@ use super::{
     listing::{Found, Listings, Pending},
 };
 use crate::{
+    bases::{BASE_BYTES_MIN, FoundBy},
     fault,
     hash::hash_file,
     index::Local,
     meta,
     path::RelPath,
-    tree::{Entry, Node},
+    tree::{Body, Entry, Node},
 };
 
 const TRIES_MAX: u32 = 3;
@@ -31,6 +32,7 @@ pub(super) enum Lot {
 struct Read {
     found: Found,
     is_stable: bool,
+    found_by: Option<FoundBy>,
 }
 
 impl Scanner<'_> {
@@ -126,29 +128,51 @@ impl Scanner<'_> {
     fn read_once(&self, dir: &Dir, pending: &Pending, clock: Time) -> io::Result<Read> {
         let name = pending.name.as_bytes();
         let before = inode(dir, name, pending.stat.id)?;
-        let node = self.node(dir, name, &before)?;
+        let (node, found_by) = self.node(dir, pending, &before)?;
         let meta = meta::read(dir, name, &before)?;
         let after = inode(dir, name, pending.stat.id)?;
         let entry = Entry { name: pending.name.clone(), meta, node };
-        let is_stable = (before.ctime, before.mtime, before.size) == (after.ctime, after.mtime, after.size);
-        Ok(Read { found: Found { entry, local: Local::new(&before, clock) }, is_stable })
+        let is_still = (before.ctime, before.mtime, before.size) == (after.ctime, after.mtime, after.size);
+        let mut local = Local::new(&before, clock);
+        // Of a file that moves on, a clone is one instant all the same; what it holds now is for the next scan.
+        let is_frozen = found_by.is_some_and(FoundBy::is_frozen);
+        if is_frozen && !is_still {
+            local = local.distrusted();
+        }
+        Ok(Read { found: Found { entry, local }, is_stable: is_still || is_frozen, found_by })
     }
 
-    fn node(&self, dir: &Dir, name: &[u8], stat: &Stat) -> io::Result<Node> {
-        Ok(match stat.kind {
+    fn node(&self, dir: &Dir, pending: &Pending, stat: &Stat) -> io::Result<(Node, Option<FoundBy>)> {
+        let name = pending.name.as_bytes();
+        let node = match stat.kind {
             Kind::File => {
                 let file = dir.open_file(name)?;
                 if file::stat(&file)?.id != stat.id {
                     return Err(io::ErrorKind::NotFound.into());
                 }
-                Node::File(hash_file(&file, stat.size, self.control)?)
+                return self.body(&file, pending, stat).map(|(body, found_by)| (Node::File(body), found_by));
             }
             Kind::Symlink => Node::Symlink { target: dir.readlink(name)?.into() },
             Kind::Device(kind) => Node::Device { kind, major: stat.rdev.0, minor: stat.rdev.1 },
             Kind::Fifo => Node::Fifo,
             Kind::Socket => Node::Socket,
             Kind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
-        })
+        };
+        Ok((node, None))
+    }
+
+    fn body(&self, file: &File, pending: &Pending, stat: &Stat) -> io::Result<(Body, Option<FoundBy>)> {
+        let Some(bases) = self.options.bases.filter(|_| stat.size >= BASE_BYTES_MIN) else {
+            return Ok((hash_file(file, stat.size, self.control)?, None));
+        };
+        // What the times say is unchanged is only read to be read again: then the map would say nothing new.
+        let before = match pending.expected {
+            Some(_) => None,
+            None => self.previous.as_ref().and_then(|previous| previous.index.manifest.find(&pending.path())),
+        };
+        let before = before.and_then(|entry| Some(entry.node.body()?.digest));
+        let read = bases.read(file, stat.size, before, self.control)?;
+        Ok((read.body, Some(read.found_by)))
     }
 
     fn count(&self, pending: &Pending, read: &Read) {
@@ -157,6 +181,9 @@ impl Scanner<'_> {
         let then = pending.expected.as_ref().and_then(|expected| digest(&expected.node));
         let mut findings = self.findings();
         findings.changed.entries += 1;
+        if let Some(found_by) = read.found_by {
+            *findings.found_by.entry(found_by).or_default() += 1;
+        }
         findings.changed.bytes += read.found.entry.node.body().map_or(0, |body| body.size);
         if !read.is_stable {
             findings.unstable.insert(pending.path());

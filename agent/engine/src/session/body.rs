@@ -9,7 +9,8 @@
 //!   WantSmall(files) ->                                            whole small files, many in one frame
 //!                                      <- Small(bodies)
 //!   WantRange(file, range, basis) ->                               a segment, and what the sink's base holds there
-//!                                      <- Range(parts)             or Differs(leaves): the sink asks again, in detail
+//!                                      <- Range(parts)             or Differs(leaves): the sink asks again, in detail;
+//!                                                                  or Unknown: the basis was only named, and is told now
 //!   Recheck(file) ->                                               what came is not what was wanted
 //!                                      <- Changed(meta, body, …)   as the file is now
 //! ```
@@ -34,12 +35,13 @@ use crate::{
         block::{LeafDigest, Leaves, PageDigest},
         part, shift,
     },
+    digest::Digest,
     path::RelPath,
     tree::{Body, Meta},
 };
 
 pub use error::BodyError;
-pub use sink::{Dest, Fetch, Fetched, Leftovers, fetch};
+pub use sink::{Dest, Fetch, Fetched, Leftovers, Replica, fetch};
 pub use small::{SmallBatch, SmallBody};
 pub use source::Server;
 
@@ -86,12 +88,21 @@ pub struct Basis {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blocks {
     Leaves(Vec<LeafDigest>),
+    /// Not told: all of this content, which the source may know.
+    Known(Known),
     /// Of the leaves named; all others are known to be the same.
     Pages {
         leaves: Leaves,
         digests: Vec<PageDigest>,
     },
     Signature(Bytes),
+}
+
+/// A whole content, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub digest: Digest,
+    pub size: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +148,11 @@ pub enum BodyMessage {
         offset: u64,
         leaves: Leaves,
     },
+    /// Answers a basis that only names a content: the source does not know it.
+    Unknown {
+        id: u32,
+        offset: u64,
+    },
     Changed(Box<Changed>),
     /// Answers a recheck.
     Gone {
@@ -177,6 +193,9 @@ impl BodyMessage {
             Self::GoneRange { id, offset } => {
                 w.u8(10).uint((*id).into()).uint(*offset);
             }
+            Self::Unknown { id, offset } => {
+                w.u8(11).uint((*id).into()).uint(*offset);
+            }
             Self::Failed { id, message } => {
                 w.u8(9).uint((*id).into()).bytes(message.as_bytes());
             }
@@ -204,6 +223,7 @@ impl BodyMessage {
                 Self::Failed { id, message: String::from_utf8_lossy(text).into_owned() }
             }
             10 => Self::GoneRange { id: r.u32()?, offset: r.uint()? },
+            11 => Self::Unknown { id: r.u32()?, offset: r.uint()? },
             other => {
                 return Err(DecodeError::Unknown { what: "body message", value: other.into() });
             }
@@ -224,6 +244,7 @@ impl BodyMessage {
             | Self::Differs { id, .. }
             | Self::Gone { id }
             | Self::GoneRange { id, .. }
+            | Self::Unknown { id, .. }
             | Self::Failed { id, .. } => *id,
         }
     }
@@ -239,6 +260,7 @@ impl BodyMessage {
             Self::Changed(_) => "changed",
             Self::Gone { .. } => "gone",
             Self::GoneRange { .. } => "gone-range",
+            Self::Unknown { .. } => "unknown",
             Self::Failed { .. } => "failed",
         }
     }
@@ -282,6 +304,7 @@ impl WantRange {
             Blocks::Leaves(digests) => w.u8(1).uint(*offset).bytes(digests.as_flattened()),
             Blocks::Pages { leaves, digests } => w.u8(2).uint(*offset).uint(*leaves).bytes(digests.as_flattened()),
             Blocks::Signature(signature) => w.u8(3).uint(*offset).bytes(signature),
+            Blocks::Known(known) => w.u8(4).uint(*offset).digest(&known.digest).uint(known.size),
         };
     }
 
@@ -309,6 +332,7 @@ impl Basis {
                 at_most("size of a signature", signature.len() as u64, shift::SIGNATURE_BYTES_MAX as u64)?;
                 Blocks::Signature(signature)
             }
+            4 => Blocks::Known(Known { digest: r.digest()?, size: r.uint()? }),
             other => {
                 return Err(DecodeError::Unknown { what: "basis", value: other.into() });
             }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::body::BodyMessage;
 use crate::{
+    bases::FoundByCounts,
     codec::{DecodeError, Reader, Writer},
     id::VolumeId,
     path::RelPath,
@@ -97,6 +98,9 @@ pub struct Offer {
     /// Verify only: files whose content changed though their times did not.
     #[serde(default)]
     pub rotten: Vec<RelPath>,
+    /// Big files that were read, by how their change was found.
+    #[serde(default)]
+    pub found_by: FoundByCounts,
 }
 
 /// Why the other side stops.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Intent, Message, Offer, SessionError, SyncOptions, Wire,
-    body::{Dest, Fetch, Fetched, Leftovers, Limits, Settled, fetch},
+    body::{Dest, Fetch, Fetched, Leftovers, Limits, Replica, Settled, fetch},
     compare::compare,
     descend::descend,
     point::{advance, propose},
@@ -23,7 +23,8 @@ use crate::{
     path::RelPath,
     plan::{Change, GuardError, Guards, Plan, Step, diff},
     point::{Label, Point, VolumeState, accept},
-    report::{Action, Changes, Durations, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
+    report::{Action, Changes, Durations, FoundOn, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
+    scan::Scan,
     stage::{Builder, Missing, Staging},
     transaction::{Transaction, load_manifest},
     tree::Manifest,
@@ -38,10 +39,8 @@ pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<R
     volume.finish_interrupted()?;
     control.progress.enter(Phase::Scanning, 0, 0);
     let begin = Instant::now();
-    let actual = match intent {
-        Intent::Verify { deep: true } => deep_scan(volume, wire)?,
-        Intent::Verify { deep: false } | Intent::Sync(_) | Intent::Plan(_) => volume.scan_whole(control)?,
-    };
+    let Scan { index: actual, found_by, .. } =
+        volume.scan_whole(matches!(intent, Intent::Verify { deep: true }), control)?;
     volume.keep_index(&actual);
     fault::hit("sink.scanned").map_err(|source| storage(volume, source))?;
     let offer = match wire.receive()? {
@@ -52,24 +51,16 @@ pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<R
         }
     };
     let scan = begin.elapsed();
+    let found_by = FoundOn { source: offer.found_by.clone(), replica: found_by };
     match intent {
         Intent::Verify { deep } => verify::run(wire, volume, &actual, &offer, *deep),
-        Intent::Sync(options) => Sync::new(wire, volume, &actual, &offer, options)?.sync(scan),
-        Intent::Plan(options) => Sync::new(wire, volume, &actual, &offer, options)?.plan(),
+        Intent::Sync(options) => Sync::new(wire, volume, &actual, &offer, options)?.sync(scan, found_by),
+        Intent::Plan(options) => Sync::new(wire, volume, &actual, &offer, options)?.plan(found_by),
     }
 }
 
 fn storage(volume: &Volume, source: std::io::Error) -> SessionError {
     VolumeError::Storage { volume: volume.id(), source }.into()
-}
-
-fn deep_scan(volume: &Volume, wire: &Wire<'_>) -> Result<Index, SessionError> {
-    let mut scan = volume.scan(true, wire.control())?;
-    let unreadable = scan.unreadable.len();
-    if let Some((path, source)) = scan.unreadable.drain(..).next() {
-        return Err(VolumeError::Unreadable { path, unreadable, source }.into());
-    }
-    Ok(scan.index)
 }
 
 pub(super) fn finish(wire: &Wire<'_>, report: &Report) -> Result<(), SessionError> {
@@ -154,7 +145,7 @@ impl<'a> Sync<'a> {
         Ok(guards.check(&self.plan.changes))
     }
 
-    fn plan(self) -> Result<Report, SessionError> {
+    fn plan(self, found_by: FoundOn) -> Result<Report, SessionError> {
         let refused_by = self.guards()?.iter().map(|error| (error.reason().to_owned(), error.to_string())).collect();
         let (items, items_left_out) = items(&self.plan, self.actual, self.target.manifest());
         let report = Report::Plan(PlanReport {
@@ -163,6 +154,7 @@ impl<'a> Sync<'a> {
             items_left_out,
             refused_by,
             repaired: self.repaired()?.0,
+            found_by,
         });
         finish(self.wire, &report)?;
         Ok(report)
@@ -217,14 +209,15 @@ impl<'a> Sync<'a> {
             && current.is_some_and(is_newest)
     }
 
-    fn sync(mut self, scan: Duration) -> Result<Report, SessionError> {
+    fn sync(mut self, scan: Duration, found_by: FoundOn) -> Result<Report, SessionError> {
         if let Some(refused) = self.guards()?.into_iter().next() {
             return Err(refused.into());
         }
         if self.is_unchanged() {
-            return self.confirm(scan);
+            return self.confirm(scan, found_by);
         }
         let begin = Instant::now();
+        let (wire, volume) = (self.wire, self.volume);
         let staging = self.volume.staging().map_err(|source| storage(self.volume, source))?;
         let builder = Builder {
             staging: &staging,
@@ -234,7 +227,12 @@ impl<'a> Sync<'a> {
         };
         let from_pool = self.stage(&builder).inspect_err(|error| self.give_space_back(error))?;
         let transfer = begin.elapsed();
-        self.commit(&builder, from_pool, scan, transfer)
+        let mut report = self.commit(&builder, from_pool, scan, transfer)?;
+        report.found_by = found_by;
+        let report = Report::Sync(report);
+        fault::hit("sink.finished").map_err(|source| storage(volume, source))?;
+        finish(wire, &report)?;
+        Ok(report)
     }
 
     /// What is staged is normally kept for the next try. Where there is no space for the rest it only stands in the way
@@ -258,9 +256,8 @@ impl<'a> Sync<'a> {
             self.wire.control().progress.enter(Phase::Transferring, missing.len() as u64, bytes);
             let fetched = fetch(
                 self.wire,
-                &missing.iter().map(fetch_of).collect::<Vec<_>>(),
-                self.volume.live(),
-                builder.staging.tree(),
+                &missing.iter().map(|missing| self.fetch_of(missing)).collect::<Vec<_>>(),
+                Replica { live: self.volume.live(), staging: builder.staging.tree(), bases: Some(self.volume.bases()) },
                 leftovers,
                 &Limits { in_flight_bytes: self.wire.control().in_flight_bytes, ..Limits::default() },
             )?;
@@ -276,6 +273,14 @@ impl<'a> Sync<'a> {
         }
         let path = self.fuzzy.last().cloned().unwrap_or_else(RelPath::root);
         Err(SessionError::Restless { path })
+    }
+
+    fn fetch_of(&self, missing: &Missing) -> Fetch {
+        let (dir, name) = missing.path.split().expect("the root is no file");
+        let base = missing.base.clone();
+        let base_entry = base.as_ref().and_then(|base| self.actual.manifest.find(base));
+        let base_body = base_entry.and_then(|entry| entry.node.body().copied());
+        Fetch { path: missing.path.clone(), body: missing.body, base, base_body, dest: Dest { dir, name } }
     }
 
     fn amend(&mut self, missing: &[Missing], fetched: Vec<Fetched>) -> Result<bool, SessionError> {
@@ -303,14 +308,14 @@ impl<'a> Sync<'a> {
         Ok(true)
     }
 
-    fn confirm(self, scan: Duration) -> Result<Report, SessionError> {
+    fn confirm(self, scan: Duration, found_by: FoundOn) -> Result<Report, SessionError> {
         self.volume.update_state(|state| {
             state.confirmed_at = Some(self.offer.taken_at);
             state.resync = false;
         })?;
         let durations = Durations { scan: millis(scan), compare: millis(self.compare), ..Durations::default() };
         let report = self.report(self.before.current_point().cloned(), durations, None, Vec::new());
-        let report = Report::Sync(SyncReport { unchanged: true, ..report });
+        let report = Report::Sync(SyncReport { unchanged: true, found_by, ..report });
         finish(self.wire, &report)?;
         Ok(report)
     }
@@ -321,7 +326,7 @@ impl<'a> Sync<'a> {
         from_pool: Vec<Digest>,
         scan: Duration,
         transfer: Duration,
-    ) -> Result<Report, SessionError> {
+    ) -> Result<SyncReport, SessionError> {
         let control = self.wire.control();
         let moved = control.progress.wire_sent.get() + control.progress.wire_received.get();
         let is_fuzzy = !self.fuzzy.is_empty() || !self.not_deleted.is_empty();
@@ -355,11 +360,7 @@ impl<'a> Sync<'a> {
             retain: millis(took.retain),
         };
         self.plan.changes = changes;
-        let report = self.report(Some(point), durations, kept.map(|kept| kept.id), repaired);
-        let report = Report::Sync(report);
-        fault::hit("sink.finished").map_err(|source| storage(self.volume, source))?;
-        finish(self.wire, &report)?;
-        Ok(report)
+        Ok(self.report(Some(point), durations, kept.map(|kept| kept.id), repaired))
     }
 
     fn report(
@@ -381,17 +382,13 @@ impl<'a> Sync<'a> {
             not_deleted: self.not_deleted.iter().take(PATHS_SHOWN).cloned().collect(),
             repaired,
             kept_as,
+            found_by: FoundOn::default(),
         }
     }
 }
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
-}
-
-fn fetch_of(missing: &Missing) -> Fetch {
-    let (dir, name) = missing.path.split().expect("the root is no file");
-    Fetch { path: missing.path.clone(), body: missing.body, base: missing.base.clone(), dest: Dest { dir, name } }
 }
 
 /// What a dry run shows.

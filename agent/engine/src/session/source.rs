@@ -13,7 +13,7 @@ use crate::{
     fault,
     index::Index,
     path::RelPath,
-    point::{Label, Point},
+    point::{Label, Point, VolumeKind},
     report::{PATHS_SHOWN, Report},
     scan::Scan,
     volume::{Volume, unix_now},
@@ -31,7 +31,7 @@ pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<R
     fault::hit("source.offered").map_err(storage(volume))?;
     let handles = handles(volume, &scan);
     thread::scope(|scope| {
-        let bodies = Server::new(scope, volume.live(), &handles, wire, &Limits::default());
+        let bodies = Server::new(scope, volume.live(), Some(volume.bases()), &handles, wire, &Limits::default());
         let answered = Source { wire, volume, index: &scan.index }.answer(&bodies);
         // A worker's own failure explains more than the closed link that followed from it.
         let finished = bodies.finish().map_err(SessionError::from);
@@ -65,11 +65,23 @@ fn offer(volume: &Volume, scan: &Scan) -> Offer {
     Offer {
         state: volume.state(),
         root,
-        label: if flux.is_quiet() { Label::PerFile } else { Label::Fuzzy },
+        label: label(volume, scan),
         fuzzy: fuzzy.take(PATHS_SHOWN).cloned().collect(),
         taken_at: unix_now(),
         rotten: scan.rotten.clone(),
+        found_by: scan.found_by.clone(),
     }
+}
+
+fn label(volume: &Volume, scan: &Scan) -> Label {
+    if !scan.flux.is_quiet() {
+        return Label::Fuzzy;
+    }
+    // One file, and frozen: one instant.
+    let mut bodies = scan.index.manifest.entries().filter_map(|(_, entry)| entry.node.body().copied());
+    let is_frozen = volume.state().kind == VolumeKind::BlockFile
+        && bodies.all(|body| matches!(volume.bases().clone_of(&body.digest), Ok(Some(_))));
+    if is_frozen { Label::CrashConsistent } else { Label::PerFile }
 }
 
 /// Files that may be renamed before the sink asks for them: those that were just seen to change. Only while directories
@@ -188,6 +200,7 @@ impl Source<'_> {
                 }
                 state.confirmed_at = Some(unix_now());
             })?;
+            self.volume.keep_bases(&[&self.index.manifest]);
         }
         Ok(report)
     }

@@ -7,6 +7,7 @@ use crate::{
     plan::Plan,
     point::{Label, Origin, Point, PointId, Role, VolumeState},
     report::RollbackReport,
+    scan::Scan,
     stage::Builder,
     transaction::{Transaction, load_manifest},
 };
@@ -26,7 +27,7 @@ impl Volume {
         let point = before.restorable(to).map_err(refused)?.clone();
         let target = load_manifest(self, &point)?;
         control.progress.enter(Phase::Scanning, 0, 0);
-        let actual = self.scan_whole(control)?;
+        let actual = self.scan_whole(false, control)?.index;
         control.progress.enter(Phase::Planning, 0, 0);
         let plan = Plan::new(&actual, &target);
         let staging = self.staging().map_err(storage)?;
@@ -58,13 +59,13 @@ impl Volume {
     }
 
     /// The replica's own tree; an entry that can't be read stops everything.
-    pub(crate) fn scan_whole(&self, control: &Control) -> Result<Index, VolumeError> {
-        let mut scan = self.scan(false, control)?;
+    pub(crate) fn scan_whole(&self, deep: bool, control: &Control) -> Result<Scan, VolumeError> {
+        let mut scan = self.scan(deep, control)?;
         let unreadable = scan.unreadable.len();
         if let Some((path, source)) = scan.unreadable.drain(..).next() {
             return Err(VolumeError::Unreadable { path, unreadable, source });
         }
-        Ok(scan.index)
+        Ok(scan)
     }
 
     /// R7: what the tree holds, when it is no point of its own and would be overwritten.

@@ -12,7 +12,7 @@ use std::{
 use drover_linux::FileId;
 
 use super::{Volume, path};
-use crate::{digest::Digest, index::Index};
+use crate::{hash::by_definition, index::Index};
 
 /// Set when it is dropped, so that a failed assertion ends the writer too.
 struct Done<'a>(&'a AtomicBool);
@@ -117,7 +117,7 @@ fn a_file_that_is_written_meanwhile_is_named() {
     assert_eq!(second.changed.entries, 1);
     volume.agrees(&second);
     let body = second.index.manifest.find(&path("log")).unwrap().node.body().copied().unwrap();
-    assert_eq!(body.digest, Digest::of(&fs::read(volume.at("log")).unwrap()));
+    assert_eq!(body.digest, by_definition(&fs::read(volume.at("log")).unwrap()));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use drover_linux::Dir;
 
 use super::{BodyError, BodyMessage, Limits, Settled, dirs::Dirs, error::is_cancelled};
 use crate::{
+    bases::Bases,
     control::{Cancelled, Control},
     path::{Name, RelPath},
     session::{Message, Wire},
@@ -40,6 +41,8 @@ pub struct Fetch {
     pub body: Body,
     /// A file of the live tree that probably has much of the content.
     pub base: Option<RelPath>,
+    /// What that file held when the replica was scanned.
+    pub base_body: Option<Body>,
     pub dest: Dest,
 }
 
@@ -64,17 +67,26 @@ pub enum Leftovers {
     Possible,
 }
 
-/// Stages all of `fetches`; results are in their order. `live` is only read.
+/// Where files are staged, and what of the replica may be at hand for them.
+#[derive(Clone, Copy, Debug)]
+pub struct Replica<'a> {
+    /// Only read.
+    pub live: &'a Dir,
+    pub staging: &'a Dir,
+    pub bases: Option<&'a Bases>,
+}
+
+/// Stages all of `fetches`; results are in their order.
 pub fn fetch(
     wire: &Wire<'_>,
     fetches: &[Fetch],
-    live: &Dir,
-    staging: &Dir,
+    replica: Replica<'_>,
     leftovers: Leftovers,
     limits: &Limits,
 ) -> Result<Vec<Fetched>, BodyError> {
     let schedule = Schedule::new(fetches, limits.in_flight_bytes);
-    let sink = Sink { wire, fetches, live: Dirs::new(live), staging: Dirs::new(staging), leftovers, schedule };
+    let (live, staging) = (Dirs::new(replica.live), Dirs::new(replica.staging));
+    let sink = Sink { wire, fetches, live, staging, bases: replica.bases, leftovers, schedule };
     thread::scope(|scope| {
         for _ in 0..limits.threads.max(1) {
             scope.spawn(|| sink.work());
@@ -91,6 +103,7 @@ struct Sink<'a> {
     fetches: &'a [Fetch],
     live: Dirs<'a>,
     staging: Dirs<'a>,
+    bases: Option<&'a Bases>,
     leftovers: Leftovers,
     schedule: Schedule<'a>,
 }
@@ -120,7 +133,8 @@ impl Sink<'_> {
             },
             BodyMessage::Range { id, offset, .. }
             | BodyMessage::Differs { id, offset, .. }
-            | BodyMessage::GoneRange { id, offset } => Key::Range(*id, *offset),
+            | BodyMessage::GoneRange { id, offset }
+            | BodyMessage::Unknown { id, offset } => Key::Range(*id, *offset),
             BodyMessage::Changed(changed) => Key::Recheck(changed.id),
             BodyMessage::Gone { id } => Key::Recheck(*id),
             BodyMessage::Failed { id, message } => {
@@ -137,6 +151,7 @@ impl Sink<'_> {
             (Asked::Range(large, ask), BodyMessage::Range { parts, .. }) => Task::StoreRange { large, ask, parts },
             (Asked::Range(large, ask), BodyMessage::Differs { leaves, .. }) => Task::Refine { large, ask, leaves },
             (Asked::Range(large, ask), BodyMessage::GoneRange { .. }) => Task::GoneRange { large, ask },
+            (Asked::Range(large, ask), BodyMessage::Unknown { .. }) => Task::TellRange { large, ask },
             (Asked::Recheck { large, slot }, BodyMessage::Changed(changed)) => Task::Changed { large, slot, changed },
             (Asked::Recheck { large, slot }, BodyMessage::Gone { id }) => Task::Gone { id, large, slot },
             _ => return Err(BodyError::Unasked { got }),
@@ -161,6 +176,7 @@ impl Sink<'_> {
             Task::StoreBatch { ids, slot, batch } => self.store_batch(&ids, slot, &batch),
             Task::Open { id, target } => self.open_large(id, *target),
             Task::AskRange { large, ask } => self.ask_range(large, ask),
+            Task::TellRange { large, ask } => self.tell_range(large, ask),
             Task::Refine { large, ask, leaves } => self.refine(large, ask, leaves),
             Task::StoreRange { large, ask, parts } => self.store_range(&large, ask, &parts),
             Task::GoneRange { large, ask } => self.gone_range(&large, ask),

@@ -21,6 +21,7 @@ use drover_linux::{Dir, FileHandle};
 
 use super::{BodyError, BodyMessage, Limits, REQUESTS_MAX, Want, dirs::Dirs, error::is_cancelled};
 use crate::{
+    bases::Bases,
     control::Control,
     path::RelPath,
     session::{Message, Wire},
@@ -35,6 +36,7 @@ pub struct Server<'scope> {
 }
 
 struct Source<'a> {
+    bases: Option<&'a Bases>,
     dirs: Dirs<'a>,
     handles: &'a HashMap<RelPath, FileHandle>,
     wire: &'a Wire<'a>,
@@ -44,17 +46,18 @@ struct Source<'a> {
 }
 
 impl<'scope> Server<'scope> {
-    /// `handles` finds files that were renamed since the scan.
+    /// Content that `bases` has frozen is sent as it was then. `handles` finds files that were renamed since the scan.
     pub fn new<'env>(
         scope: &'scope Scope<'scope, 'env>,
         root: &'scope Dir,
+        bases: Option<&'scope Bases>,
         handles: &'scope HashMap<RelPath, FileHandle>,
         wire: &'scope Wire<'scope>,
         limits: &Limits,
     ) -> Self {
         let (requests, queue) = bounded(REQUESTS_MAX);
         let (dirs, files, failure) = (Dirs::new(root), OpenFiles::default(), Mutex::default());
-        let source = Arc::new(Source { dirs, handles, wire, files, failure });
+        let source = Arc::new(Source { bases, dirs, handles, wire, files, failure });
         let threads = (0..limits.threads.max(1)).map(|_| {
             let (source, queue) = (Arc::clone(&source), queue.clone());
             scope.spawn(move || source.work(&queue))

@@ -16,8 +16,9 @@ use std::{
 use bytes::Bytes;
 use drover_linux::{Dir, FileHandle, file::data_ranges};
 
-use super::{BodyError, Dest, Fetch, Fetched, Leftovers, Limits, Server, fetch};
+use super::{BodyError, Dest, Fetch, Fetched, Leftovers, Limits, Replica, Server, fetch};
 use crate::{
+    bases::Bases,
     control::Control,
     hash::hash_file,
     path::RelPath,
@@ -47,6 +48,8 @@ struct Rig {
     leftovers: Leftovers,
     control: Control,
     limits: Limits,
+    /// Of the source and of the replica.
+    bases: Option<(Bases, Bases)>,
     /// Bytes of both directions of the last run.
     moved: u64,
 }
@@ -61,7 +64,7 @@ impl Rig {
         let (source, live, staging) = (open("source"), open("live"), open("staging"));
         let (handles, leftovers, control) = (HashMap::new(), Leftovers::None, Control::default());
         let limits = Limits { in_flight_bytes: 16 << 20, threads: 3 };
-        Self { temp, source, live, staging, handles, leftovers, control, limits, moved: 0 }
+        Self { temp, source, live, staging, handles, leftovers, control, limits, bases: None, moved: 0 }
     }
 
     fn path(&self, side: &str, name: &str) -> PathBuf {
@@ -87,7 +90,32 @@ impl Rig {
         let staged = self.path("staging", "").join(std::str::from_utf8(dir.as_bytes()).unwrap());
         fs::create_dir_all(staged).unwrap();
         let base = self.path("live", name).exists().then(|| path.clone());
-        Fetch { body: self.body("source", name), path, base, dest: Dest { dir, name: name_only } }
+        Fetch { body: self.body("source", name), path, base, base_body: None, dest: Dest { dir, name: name_only } }
+    }
+
+    fn replica(&self) -> Replica<'_> {
+        Replica { live: &self.live, staging: &self.staging, bases: self.bases.as_ref().map(|(_, replica)| replica) }
+    }
+
+    /// As agents have them that both saw the file as `live` holds it, and then scanned the source.
+    fn with_bases(&mut self, name: &str) -> Fetch {
+        let open = |side| {
+            fs::create_dir(self.path(side, "")).unwrap();
+            Bases::open(&Dir::open(&self.path(side, "")).unwrap()).unwrap()
+        };
+        let (source, replica) = (open("source-beside"), open("replica-beside"));
+        let read = |bases: &Bases, side, before| {
+            let file = File::open(self.path(side, name)).unwrap();
+            let size = file.metadata().unwrap().len();
+            bases.read(&file, size, before, &Control::default()).unwrap().body
+        };
+        let before = read(&replica, "live", None);
+        assert_eq!(read(&source, "live", None), before);
+        let body = read(&source, "source", Some(before.digest));
+        let want = self.want(name);
+        assert_eq!(body, want.body);
+        self.bases = Some((source, replica));
+        Fetch { base_body: Some(before), ..want }
     }
 
     fn run(&mut self, fetches: &[Fetch]) -> Result<Vec<Fetched>, BodyError> {
@@ -101,11 +129,12 @@ impl Rig {
     ) -> Result<Vec<Fetched>, BodyError> {
         let (near, far) = LocalLink::pair();
         let far_control = Control::default();
+        let bases = self.bases.as_ref().map(|(source, _)| source);
         let (result, _) = thread::scope(|scope| {
-            let serving = scope.spawn(|| serve(far, &self.source, &self.handles, &far_control, &self.limits));
+            let serving = scope.spawn(|| serve(far, &self.source, bases, &self.handles, &far_control, &self.limits));
             let link = wrap(near);
             let wire = Wire::new(&*link, &self.control);
-            let result = fetch(&wire, fetches, &self.live, &self.staging, self.leftovers, &self.limits);
+            let result = fetch(&wire, fetches, self.replica(), self.leftovers, &self.limits);
             drop(link);
             (result, serving.join().unwrap())
         });
@@ -130,13 +159,14 @@ impl Rig {
 fn serve(
     link: LocalLink,
     root: &Dir,
+    bases: Option<&Bases>,
     handles: &HashMap<RelPath, FileHandle>,
     control: &Control,
     limits: &Limits,
 ) -> Result<(), BodyError> {
     let wire = Wire::new(&link, control);
     thread::scope(|scope| {
-        let server = Server::new(scope, root, handles, &wire, limits);
+        let server = Server::new(scope, root, bases, handles, &wire, limits);
         while let Ok(Message::Body(body)) = wire.receive() {
             server.handle(body)?;
         }

@@ -1,6 +1,12 @@
 //! What to ask for a segment, and how to ask again when leaves differ.
 
-use std::{cmp::Ordering, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, atomic},
+};
 
 use super::{
     Sink,
@@ -9,10 +15,12 @@ use super::{
 };
 use crate::{
     content::{
+        LEAF_BYTES,
         block::{self, Leaves},
         shift,
     },
-    session::body::{Basis, Blocks, BodyError, BodyMessage, WantRange},
+    hash::read_padded,
+    session::body::{Basis, Blocks, BodyError, BodyMessage, Known, WantRange},
 };
 
 /// After so many signatures that found nothing a file counts as rewritten.
@@ -44,8 +52,25 @@ impl Sink<'_> {
         };
         let basis = match trust {
             Trust::Nothing => None,
+            Trust::Pages if let Some(known) = known(&large, &ask) => {
+                ask.stage = Stage::Known;
+                let held = large.base.as_ref().map_or(0, |base| base.len - ask.offset);
+                ask.offered = held.min(ask.length as u64).div_ceil(LEAF_BYTES as u64) as usize;
+                Some(Basis { offset: ask.offset, blocks: Blocks::Known(known) })
+            }
             Trust::Pages | Trust::Leaves => self.leaves(&large, &mut ask)?,
         };
+        self.send_want(large, ask, basis)
+    }
+
+    /// The source does not know the base that it was named.
+    pub(super) fn tell_range(&self, large: Arc<Large>, mut ask: Ask) -> Result<(), BodyError> {
+        if ask.stage != Stage::Known {
+            return Err(BodyError::WrongAnswer { path: self.fetch(large.id).path.clone() });
+        }
+        large.is_base_unknown.store(true, atomic::Ordering::Relaxed);
+        ask.stage = Stage::Leaves;
+        let basis = self.leaves(&large, &mut ask)?;
         self.send_want(large, ask, basis)
     }
 
@@ -56,16 +81,23 @@ impl Sink<'_> {
             ask.shift = 0;
             ask.offset
         });
-        let content = self.read_base(large, ask, offset, ask.length)?;
-        let digests = block::leaves(&content);
+        let known = large.base.as_ref().and_then(|base| base.leaves.as_ref());
+        let digests = match known.filter(|_| ask.origin == Origin::Live && offset == ask.offset) {
+            Some(leaves) => {
+                let digests = leaves.range(offset, ask.length).map_err(self.stage_error(large.id))?;
+                digests.iter().map(block::short).collect()
+            }
+            None => block::leaves(&self.read_base(large, ask, offset, ask.length)?),
+        };
         ask.offered = digests.len();
         Ok((!digests.is_empty()).then_some(Basis { offset, blocks: Blocks::Leaves(digests) }))
     }
 
     pub(super) fn refine(&self, large: Arc<Large>, mut ask: Ask, leaves: Leaves) -> Result<(), BodyError> {
-        if ask.stage != Stage::Leaves || ask.offered == 0 {
+        if !matches!(ask.stage, Stage::Known | Stage::Leaves) || ask.offered == 0 {
             return Err(BodyError::WrongAnswer { path: self.fetch(large.id).path.clone() });
         }
+        ask.stage = Stage::Leaves;
         let basis = match closer(&large, &mut ask, leaves) {
             Closer::Leaves { shift } => {
                 ask.shift = shift;
@@ -81,9 +113,11 @@ impl Sink<'_> {
             Closer::Pages { leaves } => {
                 ask.stage = Stage::Pages;
                 let offset = ask.offset.saturating_add_signed(ask.shift);
-                let content = self.read_base(&large, &ask, offset, ask.length)?;
                 let trust = large.pass().trust;
-                let digests = if trust == Trust::Pages { block::pages(&content, leaves) } else { Vec::new() };
+                let digests = match trust {
+                    Trust::Pages => block::pages(&self.read_leaves(&large, &ask, offset, leaves)?, leaves),
+                    Trust::Leaves | Trust::Nothing => Vec::new(),
+                };
                 Some(Basis { offset, blocks: Blocks::Pages { leaves, digests } })
             }
             Closer::Wait => {
@@ -100,6 +134,20 @@ impl Sink<'_> {
         self.request(Key::Range(large.id, ask.offset), Asked::Range(large, ask), BodyMessage::WantRange(range))
     }
 
+    /// As `read_base` of the whole segment, but of leaves that are not wanted there is nothing in it.
+    fn read_leaves(&self, large: &Large, ask: &Ask, offset: u64, wanted: Leaves) -> Result<Vec<u8>, BodyError> {
+        let Some(base) = large.base.as_ref().filter(|_| ask.origin == Origin::Live && wanted != Leaves::MAX) else {
+            return self.read_base(large, ask, offset, ask.length);
+        };
+        let held = base.len.saturating_sub(offset).min(ask.length as u64) as usize;
+        let mut content = vec![0; held];
+        for (n, leaf) in content.chunks_mut(LEAF_BYTES).enumerate().filter(|(n, _)| block::has(wanted, *n)) {
+            let read = read_padded(&base.file, leaf, offset + (n * LEAF_BYTES) as u64);
+            read.map_err(self.stage_error(large.id))?;
+        }
+        Ok(content)
+    }
+
     /// What the base holds there, less when it ends.
     fn read_base(&self, large: &Large, ask: &Ask, offset: u64, len: usize) -> Result<Vec<u8>, BodyError> {
         let file = match (ask.origin, &large.base) {
@@ -109,6 +157,13 @@ impl Sink<'_> {
         };
         read_up_to(file, offset, len).map_err(self.stage_error(large.id))
     }
+}
+
+/// The base's content by its name, where that may say all.
+fn known(large: &Large, ask: &Ask) -> Option<Known> {
+    let is_unknown = large.is_base_unknown.load(atomic::Ordering::Relaxed);
+    let base = large.base.as_ref().filter(|base| ask.origin == Origin::Live && ask.offset < base.len)?;
+    base.known.filter(|_| !is_unknown && ask.shift == 0)
 }
 
 /// Staged content wins: it is what an interrupted run, or the pass before, got. Where that has nothing the live file

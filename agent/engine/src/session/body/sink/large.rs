@@ -3,15 +3,21 @@
 use std::{
     fs::File,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use drover_linux::{Dir, file};
 
 use super::{Fetch, Fetched, Leftovers, Sink, schedule::Slot, whole::create_anew};
 use crate::{
-    content::{Allocation, SEGMENT_BYTES, block::Leaves},
-    session::body::{BodyError, Settled, error::is_no_file},
+    bases::BASE_BYTES_MIN,
+    content::{Allocation, LEAF_BYTES, SEGMENT_BYTES, block::Leaves},
+    leaves::LeafFile,
+    session::body::{BodyError, Known, Settled, error::is_no_file},
     tree::{Body, Meta},
 };
 
@@ -43,6 +49,10 @@ pub(super) struct Large {
     pub(super) id: u32,
     pub(super) dest: File,
     pub(super) base: Option<Base>,
+    /// The source does not know the base's content, so its digests are told.
+    pub(super) is_base_unknown: AtomicBool,
+    /// Leaves that were written, as bits.
+    touched: Vec<AtomicU64>,
     pass: Mutex<Pass>,
 }
 
@@ -53,6 +63,11 @@ pub(super) struct Base {
     pub(super) allocation: Allocation,
     /// The staged file began as a clone of it.
     pub(super) is_cloned: bool,
+    /// The content by its name, when the scan saw it and nothing has happened to it since.
+    pub(super) known: Option<Known>,
+    pub(super) leaves: Option<LeafFile>,
+    /// Nobody can have written to it since it got its name.
+    pub(super) is_frozen: bool,
 }
 
 /// How much the short digests are trusted; less each time that a body came out wrong though the source held still.
@@ -105,9 +120,10 @@ pub(super) struct Ask {
     pub(super) stage: Stage,
 }
 
-/// How closely a segment has been asked for. Only leaves may be answered by another question.
+/// How closely a segment has been asked for. Only known contents and leaves may be answered by another question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    Known,
     Leaves,
     Signature,
     Pages,
@@ -144,6 +160,31 @@ impl Large {
         pass.next += length;
         pass.open += 1;
         Some((offset, length as usize))
+    }
+
+    /// Something was written there.
+    pub(super) fn touch(&self, offset: u64, len: u64) {
+        for leaf in offset / LEAF_BYTES as u64..(offset + len).div_ceil(LEAF_BYTES as u64) {
+            if let Some(bits) = self.touched.get((leaf / 64) as usize) {
+                bits.fetch_or(1 << (leaf % 64), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What was written, by whole leaves, in order.
+    pub(super) fn touched(&self) -> Vec<Range<u64>> {
+        let leaf = LEAF_BYTES as u64;
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for (word, bits) in self.touched.iter().enumerate() {
+            let bits = bits.load(Ordering::Relaxed);
+            for n in (0..64).filter(|bit| bits & 1 << bit != 0).map(|bit| word as u64 * 64 + bit) {
+                match ranges.last_mut() {
+                    Some(last) if last.end == n * leaf => last.end += leaf,
+                    _ => ranges.push(n * leaf..(n + 1) * leaf),
+                }
+            }
+        }
+        ranges
     }
 
     /// Whether the segment was the last one of the pass.
@@ -198,12 +239,16 @@ impl Sink<'_> {
                 (file, false)
             }
         };
-        dest.set_len(target.body.size)?;
+        let target_size = target.body.size;
+        dest.set_len(target_size)?;
         // Only now: what the leftover did not reach is a hole, too.
         let staged = if is_leftover { Some(Arc::new(Allocation::of(&dest)?)) } else { None };
         let (shifts, trust) = (Shifts::default(), Trust::Pages);
         let pass = Pass { number: 1, target, trust, staged, shifts, is_gone: false, next: 0, open: 0 };
-        Ok(Some(Large { id, dest, base, pass: Mutex::new(pass) }))
+        let is_base_unknown = AtomicBool::new(false);
+        let words = target_size.div_ceil(64 * LEAF_BYTES as u64);
+        let touched = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Ok(Some(Large { id, dest, base, is_base_unknown, touched, pass: Mutex::new(pass) }))
     }
 
     /// What an interrupted run left, unless something else shares its inode.
@@ -223,12 +268,23 @@ impl Sink<'_> {
         let Some((parent, name)) = fetch.base.as_ref().and_then(crate::path::RelPath::split) else {
             return Ok(None);
         };
-        // The base only saves work: without it all is fetched.
-        let Ok(file) = self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())) else {
-            return Ok(None);
+        let body = fetch.base_body.filter(|body| body.size >= BASE_BYTES_MIN);
+        let known = self.bases.zip(body);
+        let frozen = known.map_or(Ok(None), |(bases, body)| bases.clone_of(&body.digest))?;
+        let is_frozen = frozen.is_some();
+        let file = match frozen {
+            Some(file) => file,
+            // The base only saves work: without it all is fetched.
+            None => match self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())) {
+                Ok(file) => file,
+                Err(_) => return Ok(None),
+            },
         };
         let len = file::stat(&file)?.size;
+        let known = known.filter(|(_, body)| body.size == len);
+        let leaves = known.map_or(Ok(None), |(bases, body)| bases.leaves_of(&body.digest, len))?;
+        let known = known.map(|(_, body)| Known { digest: body.digest, size: len });
         let allocation = Allocation::of(&file)?;
-        Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false }))
+        Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false, known, leaves, is_frozen }))
     }
 }

@@ -1,6 +1,6 @@
 //! Proving what was staged, and what to do when it is not what was wanted.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::{
     Fetched, Sink,
@@ -8,8 +8,9 @@ use super::{
     schedule::{Asked, Key, Slot},
 };
 use crate::{
+    bases::{self, BASE_BYTES_MIN, New},
     fault,
-    hash::hash_file,
+    hash::{hash_changed, hash_file, hash_keeping},
     session::body::{BodyError, BodyMessage, Changed, SMALL_BYTES_MAX, Settled},
     tree::Body,
 };
@@ -24,10 +25,14 @@ impl Sink<'_> {
             let pass = large.pass();
             (pass.target.clone(), pass.number, pass.trust)
         };
-        let staged = fault::hit("stage.file").and_then(|()| hash_file(&large.dest, target.body.size, &self.quiet()));
-        let staged = staged.map_err(self.stage_error(large.id))?;
+        let proved = fault::hit("stage.file").and_then(|()| self.staged_body(large, &target.body));
+        let (staged, leaves) = proved.map_err(self.stage_error(large.id))?;
         let wanted = &self.fetch(large.id).body;
         if staged.digest == target.body.digest {
+            if let Some((bases, leaves)) = self.bases.zip(leaves) {
+                let taken = bases.take(&large.dest, leaves, &staged.digest, &self.control().bases);
+                taken.map_err(self.stage_error(large.id))?;
+            }
             return self.close(large, target.fetched(wanted));
         }
         if passes < PASSES_MAX {
@@ -44,6 +49,29 @@ impl Sink<'_> {
                 Err(BodyError::Mismatch { path, expected: target.body.digest, actual: staged.digest })
             }
         }
+    }
+
+    /// Reads what was written, or everything: a clone of a frozen base has the base's leaves where nothing was written.
+    fn staged_body<'a>(&'a self, large: &Large, wanted: &Body) -> io::Result<(Body, Option<New<'a>>)> {
+        let (size, control) = (wanted.size, self.quiet());
+        let Some(bases) = self.bases.filter(|_| size >= BASE_BYTES_MIN) else {
+            return Ok((hash_file(&large.dest, size, &control)?, None));
+        };
+        let is_first = {
+            let pass = large.pass();
+            pass.number == 1 && pass.staged.is_none()
+        };
+        let base = large.base.as_ref().filter(|base| is_first && base.is_cloned && base.is_frozen);
+        if let Some((base, old)) = base.and_then(|base| Some((base, base.leaves.as_ref()?))) {
+            let (leaves, file) = bases.copy_leaves(old)?;
+            let changed = bases::with_tail(large.touched(), base.len, size);
+            let body = hash_changed(&large.dest, size, &changed, &file, &control)?;
+            if body.digest == wanted.digest {
+                return Ok((body, Some(leaves)));
+            }
+        }
+        let (leaves, file) = bases.make_leaves(size)?;
+        Ok((hash_keeping(&large.dest, size, &file, &control)?, Some(leaves)))
     }
 
     fn close(&self, large: &Large, fetched: Fetched) -> Result<(), BodyError> {

@@ -32,16 +32,57 @@ pub(super) struct Slot(u64);
 
 #[derive(Debug)]
 pub(super) enum Task {
-    AskBatch { ids: Range<u32>, slot: Slot },
-    StoreBatch { ids: Vec<u32>, slot: Slot, batch: SmallBatch },
-    Open { id: u32, target: Box<Target> },
-    AskRange { large: Arc<Large>, ask: Ask },
-    Refine { large: Arc<Large>, ask: Ask, leaves: Leaves },
-    StoreRange { large: Arc<Large>, ask: Ask, parts: Vec<Part> },
-    GoneRange { large: Arc<Large>, ask: Ask },
-    Recheck { id: u32, large: Option<Arc<Large>>, slot: Slot },
-    Changed { large: Option<Arc<Large>>, slot: Slot, changed: Box<Changed> },
-    Gone { id: u32, large: Option<Arc<Large>>, slot: Slot },
+    AskBatch {
+        ids: Range<u32>,
+        slot: Slot,
+    },
+    StoreBatch {
+        ids: Vec<u32>,
+        slot: Slot,
+        batch: SmallBatch,
+    },
+    Open {
+        id: u32,
+        target: Box<Target>,
+    },
+    AskRange {
+        large: Arc<Large>,
+        ask: Ask,
+    },
+    /// The source does not know the base by its name.
+    TellRange {
+        large: Arc<Large>,
+        ask: Ask,
+    },
+    Refine {
+        large: Arc<Large>,
+        ask: Ask,
+        leaves: Leaves,
+    },
+    StoreRange {
+        large: Arc<Large>,
+        ask: Ask,
+        parts: Vec<Part>,
+    },
+    GoneRange {
+        large: Arc<Large>,
+        ask: Ask,
+    },
+    Recheck {
+        id: u32,
+        large: Option<Arc<Large>>,
+        slot: Slot,
+    },
+    Changed {
+        large: Option<Arc<Large>>,
+        slot: Slot,
+        changed: Box<Changed>,
+    },
+    Gone {
+        id: u32,
+        large: Option<Arc<Large>>,
+        slot: Slot,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -48,10 +48,13 @@ impl Sink<'_> {
         let target = Place::of(large, ask);
         let mut at = ask.offset;
         for part in parts {
+            if !target.has(part, at) {
+                large.touch(at, part.len());
+            }
             match part {
                 Part::Data(data) => large.dest.write_all_at(data, at)?,
                 Part::Zeros(len) => write_zeros(&large.dest, at, *len)?,
-                Part::Hole(_) if target.is_empty => {}
+                Part::Hole(len) if target.is_hole(at, *len) => {}
                 Part::Hole(len) => make_hole(&large.dest, at, *len)?,
                 Part::Copy { from, len } => target.copy(*from, at, *len)?,
             }
@@ -86,7 +89,7 @@ impl Sink<'_> {
                     pass.shifts.useless += 1;
                 }
             }
-            Stage::Leaves | Stage::Pages => {}
+            Stage::Known | Stage::Leaves | Stage::Pages => {}
         }
         if !pass.shifts.is_searching {
             let parked = std::mem::take(&mut pass.shifts.parked);
@@ -154,6 +157,21 @@ impl<'a> Place<'a> {
         };
         let is_base = ask.origin == Origin::Staged || is_cloned;
         Self { dest: &large.dest, base, is_base, is_empty: staged.is_none() && !is_cloned, staged }
+    }
+
+    /// The staged file's content there is that part's already.
+    fn has(&self, part: &Part, at: u64) -> bool {
+        match part {
+            Part::Copy { from, .. } => self.is_base && *from == at,
+            Part::Hole(len) => self.is_hole(at, *len),
+            Part::Data(_) | Part::Zeros(_) => false,
+        }
+    }
+
+    fn is_hole(&self, at: u64, len: u64) -> bool {
+        let base = self.base.filter(|_| self.is_base).map(|(_, allocation)| allocation);
+        let held = self.staged.as_deref().or(base);
+        self.is_empty || held.is_some_and(|held| held.is_hole(at, len as usize))
     }
 
     fn copy(&self, from: u64, at: u64, len: u64) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::{ffi::OsStrExt, fs::FileExt},
+        unix::ffi::OsStrExt,
     },
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -17,6 +17,8 @@ use drover_linux::{Dir, file};
 use super::Source;
 use crate::{
     content::Allocation,
+    hash::PLAIN_BYTES_MAX,
+    leaves::LeafFile,
     path::{Name, RelPath},
     session::body::{Want, error::is_no_file},
 };
@@ -29,6 +31,8 @@ const OPEN_MAX: usize = 64;
 pub(super) struct OpenFile {
     pub(super) file: File,
     pub(super) allocation: Allocation,
+    /// Of the content that is wanted, when they are known.
+    pub(super) leaves: Option<LeafFile>,
 }
 
 /// Kept by path until others push it out, so that a big file is opened once and is one inode from start to end.
@@ -39,6 +43,10 @@ impl OpenFiles {
     fn get(&self, path: &RelPath) -> Option<Arc<OpenFile>> {
         let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         files.iter().find(|(known, _)| known == path).map(|(_, file)| Arc::clone(file))
+    }
+
+    pub(super) fn forget(&self, path: &RelPath) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| known != path);
     }
 
     pub(super) fn put(&self, path: &RelPath, file: Arc<OpenFile>) {
@@ -57,7 +65,7 @@ impl OpenFile {
             0 => Allocation::Full,
             _ => Allocation::of(&file)?,
         };
-        Ok(Self { file, allocation })
+        Ok(Self { file, allocation, leaves: None })
     }
 }
 
@@ -74,12 +82,21 @@ impl Source<'_> {
         if let Some(open) = self.files.get(&want.path) {
             return Ok(Some(open));
         }
-        let Some(file) = self.open(&want.path)? else {
+        let Some(file) = self.frozen(want)?.map_or_else(|| self.open(&want.path), |frozen| Ok(Some(frozen)))? else {
             return Ok(None);
         };
-        let open = Arc::new(OpenFile::new(file, want.body.holes)?);
+        let mut open = OpenFile::new(file, want.body.holes)?;
+        if let Some(bases) = self.bases.filter(|_| want.body.size > PLAIN_BYTES_MAX) {
+            open.leaves = bases.leaves_of(&want.body.digest, want.body.size)?;
+        }
+        let open = Arc::new(open);
         self.files.put(&want.path, Arc::clone(&open));
         Ok(Some(open))
+    }
+
+    /// The content itself, whatever the file holds by now.
+    pub(super) fn frozen(&self, want: &Want) -> io::Result<Option<File>> {
+        self.bases.map_or(Ok(None), |bases| bases.clone_of(&want.body.digest))
     }
 
     /// As the scan saw it: the same inode when its handle is known, wherever it is now.
@@ -145,19 +162,4 @@ impl Source<'_> {
 
 fn path_of(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-}
-
-/// What the file no longer has reads as zeros: the sink notices by the digest.
-pub(super) fn read_padded(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer[done..].fill(0);
-    Ok(())
 }

@@ -1,17 +1,16 @@
 //! A segment of a big file: only what the sink's base does not have.
 
-use std::io;
+use std::{io, iter, ops::Range};
 
-use super::{
-    Source,
-    open::{OpenFile, read_padded},
-};
 use bytes::Bytes;
 
+use super::{Source, open::OpenFile};
 use crate::{
-    content::{Copy, Part, block, part, shift},
+    bases::Delta,
+    content::{Copy, LEAF_BYTES, Part, block, part, shift},
     fault,
-    session::body::{Basis, Blocks, BodyError, BodyMessage, WantRange},
+    hash::read_padded,
+    session::body::{Basis, Blocks, BodyError, BodyMessage, Known, WantRange},
 };
 
 /// A delta that still sends this share of a segment, in percent, was not worth its copies.
@@ -29,49 +28,151 @@ impl Source<'_> {
         let Some(open) = self.open_large(&range.want)? else {
             return Ok(BodyMessage::GoneRange { id, offset });
         };
-        Ok(match answer(&open, range)? {
+        Ok(match self.answer_from(&open, range)? {
             Answer::Parts(parts) => BodyMessage::Range { id, offset, parts },
             Answer::Differs(leaves) => BodyMessage::Differs { id, offset, leaves },
+            Answer::Unknown => BodyMessage::Unknown { id, offset },
         })
+    }
+
+    fn answer_from(&self, open: &OpenFile, range: &WantRange) -> io::Result<Answer> {
+        let segment = Segment { open, offset: range.offset, len: range.length };
+        let holes = open.allocation.holes_within(range.offset, range.length);
+        if holes.first() == Some(&(0..range.length)) {
+            return Ok(Answer::Parts(vec![Part::Hole(range.length as u64)]));
+        }
+        let Some(basis) = &range.basis else {
+            return Ok(Answer::Parts(part::compose(&segment.read()?, &holes, &[])));
+        };
+        let (data, copies) = match &basis.blocks {
+            Blocks::Known(known) => match self.known(range, known)? {
+                Found::Copies(copies) => (segment.read_around(&copies)?, copies),
+                Found::Differs(leaves) => return Ok(Answer::Differs(leaves)),
+                Found::Nothing => return Ok(Answer::Unknown),
+            },
+            Blocks::Leaves(base) => match segment.differing(base)? {
+                0 => (segment.nothing(), segment.all_from(basis)),
+                leaves => return Ok(Answer::Differs(leaves)),
+            },
+            Blocks::Pages { leaves, digests } => {
+                let data = segment.read_leaves(*leaves)?;
+                let copies = block::copies(&data, basis.offset, *leaves, digests);
+                (data, copies)
+            }
+            Blocks::Signature(signature) => {
+                let data = segment.read()?;
+                let copies = moved(&data, signature, basis.offset);
+                (data, copies)
+            }
+        };
+        Ok(Answer::Parts(part::compose(&data, &holes, &copies)))
+    }
+
+    /// What of a segment a content has that the sink only named.
+    fn known(&self, range: &WantRange, known: &Known) -> io::Result<Found> {
+        let body = &range.want.body;
+        let (old, new) = ((&known.digest, known.size), (&body.digest, body.size));
+        let delta = self.bases.map_or(Ok(None), |bases| bases.delta(old, new, self.control()))?;
+        let Some(delta) = delta else { return Ok(Found::Nothing) };
+        let end = (range.offset + range.length as u64).min(known.size);
+        match &*delta {
+            Delta::Ranges(changed) => Ok(Found::Copies(unchanged(changed, range.offset, end))),
+            Delta::Leaves { old, new } => {
+                let (old, new) = (old.range(range.offset, range.length)?, new.range(range.offset, range.length)?);
+                match block::unlike(&new, &old) {
+                    0 => Ok(Found::Copies(unchanged(&[], range.offset, end))),
+                    leaves => Ok(Found::Differs(leaves)),
+                }
+            }
+        }
     }
 }
 
 enum Answer {
     Parts(Vec<Part>),
     Differs(block::Leaves),
+    Unknown,
 }
 
-fn answer(open: &OpenFile, range: &WantRange) -> io::Result<Answer> {
-    let holes = open.allocation.holes_within(range.offset, range.length);
-    if holes.first() == Some(&(0..range.length)) {
-        return Ok(Answer::Parts(vec![Part::Hole(range.length as u64)]));
-    }
-    let mut data = vec![0; range.length];
-    read_padded(&open.file, &mut data, range.offset)?;
-    let data = Bytes::from(data);
-    let copies = match &range.basis {
-        None => Vec::new(),
-        Some(basis) => match copies(&data, basis) {
-            Ok(copies) => copies,
-            Err(leaves) => return Ok(Answer::Differs(leaves)),
-        },
-    };
-    Ok(Answer::Parts(part::compose(&data, &holes, &copies)))
+enum Found {
+    Copies(Vec<Copy>),
+    Differs(block::Leaves),
+    Nothing,
 }
 
-/// What the base has of `data`, or the leaves that must be looked at more closely.
-fn copies(data: &[u8], basis: &Basis) -> Result<Vec<Copy>, block::Leaves> {
-    match &basis.blocks {
-        Blocks::Leaves(base) => match block::differing(data, base) {
-            0 => Ok(block::copies(data, basis.offset, 0, &[])),
-            leaves => Err(leaves),
-        },
-        Blocks::Pages { leaves, digests } => Ok(block::copies(data, basis.offset, *leaves, digests)),
-        Blocks::Signature(signature) => {
-            let copies = shift::copies(signature, basis.offset, data).unwrap_or_default();
-            let copied: usize = copies.iter().map(|copy| copy.len).sum();
-            let is_useful = (data.len() - copied.min(data.len())) * 100 < data.len() * USELESS_PERCENT;
-            Ok(if is_useful { copies } else { Vec::new() })
+/// The gaps between ranges, from an offset to an end.
+fn unchanged(changed: &[Range<u64>], offset: u64, end: u64) -> Vec<Copy> {
+    let first = changed.partition_point(|range| range.end <= offset);
+    let within = changed[first..].iter().take_while(|range| range.start < end).cloned();
+    let mut at = offset;
+    let mut copies = Vec::new();
+    for range in within.chain(iter::once(end..end)) {
+        if at < range.start {
+            copies.push(Copy { at: (at - offset) as usize, from: at, len: (range.start - at) as usize });
         }
+        at = at.max(range.end);
+    }
+    copies
+}
+
+/// What the base has of `data` somewhere in the window that a signature is of.
+fn moved(data: &[u8], signature: &[u8], window: u64) -> Vec<Copy> {
+    let copies = shift::copies(signature, window, data).unwrap_or_default();
+    let copied: usize = copies.iter().map(|copy| copy.len).sum();
+    let is_useful = (data.len() - copied.min(data.len())) * 100 < data.len() * USELESS_PERCENT;
+    if is_useful { copies } else { Vec::new() }
+}
+
+/// What is asked for, with as little of it read as an answer needs.
+struct Segment<'a> {
+    open: &'a OpenFile,
+    offset: u64,
+    len: usize,
+}
+
+impl Segment<'_> {
+    fn read(&self) -> io::Result<Bytes> {
+        let mut data = vec![0; self.len];
+        read_padded(&self.open.file, &mut data, self.offset)?;
+        Ok(data.into())
+    }
+
+    /// For an answer of copies alone.
+    fn nothing(&self) -> Bytes {
+        vec![0; self.len].into()
+    }
+
+    fn read_around(&self, copies: &[Copy]) -> io::Result<Bytes> {
+        let mut data = vec![0; self.len];
+        let mut at = 0;
+        let end = Copy { at: self.len, from: 0, len: 0 };
+        for copy in copies.iter().chain([&end]) {
+            if at < copy.at {
+                read_padded(&self.open.file, &mut data[at..copy.at], self.offset + at as u64)?;
+            }
+            at = copy.at + copy.len;
+        }
+        Ok(data.into())
+    }
+
+    fn read_leaves(&self, wanted: block::Leaves) -> io::Result<Bytes> {
+        let mut data = vec![0; self.len];
+        for (n, leaf) in data.chunks_mut(LEAF_BYTES).enumerate().filter(|(n, _)| block::has(wanted, *n)) {
+            read_padded(&self.open.file, leaf, self.offset + (n * LEAF_BYTES) as u64)?;
+        }
+        Ok(data.into())
+    }
+
+    /// Leaves that a base does not have; content whose leaves are known is not read for that.
+    fn differing(&self, base: &[block::LeafDigest]) -> io::Result<block::Leaves> {
+        let is_aligned = self.offset.is_multiple_of(LEAF_BYTES as u64);
+        match &self.open.leaves {
+            Some(leaves) if is_aligned => Ok(block::unlike_short(&leaves.range(self.offset, self.len)?, base)),
+            _ => Ok(block::differing(&self.read()?, base)),
+        }
+    }
+
+    fn all_from(&self, basis: &Basis) -> Vec<Copy> {
+        vec![Copy { at: 0, from: basis.offset, len: self.len }]
     }
 }

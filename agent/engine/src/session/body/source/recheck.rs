@@ -7,6 +7,7 @@ use drover_linux::{Dir, Stat, file};
 use super::{Source, open::OpenFile, whole::whole};
 use crate::{
     content::{Part, part},
+    control::Control,
     hash::hash_file,
     meta,
     path::Name,
@@ -31,6 +32,9 @@ impl Source<'_> {
 
     fn look_again(&self, want: &Want) -> io::Result<BodyMessage> {
         let gone = BodyMessage::Gone { id: want.id };
+        if let Some(answer) = self.look_at_frozen(want)? {
+            return Ok(answer);
+        }
         let Some(file) = self.open_again(&want.path)? else {
             return Ok(gone);
         };
@@ -56,12 +60,29 @@ impl Source<'_> {
         Ok(look.into_answer(want.id, settled))
     }
 
+    /// What is frozen does not change: the sink's own base was not what it thought. Unless the clone is damaged.
+    fn look_at_frozen(&self, want: &Want) -> io::Result<Option<BodyMessage>> {
+        let Some((bases, file)) = self.bases.zip(self.frozen(want)?) else { return Ok(None) };
+        if hash_file(&file, want.body.size, &self.quiet())?.digest != want.body.digest {
+            tracing::warn!(path = %want.path, "a frozen content is damaged; the file is read again");
+            bases.forget(&want.body.digest)?;
+            self.files.forget(&want.path);
+            return Ok(None);
+        }
+        let (settled, body, meta) = (Settled::Still, want.body, Meta::default());
+        Ok(Some(BodyMessage::Changed(Box::new(Changed { id: want.id, meta, body, settled, content: None }))))
+    }
+
+    /// What is hashed here has been counted when it was sent.
+    fn quiet(&self) -> Control {
+        let mut control = self.control().clone();
+        control.progress = Arc::default();
+        control
+    }
+
     fn look(&self, file: &File, stat: &Stat, dir: &Dir, name: &Name) -> io::Result<Look> {
         let meta = meta::read(dir, name.as_bytes(), stat)?;
-        let mut control = self.control().clone();
-        // What is hashed here has been counted when it was sent.
-        control.progress = Arc::default();
-        let body = hash_file(file, stat.size, &control)?;
+        let body = hash_file(file, stat.size, &self.quiet())?;
         if body.size > SMALL_BYTES_MAX {
             return Ok(Look { meta, body, content: None });
         }

@@ -2,13 +2,11 @@
 
 use std::io;
 
-use super::{
-    Source,
-    open::{OpenFile, read_padded},
-};
+use super::{Source, open::OpenFile};
 use crate::{
     content::{Part, part},
     fault,
+    hash::read_padded,
     session::body::{BodyError, BodyMessage, SmallBatch, Want, small::SmallBatchBuilder},
 };
 

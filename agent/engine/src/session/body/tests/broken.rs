@@ -100,14 +100,8 @@ fn forged(answer: impl Fn(BodyMessage) -> BodyMessage + Send) -> BodyError {
                 }
             }
         });
-        let result = fetch(
-            &Wire::new(&near, &rig.control),
-            &fetches,
-            &rig.live,
-            &rig.staging,
-            Leftovers::None,
-            &Limits::default(),
-        );
+        let result =
+            fetch(&Wire::new(&near, &rig.control), &fetches, rig.replica(), Leftovers::None, &Limits::default());
         drop(near);
         result.unwrap_err()
     })

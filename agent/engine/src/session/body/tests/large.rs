@@ -149,3 +149,58 @@ fn a_leftover_with_another_name_is_not_written() {
     staged(&mut rig, "disk");
     assert!(fs::read(rig.path("live", "history")).unwrap() == noise(2 * MIB, 12));
 }
+
+/// Both sides know what the replica holds: it is named, not told.
+#[test]
+fn a_known_base_is_named() {
+    for (seed, cut) in [(1, 0), (2, 3 * MIB + 500), (3, 70_000)] {
+        let mut rig = Rig::new();
+        let mut content = noise(24 * MIB + 777, seed);
+        rig.write("live", "image", &content);
+        for n in 0..40 {
+            let at = (n * 7919 * 4096 + 5) % content.len();
+            content[at] ^= 0xff;
+        }
+        content[9 * MIB..9 * MIB + 300_000].fill(0);
+        content.truncate(content.len() - cut);
+        rig.write("source", "image", &content);
+        let fetch = rig.with_bases("image");
+        let digest = fetch.body.digest;
+        assert_eq!(rig.run(&[fetch]).unwrap(), [Fetched::AsWanted]);
+        rig.is_staged("image");
+        assert!(rig.moved < 250_000, "{}", rig.moved);
+        let (_, replica) = rig.bases.as_ref().unwrap();
+        assert!(replica.leaves_of(&digest, content.len() as u64).unwrap().is_some());
+    }
+}
+
+/// What the replica holds was never at this source.
+#[test]
+fn an_unknown_base_is_told() {
+    let mut rig = Rig::new();
+    let mut content = noise(24 * MIB, 4);
+    rig.write("live", "image", &content);
+    content[MIB] ^= 1;
+    rig.write("source", "image", &content);
+    let fetch = rig.with_bases("image");
+    let (source, _) = rig.bases.as_ref().unwrap();
+    source.keep_only(&[fetch.body.digest].into()).unwrap();
+    assert_eq!(rig.run(&[fetch]).unwrap(), [Fetched::AsWanted]);
+    rig.is_staged("image");
+    assert!(rig.moved < 60_000, "{}", rig.moved);
+}
+
+/// The replica's file was written to after it was scanned, by someone who kept its times.
+#[test]
+fn a_base_that_is_not_what_it_was_does_no_harm() {
+    let mut rig = Rig::new();
+    let mut content = noise(24 * MIB, 5);
+    rig.write("live", "image", &content);
+    content[MIB] ^= 1;
+    rig.write("source", "image", &content);
+    let fetch = rig.with_bases("image");
+    let live = File::options().write(true).open(rig.path("live", "image")).unwrap();
+    live.write_all_at(&[9; 10_000], 7 * MIB as u64).unwrap();
+    assert_eq!(rig.run(&[fetch]).unwrap(), [Fetched::AsWanted]);
+    rig.is_staged("image");
+}

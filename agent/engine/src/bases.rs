@@ -1,0 +1,383 @@
+//! What is kept of a big file's last content, so that the next sync's work follows the change and not the size.
+//!
+//! ```text
+//! bases/<digest>.leaves   digests of the content's leaves (`leaves`)
+//! bases/<digest>.clone    the content itself on XFS and btrfs: it shares its blocks with the file that it was cloned
+//!                         from, and nobody writes to it
+//! bases/new-<number>      being made
+//! ```
+//! All of it is a cache: whatever is missing or does not fit is read anew. A clone pins its blocks, so that overwriting
+//! a full image needs new ones and scatters it: beyond limits there is none, and content is found by its digests.
+//!
+//! A clone is also an instant: a file that is written to all the time is read from its clone and never mixes two states.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::File,
+    io,
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use drover_linux::{Dir, Extents, FilesystemType, file};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    beside::subdirectory,
+    content::{LEAF_BYTES, extents},
+    control::Control,
+    digest::Digest,
+    hash::{PLAIN_BYTES_MAX, hash_changed, hash_file, hash_keeping},
+    leaves::LeafFile,
+    tree::Body,
+};
+
+/// Smaller files are read faster than their bases are managed.
+pub(crate) const BASE_BYTES_MIN: u64 = 4 << 20;
+/// Deltas that are remembered: those of the last few big files of a scan are asked for soon.
+const DELTAS_MAX: usize = 256;
+
+/// When a clone costs more than it saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BaseLimits {
+    /// Cloning and comparing take about 25 microseconds an extent.
+    pub extents_max: u32,
+    /// Of the file system, that stays free of what clones pin.
+    pub free_percent_min: u8,
+}
+
+impl Default for BaseLimits {
+    fn default() -> Self {
+        Self { extents_max: 50_000, free_percent_min: 5 }
+    }
+}
+
+/// How the change of a file was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FoundBy {
+    /// Extent maps of two frozen clones: only what changed was read.
+    ExtentMap,
+    /// All of a frozen clone was read.
+    ReadFrozen,
+    /// All of the live file was read.
+    ReadLive,
+}
+
+/// Number of files.
+pub type FoundByCounts = BTreeMap<FoundBy, u64>;
+
+impl FoundBy {
+    /// Whatever happens to the file meanwhile, what was read is one instant of it.
+    pub fn is_frozen(self) -> bool {
+        self != Self::ReadLive
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) body: Body,
+    pub(crate) found_by: FoundBy,
+}
+
+/// What of one content differs from another one.
+#[derive(Debug)]
+pub(crate) enum Delta {
+    /// All that may differ, byte by byte.
+    Ranges(Vec<Range<u64>>),
+    /// By the digests of leaves.
+    Leaves { old: LeafFile, new: LeafFile },
+}
+
+type KnownDelta = ((Digest, Digest), Arc<Delta>);
+
+#[derive(Debug)]
+pub struct Bases {
+    dir: Dir,
+    /// R10: by type, since others have reflinks whose extent maps mean something else.
+    has_maps: bool,
+    next: AtomicU64,
+    deltas: Mutex<Vec<KnownDelta>>,
+}
+
+impl Bases {
+    pub(crate) fn open(volume: &Dir) -> io::Result<Self> {
+        let dir = subdirectory(volume, b"bases")?;
+        let has_maps = matches!(dir.filesystem()?, FilesystemType::Xfs | FilesystemType::Btrfs);
+        for (name, _) in dir.list()? {
+            if name.starts_with(b"new-") {
+                dir.unlink(&name)?;
+            }
+        }
+        Ok(Self { dir, has_maps, next: AtomicU64::new(0), deltas: Mutex::default() })
+    }
+
+    /// Digest of a big file, frozen first where that can be; `before` is what it held at the last look.
+    pub(crate) fn read(&self, live: &File, size: u64, before: Option<Digest>, control: &Control) -> io::Result<Read> {
+        let Some(frozen) = self.freeze(live, &control.bases)? else {
+            let (leaves, keeping) = self.make_leaves(size)?;
+            let body = hash_keeping(live, size, &keeping, control)?;
+            leaves.keep(&leaves_name(&body.digest))?;
+            return Ok(Read { body, found_by: FoundBy::ReadLive });
+        };
+        let size = file::stat(&frozen.file)?.size;
+        if size <= PLAIN_BYTES_MAX {
+            return Ok(Read { body: hash_file(&frozen.file, size, control)?, found_by: FoundBy::ReadFrozen });
+        }
+        if let Some(before) = before
+            && let Some(body) = self.read_changed(&frozen.file, size, before, control)?
+        {
+            if body.digest != before {
+                frozen.keep(&clone_name(&body.digest))?;
+            }
+            return Ok(Read { body, found_by: FoundBy::ExtentMap });
+        }
+        let (leaves, keeping) = self.make_leaves(size)?;
+        let body = hash_keeping(&frozen.file, size, &keeping, control)?;
+        leaves.keep(&leaves_name(&body.digest))?;
+        frozen.keep(&clone_name(&body.digest))?;
+        Ok(Read { body, found_by: FoundBy::ReadFrozen })
+    }
+
+    /// `None` when there is no base that could tell.
+    fn read_changed(&self, frozen: &File, size: u64, before: Digest, control: &Control) -> io::Result<Option<Body>> {
+        let Some(base) = self.clone_of(&before)? else { return Ok(None) };
+        let old_size = file::stat(&base)?.size;
+        let Some(old_leaves) = self.leaves_of(&before, old_size)? else { return Ok(None) };
+        let Some(changed) = changed(&base, frozen, old_size, size, control)? else { return Ok(None) };
+        if changed.is_empty() && size == old_size {
+            let data = file::data_ranges(frozen, size)?;
+            return Ok(Some(Body { size, digest: before, holes: crate::hash::hole_fingerprint(&data, size) }));
+        }
+        let (leaves, keeping) = self.copy_leaves(&old_leaves)?;
+        let body = hash_changed(frozen, size, &changed, &keeping, control)?;
+        if body.digest != before {
+            leaves.keep(&leaves_name(&body.digest))?;
+            self.remember((before, body.digest), Delta::Ranges(changed));
+        }
+        Ok(Some(body))
+    }
+
+    /// A clone of the file as it is now; `None` where there can be none, or where it would cost too much.
+    fn freeze(&self, live: &File, limits: &BaseLimits) -> io::Result<Option<New<'_>>> {
+        if !self.has_maps || !self.may_clone(live, limits)? {
+            return Ok(None);
+        }
+        let new = self.make()?;
+        match file::reflink(live, &new.file) {
+            Ok(true) => Ok(Some(new)),
+            Ok(false) => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn may_clone(&self, live: &File, limits: &BaseLimits) -> io::Result<bool> {
+        let space = self.dir.space()?;
+        let reserve = space.total_bytes / 100 * u64::from(limits.free_percent_min);
+        let extents = Extents::count(live)?;
+        let is_fine = space.free_bytes >= reserve && extents <= limits.extents_max;
+        if !is_fine {
+            tracing::warn!(
+                free_bytes = space.free_bytes,
+                reserve,
+                extents,
+                extents_max = limits.extents_max,
+                "a clone of this file would cost too much: its base is dropped, and its change is found by its digests"
+            );
+            // What is pinned is given back; the clones of other files come again with their next change.
+            self.drop_clones()?;
+        }
+        Ok(is_fine)
+    }
+
+    fn drop_clones(&self) -> io::Result<()> {
+        for (name, _) in self.dir.list()? {
+            if name.ends_with(b".clone") {
+                unlink(&self.dir, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The content itself, to be read only.
+    pub(crate) fn clone_of(&self, digest: &Digest) -> io::Result<Option<File>> {
+        if self.has_maps { absent_is_none(self.dir.open_file(&clone_name(digest))) } else { Ok(None) }
+    }
+
+    /// Proved: they make the digest that they are asked for by.
+    pub(crate) fn leaves_of(&self, digest: &Digest, size: u64) -> io::Result<Option<LeafFile>> {
+        let Some(file) = absent_is_none(self.dir.open_file(&leaves_name(digest)))? else { return Ok(None) };
+        let leaves = LeafFile::new(file, size);
+        Ok((leaves.digest()? == *digest).then_some(leaves))
+    }
+
+    /// Of the content `new` against `old`; `None` when one of them is not known any more.
+    pub(crate) fn delta(
+        &self,
+        (old, old_size): (&Digest, u64),
+        (new, new_size): (&Digest, u64),
+        control: &Control,
+    ) -> io::Result<Option<Arc<Delta>>> {
+        let key = (*old, *new);
+        if let Some((_, delta)) = self.deltas().iter().find(|(known, _)| *known == key) {
+            return Ok(Some(Arc::clone(delta)));
+        }
+        if let (Some(from), Some(to)) = (self.clone_of(old)?, self.clone_of(new)?)
+            && let Some(changed) = changed(&from, &to, old_size, new_size, control)?
+        {
+            return Ok(Some(self.remember(key, Delta::Ranges(changed))));
+        }
+        match (self.leaves_of(old, old_size)?, self.leaves_of(new, new_size)?) {
+            (Some(old), Some(new)) => Ok(Some(self.remember(key, Delta::Leaves { old, new }))),
+            _ => Ok(None),
+        }
+    }
+
+    fn remember(&self, key: (Digest, Digest), delta: Delta) -> Arc<Delta> {
+        let delta = Arc::new(delta);
+        let mut deltas = self.deltas();
+        deltas.retain(|(known, _)| *known != key);
+        if deltas.len() >= DELTAS_MAX {
+            deltas.remove(0);
+        }
+        deltas.push((key, Arc::clone(&delta)));
+        delta
+    }
+
+    fn deltas(&self) -> std::sync::MutexGuard<'_, Vec<KnownDelta>> {
+        self.deltas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the leaves of content that is read anew.
+    pub(crate) fn make_leaves(&self, size: u64) -> io::Result<(New<'_>, LeafFile)> {
+        let new = self.make()?;
+        let file = LeafFile::new(new.file.try_clone()?, size);
+        Ok((new, file))
+    }
+
+    /// For the leaves of content that is mostly another one's.
+    pub(crate) fn copy_leaves(&self, of: &LeafFile) -> io::Result<(New<'_>, LeafFile)> {
+        let (new, copy) = self.make_leaves(of.size())?;
+        let len = file::stat(of.file())?.size;
+        copy.resize(of.size())?;
+        if !file::reflink(of.file(), &new.file)? {
+            for (offset, len) in file::data_ranges(of.file(), len)? {
+                file::copy_range(of.file(), &new.file, offset, len)?;
+            }
+        }
+        Ok((new, copy))
+    }
+
+    fn make(&self) -> io::Result<New<'_>> {
+        let name = format!("new-{}", self.next.fetch_add(1, Ordering::Relaxed)).into_bytes();
+        let file = self.dir.create_file(&name, 0o600)?;
+        Ok(New { bases: self, file, name, is_kept: false })
+    }
+
+    /// Takes in a content that is complete: its leaves, and a clone of it where that can be.
+    pub(crate) fn take(&self, content: &File, leaves: New<'_>, digest: &Digest, limits: &BaseLimits) -> io::Result<()> {
+        leaves.keep(&leaves_name(digest))?;
+        match self.freeze(content, limits)? {
+            Some(frozen) => frozen.keep(&clone_name(digest)),
+            None => Ok(()),
+        }
+    }
+
+    /// A content that turned out to be something else.
+    pub(crate) fn forget(&self, digest: &Digest) -> io::Result<()> {
+        self.deltas().clear();
+        unlink(&self.dir, &clone_name(digest))?;
+        unlink(&self.dir, &leaves_name(digest))
+    }
+
+    pub(crate) fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.dir.list()?.is_empty())
+    }
+
+    /// Everything else is given back.
+    pub(crate) fn keep_only(&self, wanted: &HashSet<Digest>) -> io::Result<()> {
+        self.deltas().clear();
+        for (name, _) in self.dir.list()? {
+            let text = std::str::from_utf8(&name).ok();
+            let digest = text.and_then(|text| text.split_once('.')?.0.parse::<Digest>().ok());
+            if !digest.is_some_and(|digest| wanted.contains(&digest)) {
+                unlink(&self.dir, &name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `None` when there are too many extents.
+fn changed(old: &File, new: &File, old_size: u64, size: u64, control: &Control) -> io::Result<Option<Vec<Range<u64>>>> {
+    let (of_old, of_new) = (Extents::synced(old, 0..u64::MAX), Extents::synced(new, 0..u64::MAX));
+    let limit = control.bases.extents_max as usize;
+    let Ok(changed) = extents::differing(of_old, of_new, size, limit)? else { return Ok(None) };
+    Ok(Some(with_tail(changed, old_size, size)))
+}
+
+/// The ranges that differ once a file has another size: what lies behind the end of a file is in its last block as well,
+/// and its last leaf has another length.
+pub(crate) fn with_tail(mut changed: Vec<Range<u64>>, old_size: u64, size: u64) -> Vec<Range<u64>> {
+    if old_size == size {
+        return changed;
+    }
+    let tail = old_size.min(size) / LEAF_BYTES as u64 * LEAF_BYTES as u64;
+    changed.retain(|range| range.start < tail);
+    if let Some(last) = changed.last_mut() {
+        last.end = last.end.min(tail);
+    }
+    changed.push(tail..size.max(old_size));
+    changed
+}
+
+fn clone_name(digest: &Digest) -> Vec<u8> {
+    format!("{digest}.clone").into_bytes()
+}
+
+fn leaves_name(digest: &Digest) -> Vec<u8> {
+    format!("{digest}.leaves").into_bytes()
+}
+
+fn absent_is_none(opened: io::Result<File>) -> io::Result<Option<File>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+fn unlink(dir: &Dir, name: &[u8]) -> io::Result<()> {
+    match dir.unlink(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A base being made; gone when it is dropped before it is kept.
+#[derive(Debug)]
+pub(crate) struct New<'a> {
+    bases: &'a Bases,
+    pub(crate) file: File,
+    name: Vec<u8>,
+    is_kept: bool,
+}
+
+impl New<'_> {
+    fn keep(mut self, name: &[u8]) -> io::Result<()> {
+        self.is_kept = true;
+        self.bases.dir.rename_replace(&self.name, &self.bases.dir, name)
+    }
+}
+
+impl Drop for New<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // Best effort: the next start removes it.
+            let _ = self.bases.dir.unlink(&self.name);
+        }
+    }
+}
