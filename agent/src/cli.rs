@@ -53,6 +53,8 @@ enum Command {
     Recover(recover::RecoverArgs),
     /// Copy a directory tree once, with the guarantees of a sync
     Copy(Box<crate::copy::CopyArgs>),
+    /// List the restore points of a copy on this host, export or attach the content of one
+    Points(crate::points_cli::PointsArgs),
     /// Protect, release, promote and demote volumes at the agent of this host
     Volume(crate::volume_cli::VolumeArgs),
 }
@@ -93,6 +95,7 @@ impl Cli {
                 recover::run(&args)
             }
             Command::Volume(args) => crate::volume_cli::run(args),
+            Command::Points(args) => Ok(crate::points_cli::run(args)),
             Command::Copy(args) => {
                 log::init(self.log_format);
                 crate::copy::run(*args)

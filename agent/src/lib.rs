@@ -14,6 +14,7 @@ pub mod job;
 pub mod log;
 pub mod metrics;
 pub mod peers;
+pub mod points_cli;
 pub mod recover;
 pub mod rpc;
 pub mod throttle;

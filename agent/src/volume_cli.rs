@@ -123,7 +123,7 @@ enum RoleArg {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum VolumeCliError {
+pub(crate) enum VolumeCliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the agent does not answer at {}; is it running, and are you root?", socket.display())]
@@ -137,12 +137,18 @@ enum VolumeCliError {
     Ambiguous { wanted: String, found: String },
     #[error("{}", .0.message())]
     Agent(Box<Status>),
+    #[error("{what} {}", path.display())]
+    File { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("the content of {} is not what the point holds: another process changed it", path.display())]
+    NotThePoint { path: PathBuf },
+    #[error("agent's answer has a digest that is none")]
+    Answer,
     #[error("runtime")]
     Runtime(#[source] std::io::Error),
 }
 
 /// One may be the volume that is meant; a whole id still addresses it.
-struct Problems<'a>(&'a [String]);
+pub(crate) struct Problems<'a>(&'a [String]);
 
 impl fmt::Display for Problems<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,13 +170,7 @@ pub fn run(args: VolumeArgs) -> anyhow::Result<ExitCode> {
             next_step(&args, &done).iter().for_each(|next| eprintln!("{next}"));
             Ok(Exit::Ok.into())
         }
-        Err(error) => {
-            eprintln!("error: {}", causes(&error));
-            if let Some(advice) = error.reason().as_deref().and_then(advice) {
-                eprintln!("  to do: {advice}");
-            }
-            Ok(error.exit().into())
-        }
+        Err(error) => Ok(failed(&error)),
     }
 }
 
@@ -200,7 +200,10 @@ impl VolumeCliError {
             | Self::Unreachable { .. }
             | Self::NoSuchVolume { .. }
             | Self::Ambiguous { .. }
+            | Self::File { .. }
+            | Self::Answer
             | Self::Runtime(_) => None,
+            Self::NotThePoint { .. } => Some("point-incomplete".to_owned()),
         }
     }
 
@@ -208,7 +211,12 @@ impl VolumeCliError {
         match self {
             Self::Config(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
-            Self::NoSuchVolume { .. } | Self::Ambiguous { .. } | Self::Runtime(_) => Exit::Failure,
+            Self::NotThePoint { .. } => Exit::Discrepancy,
+            Self::NoSuchVolume { .. }
+            | Self::Ambiguous { .. }
+            | Self::File { .. }
+            | Self::Answer
+            | Self::Runtime(_) => Exit::Failure,
             Self::Agent(status) => Exit::of(kind_of(status), &reason_of(status).unwrap_or_default()),
         }
     }
@@ -216,14 +224,28 @@ impl VolumeCliError {
 
 fn act(args: &VolumeArgs) -> Result<Done, VolumeCliError> {
     let config = Config::load(&args.config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(VolumeCliError::Runtime)?.block_on(async {
-        let socket = config.socket_path();
-        let unreachable = |source| VolumeCliError::Unreachable { socket: socket.clone(), source };
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(unreachable)?;
-        let channel = endpoint.connect().await.map_err(unreachable)?;
-        args.verb.call(channel).await
-    })
+    runtime()?.block_on(async { args.verb.call(connect(&config).await?).await })
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, VolumeCliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VolumeCliError::Runtime)
+}
+
+/// To the agent of this host.
+pub(crate) async fn connect(config: &Config) -> Result<Channel, VolumeCliError> {
+    let socket = config.socket_path();
+    let unreachable = |source| VolumeCliError::Unreachable { socket: socket.clone(), source };
+    let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(unreachable)?;
+    endpoint.connect().await.map_err(unreachable)
+}
+
+/// Says what went wrong and what to do about it.
+pub(crate) fn failed(error: &VolumeCliError) -> ExitCode {
+    eprintln!("error: {}", causes(error));
+    if let Some(advice) = error.reason().as_deref().and_then(advice) {
+        eprintln!("  to do: {advice}");
+    }
+    error.exit().into()
 }
 
 impl Verb {
@@ -264,7 +286,7 @@ impl Verb {
 const ID_CHARS_MIN: usize = 8;
 
 /// The id of the volume that the user means. A whole id may be one that the agent can't open.
-async fn resolve(channel: Channel, wanted: &str) -> Result<String, VolumeCliError> {
+pub(crate) async fn resolve(channel: Channel, wanted: &str) -> Result<String, VolumeCliError> {
     if wanted.parse::<VolumeId>().is_ok() {
         return Ok(wanted.to_owned());
     }

@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use drover_proto::v1::{
-    Directory, DisableRequest, EnableRequest, JobState, JobStatus, NodeGetInfoRequest, StartRequest, VerifyRequest,
-    VolumeRole, VolumeSpec, WatchRequest, node_client::NodeClient, replication_client::ReplicationClient,
-    sync_client::SyncClient, volume_spec,
+    BlockFile, Directory, DisableRequest, EnableRequest, JobState, JobStatus, NodeGetInfoRequest, StartRequest,
+    VerifyRequest, VolumeRole, VolumeSpec, WatchRequest, node_client::NodeClient,
+    replication_client::ReplicationClient, sync_client::SyncClient, volume_spec,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
@@ -77,11 +77,16 @@ impl Agents {
     }
 
     /// Puts `source` (a name beneath the sources) and a new replica of it under protection.
-    pub fn enable(&self, site: &Site, source: &str, replica: &str) -> Result<Pair> {
+    pub fn enable(&self, site: &Site, source: &str, replica: &str, image: Option<&str>) -> Result<Pair> {
         let volume_id = uuid::Uuid::new_v4().to_string();
+        if let Some(image) = image {
+            let dir = site.replicas().join(replica);
+            fs::create_dir_all(&dir)?;
+            File::create_new(dir.join(image)).context("make the replica's file")?;
+        }
         self.runtime.block_on(async {
-            self.source.enable(&volume_id, SOURCE, source, VolumeRole::Primary, SINK.name).await?;
-            self.sink.enable(&volume_id, SINK, replica, VolumeRole::Secondary, SOURCE.name).await
+            self.source.enable(&volume_id, SOURCE, (source, image), VolumeRole::Primary, SINK.name).await?;
+            self.sink.enable(&volume_id, SINK, (replica, image), VolumeRole::Secondary, SOURCE.name).await
         })?;
         Ok(Pair { volume_id, replica: site.replicas().join(replica) })
     }
@@ -157,16 +162,28 @@ impl Agent {
         SyncClient::new(self.channel.clone())
     }
 
-    async fn enable(&self, volume_id: &str, end: End, path: &str, role: VolumeRole, peer: &str) -> Result<()> {
-        let directory = Directory { root: end.root.to_owned(), path: path.to_owned() };
+    /// `image` is the one file in the directory that is the volume.
+    async fn enable(
+        &self,
+        volume_id: &str,
+        end: End,
+        (directory, image): (&str, Option<&str>),
+        role: VolumeRole,
+        peer: &str,
+    ) -> Result<()> {
+        let root = end.root.to_owned();
+        let kind = match image {
+            None => volume_spec::Kind::Directory(Directory { root, path: directory.to_owned() }),
+            Some(image) => volume_spec::Kind::BlockFile(BlockFile { root, path: format!("{directory}/{image}") }),
+        };
         let request = EnableRequest {
             volume_id: volume_id.to_owned(),
-            spec: Some(VolumeSpec { kind: Some(volume_spec::Kind::Directory(directory)) }),
+            spec: Some(VolumeSpec { kind: Some(kind) }),
             role: role.into(),
             peer: Some(peer.to_owned()),
             ..Default::default()
         };
-        self.replication().enable(request).await.with_context(|| format!("enable {path} at {}", end.name))?;
+        self.replication().enable(request).await.with_context(|| format!("enable {directory} at {}", end.name))?;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::{
     agents::Agents,
     goal::verdicts,
     machine::Machine,
+    mount::{self, Mounted},
     round::Arena,
     rsync::Rsync,
     site::Site,
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// Where everything is copied; needs about 12 GB at full size and 5 rounds
     #[arg(long, default_value = "target/bench")]
     dir: PathBuf,
+    /// Copies on a file system of their own, made in a loop-mounted image of 40 GiB
+    #[arg(long, value_enum)]
+    on: Option<mount::Kind>,
     /// Leave the copies there
     #[arg(long)]
     keep: bool,
@@ -57,6 +61,8 @@ impl Arguments {
         ensure!(rustix::process::geteuid().is_root(), "the workloads have owners and xattrs that only root can copy");
         let base = self.dir.join("run");
         remove(&base)?;
+        let mounted = self.on.map(|kind| Mounted::create(kind, &self.dir)).transpose()?;
+        let base = mounted.as_ref().map_or(base, |mounted| mounted.at.join("run"));
         let outcome = self.measure(&base);
         match outcome {
             Ok(()) if !self.keep => remove(&base),
@@ -75,7 +81,7 @@ impl Arguments {
         let mut workloads = Vec::new();
         for workload in self.workloads() {
             let outcome = arena.run(workload).with_context(|| format!("measure {}", workload.name()))?;
-            let verdicts = verdicts(&outcome);
+            let verdicts = verdicts(&outcome, &machine.filesystem);
             print!("{}", table::table(&outcome, &verdicts));
             workloads.push(json!({ "outcome": outcome, "goals": verdicts }));
             // After each workload, so that a later failure loses nothing.

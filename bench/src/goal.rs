@@ -17,6 +17,7 @@ enum Goal {
     Wire {
         bytes: f64,
     },
+    Millis(f64),
     /// A multiple of the bytes that changed, and something for the rest.
     WirePerChange {
         ratio: f64,
@@ -32,9 +33,10 @@ enum Goal {
 const PEAK: Goal = Goal::PeakMib(128.0);
 const CPU: Goal = Goal::Cpu { ratio: 1.0 };
 
-fn goals(workload: Workload) -> &'static [Goal] {
+fn goals(workload: Workload, has_reflinks: bool) -> &'static [Goal] {
     const PLAIN: &str = "rsync -aHAX";
     const TUNED: &str = "rsync -aHAX tuned";
+    const INPLACE: &str = "rsync --inplace";
     match workload {
         Workload::FirstCopy => &[Goal::Wall { rival: PLAIN, ratio: 0.5 }, CPU, PEAK],
         Workload::Unchanged => &[Goal::Wall { rival: TUNED, ratio: 0.34 }, Goal::Wire { bytes: 16e3 }, CPU, PEAK],
@@ -42,6 +44,22 @@ fn goals(workload: Workload) -> &'static [Goal] {
             &[Goal::Wall { rival: TUNED, ratio: 0.45 }, Goal::WirePerChange { ratio: 1.1, plus_bytes: 50e3 }, CPU, PEAK]
         }
         Workload::Deep => &[Goal::Wall { rival: "rsync -aHAXc", ratio: 0.5 }, PEAK],
+        Workload::Image => &[Goal::Wall { rival: "rsync -aS", ratio: 0.45 }, CPU, PEAK],
+        Workload::ImageChanged if has_reflinks => &[
+            Goal::Wall { rival: INPLACE, ratio: 1.0 / 12.0 },
+            Goal::WirePerChange { ratio: 1.1, plus_bytes: 0.0 },
+            CPU,
+            PEAK,
+        ],
+        Workload::ImageChanged => &[
+            Goal::Wall { rival: INPLACE, ratio: 1.0 / 12.0 },
+            // Digests of the pages of about 14,000 changed leaves.
+            Goal::WirePerChange { ratio: 1.15, plus_bytes: 14_000.0 * 128.0 },
+            CPU,
+            PEAK,
+        ],
+        Workload::ImageTouched if has_reflinks => &[Goal::Millis(60.0), CPU, PEAK],
+        Workload::ImageTouched => &[Goal::Wall { rival: "rsync -aHAXc", ratio: 0.4 }, CPU, PEAK],
         Workload::Inserted => &[Goal::Wall { rival: PLAIN, ratio: 0.4 }, Goal::Wire { bytes: 2e6 }, CPU, PEAK],
         Workload::Appended => {
             &[Goal::Wall { rival: PLAIN, ratio: 0.4 }, Goal::Wall { rival: "rsync --inplace", ratio: 1.0 }, CPU, PEAK]
@@ -57,11 +75,12 @@ pub struct Verdict {
     pub is_met: bool,
 }
 
-pub fn verdicts(outcome: &Outcome) -> Vec<Verdict> {
+pub fn verdicts(outcome: &Outcome, filesystem: &str) -> Vec<Verdict> {
     let Some(drover) = outcome.drover() else {
         return Vec::new();
     };
-    goals(outcome.workload).iter().filter_map(|goal| goal.verdict(outcome, drover)).collect()
+    let has_reflinks = matches!(filesystem, "xfs" | "btrfs");
+    goals(outcome.workload, has_reflinks).iter().filter_map(|goal| goal.verdict(outcome, drover)).collect()
 }
 
 impl Goal {
@@ -78,6 +97,7 @@ impl Goal {
                 let goal = format!("wire, KB (limit {ratio} x changed + {} KB)", plus_bytes / 1e3);
                 (goal, drover.wire_bytes as f64 / 1e3, limit / 1e3)
             }
+            Self::Millis(limit) => ("wall, ms".to_owned(), drover.wall_seconds * 1e3, limit),
             Self::PeakMib(limit) => ("peak of one agent, MiB".to_owned(), mib(drover.peak_rss_bytes), limit),
             Self::Cpu { ratio } => {
                 let rivals = outcome.contestants.iter().filter(|rival| rival.name != crate::round::DROVER);

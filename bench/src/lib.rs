@@ -9,6 +9,7 @@ pub mod cli;
 pub mod goal;
 pub mod machine;
 pub mod meter;
+pub mod mount;
 pub mod random;
 pub mod round;
 pub mod rsync;

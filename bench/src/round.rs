@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     agents::{Agents, Pair},
     meter::{Cost, median_cost},
-    rsync::{Rsync, Variant, differences},
+    rsync::{Rsync, Variant, differences, same_content},
     site::Site,
     workload::Workload,
 };
@@ -155,7 +155,7 @@ impl<'a> Arena<'a> {
             }
             agents.disable(&pair)?;
         }
-        let pair = agents.enable(self.site, workload.source(), &replica)?;
+        let pair = agents.enable(self.site, workload.source(), &replica, workload.image())?;
         self.pairs.insert(workload.source(), pair.clone());
         Ok(pair)
     }
@@ -163,6 +163,9 @@ impl<'a> Arena<'a> {
     /// A fast copy that is wrong is no result.
     fn judge(&self, workload: Workload, source: &Path) -> Result<()> {
         if let Some(pair) = self.pairs.get(workload.source()) {
+            if let Some(image) = workload.image() {
+                return same_content(&source.join(image), &pair.replica.join(image));
+            }
             let differences = differences(source, &pair.replica)?;
             ensure!(differences.is_empty(), "{}: Drover's replica differs:\n{differences}", workload.name());
         }

@@ -41,11 +41,17 @@ const INPLACE: Variant =
 const INPLACE_TUNED: Variant =
     Variant { name: "rsync --inplace tuned", replica: "inplace-tuned", arguments: &["--inplace"], is_tuned: true };
 
+const SPARSE: Variant = Variant { name: "rsync -aS", replica: "sparse", arguments: &["--sparse"], is_tuned: false };
+const WHOLE: Variant = Variant { name: "rsync -aW", replica: "whole", arguments: &["--whole-file"], is_tuned: false };
+
 impl Variant {
     pub fn of(workload: Workload) -> &'static [Self] {
         match workload {
             Workload::Deep => &[CHECKSUM, CHECKSUM_TUNED],
             Workload::Appended => &[PLAIN, TUNED, INPLACE, INPLACE_TUNED],
+            Workload::Image => &[SPARSE, PLAIN],
+            Workload::ImageChanged => &[INPLACE, WHOLE],
+            Workload::ImageTouched => &[CHECKSUM],
             Workload::FirstCopy | Workload::Unchanged | Workload::Changed | Workload::Inserted => &[PLAIN, TUNED],
         }
     }
@@ -119,6 +125,13 @@ impl Drop for Rsync {
             let _ = daemon.wait();
         }
     }
+}
+
+/// `cmp` as a judge of one file.
+pub fn same_content(source: &Path, replica: &Path) -> Result<()> {
+    let output = Command::new("cmp").args([source, replica]).output().context("start cmp as judge")?;
+    ensure!(output.status.success(), "the replica differs: {}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
 }
 
 /// rsync as a judge of somebody else's copy: what it would still change, nothing when the copy is faithful.

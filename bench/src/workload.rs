@@ -1,6 +1,7 @@
 //! The shapes of data that are measured. All are made from a seed, so that two runs copy the same bytes.
 
 pub mod files;
+pub mod image;
 pub mod tree;
 
 use std::path::Path;
@@ -24,6 +25,15 @@ pub enum Workload {
     /// The same tree, nothing changed, compared by content
     #[value(name = "deep")]
     Deep,
+    /// A 4 GiB image of a disk (40 % zeros and holes, 30 % noise, 30 % text), first copy
+    #[value(name = "W4")]
+    Image,
+    /// The same image, 1 % of its 4 KiB blocks overwritten at random and 1 % in runs of 64 KiB to 1 MiB
+    #[value(name = "W5")]
+    ImageChanged,
+    /// The same image with another time and nothing changed
+    #[value(name = "W6")]
+    ImageTouched,
     /// A 1 GiB file with 37 bytes inserted near its start
     #[value(name = "W7")]
     Inserted,
@@ -33,8 +43,17 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [Self; 6] =
-        [Self::FirstCopy, Self::Unchanged, Self::Changed, Self::Deep, Self::Inserted, Self::Appended];
+    pub const ALL: [Self; 9] = [
+        Self::FirstCopy,
+        Self::Unchanged,
+        Self::Changed,
+        Self::Deep,
+        Self::Image,
+        Self::ImageChanged,
+        Self::ImageTouched,
+        Self::Inserted,
+        Self::Appended,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -42,6 +61,9 @@ impl Workload {
             Self::Unchanged => "W2",
             Self::Changed => "W3",
             Self::Deep => "deep",
+            Self::Image => "W4",
+            Self::ImageChanged => "W5",
+            Self::ImageTouched => "W6",
             Self::Inserted => "W7",
             Self::Appended => "W8",
         }
@@ -51,6 +73,7 @@ impl Workload {
     pub fn source(self) -> &'static str {
         match self {
             Self::FirstCopy | Self::Unchanged | Self::Changed | Self::Deep => "tree",
+            Self::Image | Self::ImageChanged | Self::ImageTouched => "image",
             Self::Inserted => "inserted",
             Self::Appended => "appended",
         }
@@ -58,12 +81,18 @@ impl Workload {
 
     /// Each round copies to an empty destination.
     pub fn is_first_copy(self) -> bool {
-        self == Self::FirstCopy
+        matches!(self, Self::FirstCopy | Self::Image)
+    }
+
+    /// The one file that Drover protects as a block file.
+    pub fn image(self) -> Option<&'static str> {
+        (self.source() == "image").then_some(image::NAME)
     }
 
     pub fn create(self, source: &Path, size: Size) -> anyhow::Result<()> {
         match self.source() {
             "tree" => tree::create(source, size),
+            "image" => image::create(source, size),
             "inserted" => files::create_one(source, size),
             _ => files::create_many(source, size),
         }
@@ -72,7 +101,9 @@ impl Workload {
     /// What happens to the source before round `round`; returns the bytes of content that are new.
     pub fn change(self, source: &Path, round: u64, size: Size) -> anyhow::Result<u64> {
         match self {
-            Self::FirstCopy | Self::Unchanged | Self::Deep => Ok(0),
+            Self::FirstCopy | Self::Unchanged | Self::Deep | Self::Image => Ok(0),
+            Self::ImageChanged => image::overwrite(source, round, size),
+            Self::ImageTouched => image::touch(source),
             Self::Changed => tree::change(source, round),
             Self::Inserted => files::insert(source, round),
             Self::Appended => files::append_and_modify(source, round, size),

@@ -37,6 +37,7 @@ const ROWS: &[(&str, &[Access])] = &[
     ("drover.v1.Sync/List", READERS),
     ("drover.v1.Sync/Verify", CONTROL),
     ("drover.v1.Sync/ListRestorePoints", READERS),
+    ("drover.v1.Sync/LocateContent", CONTROL),
     ("drover.v1.Sync/Rollback", CONTROL),
     ("drover.v1.Sync/Release", CONTROL),
     ("drover.v1.Node/GetInfo", EVERYONE),

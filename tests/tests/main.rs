@@ -8,6 +8,7 @@ mod full;
 mod judges;
 mod link;
 mod movers;
+mod points;
 mod power;
 mod property;
 mod recovery;

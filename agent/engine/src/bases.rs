@@ -226,7 +226,10 @@ impl Bases {
         if let Some((_, delta)) = self.deltas().iter().find(|(known, _)| *known == key) {
             return Ok(Some(Arc::clone(delta)));
         }
+        // Sizes come from the other side.
         if let (Some(from), Some(to)) = (self.clone_of(old)?, self.clone_of(new)?)
+            && file::stat(&from)?.size == old_size
+            && file::stat(&to)?.size == new_size
             && let Some(changed) = changed(&from, &to, old_size, new_size, control)?
         {
             return Ok(Some(self.remember(key, Delta::Ranges(changed))));

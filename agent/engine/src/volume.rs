@@ -1,5 +1,6 @@
 //! One copy of a volume: its tree, what lies beside it, and the verbs that change its role or its point.
 
+mod content;
 mod create;
 mod error;
 mod rollback;
@@ -14,6 +15,7 @@ use std::{
 
 use drover_linux::{Dir, FileId};
 
+pub use content::Located;
 pub use create::{Disposal, NewVolume, Waiver};
 pub use error::VolumeError;
 pub(crate) use error::{scan_kind, scan_reason};

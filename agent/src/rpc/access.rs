@@ -46,6 +46,7 @@ pub const ROWS: &[(&str, &[Role])] = &[
     ("/drover.v1.Sync/Cancel", CONTROL),
     ("/drover.v1.Sync/List", READ),
     ("/drover.v1.Sync/ListRestorePoints", READ),
+    ("/drover.v1.Sync/LocateContent", CONTROL),
     ("/drover.v1.Sync/Rollback", CONTROL),
     ("/drover.v1.Sync/Release", CONTROL),
     ("/drover.v1.Node/GetInfo", ALL),

@@ -87,6 +87,12 @@ pub fn spec(spec: Option<v1::VolumeSpec>) -> Result<(VolumeKind, String, RelPath
     Ok((kind, root, path))
 }
 
+pub fn path(bytes: &[u8]) -> Result<RelPath, ConvertError> {
+    let text = || shorten(&String::from_utf8_lossy(bytes));
+    let expected = "a path beneath the volume";
+    RelPath::new(bytes).map_err(|_| ConvertError::Malformed { field: "path", text: text(), expected })
+}
+
 fn spec_of(held: &Held, kind: VolumeKind) -> v1::VolumeSpec {
     let (root, path) = (held.root.clone(), held.volume.path().to_string());
     let kind = match kind {

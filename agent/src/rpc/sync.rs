@@ -186,6 +186,23 @@ impl Sync for SyncService {
         Ok(Response::new(v1::ListRestorePointsResponse { points, paused: state.paused }))
     }
 
+    async fn locate_content(
+        &self,
+        request: Request<v1::LocateContentRequest>,
+    ) -> Result<Response<v1::LocateContentResponse>, Status> {
+        let v1::LocateContentRequest { volume_id, point_id, path } = request.into_inner();
+        let point = convert::point_id(&point_id).map_err(|error| error.to_status())?;
+        let path = path.map(|path| convert::path(&path)).transpose().map_err(|error| error.to_status())?;
+        let held = self.held(&volume_id)?;
+        let located = self.lanes.run(Lane::Calls, move || held.volume.locate(point, path.as_ref())).await;
+        let located = located.map_err(|error| error.to_status())?.map_err(|error| error.to_status())?;
+        Ok(Response::new(v1::LocateContentResponse {
+            file: located.file.into_os_string().into_encoded_bytes().into(),
+            size: located.body.size,
+            digest: located.body.digest.to_string(),
+        }))
+    }
+
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Result<Response<v1::RollbackResponse>, Status> {
         let v1::RollbackRequest { volume_id, point_id, request_id } = request.into_inner();
         let to = convert::point_id(&point_id).map_err(|error| error.to_status())?;

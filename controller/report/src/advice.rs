@@ -105,6 +105,7 @@ pub const REASONS: &[Reason] = &[
         "the copy was never synced",
         "sync it first, or promote it with --force if an empty volume shall be primary",
     ),
+    reason("no-file-named", "the volume is a directory, and the call names no file in it", "name one with --file"),
     reason(
         "no-peer",
         "the volume has no peer and the call names none",
@@ -115,6 +116,7 @@ pub const REASONS: &[Reason] = &[
         "the replica's file system has too little space for the worst case",
         "free space there, or keep fewer restore points (retain)",
     ),
+    reason("no-such-file", "the point has no such file", "look for its path in another point, or in the tree"),
     reason(
         "no-such-job",
         "the agent knows no such job",

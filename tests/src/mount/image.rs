@@ -65,6 +65,20 @@ impl FileSystem {
         }
     }
 
+    /// Makes one in a file that is there.
+    pub fn make(self, file: &Path) -> io::Result<()> {
+        let mkfs = format!("mkfs.{}", self.name());
+        let mut command = std::process::Command::new(&mkfs);
+        command.args(self.mkfs_options()).arg(file).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+        process::try_run(command, DEADLINE)?.expect(&mkfs);
+        Ok(())
+    }
+
+    /// Mounts a file that has one in it.
+    pub fn mount(self, file: &Path) -> io::Result<Mounted> {
+        Mounted::mount(file, self, None, None)
+    }
+
     /// A clone has the same UUID as its original, which may be mounted.
     pub(super) fn clone_options(self) -> Option<&'static str> {
         match self {
@@ -114,11 +128,7 @@ impl Image {
     fn create(scratch: Scratch, name: &str, file_system: FileSystem, bytes: u64) -> io::Result<Self> {
         let path = scratch.join(name);
         File::create(&path)?.set_len(bytes.max(file_system.bytes_min()))?;
-        let mkfs = format!("mkfs.{}", file_system.name());
-        let mut command = std::process::Command::new(&mkfs);
-        command.args(file_system.mkfs_options()).arg(&path);
-        command.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
-        process::try_run(command, DEADLINE)?.expect(&mkfs);
+        file_system.make(&path)?;
         Ok(Self { file_system, path, scratch, is_clone: false })
     }
 

@@ -42,6 +42,17 @@ impl Allocation {
         holes
     }
 
+    /// Where the hole that an offset lies in ends; `size` when nothing follows.
+    pub fn hole_end(&self, offset: u64, size: u64) -> u64 {
+        match self {
+            Self::Full => offset,
+            Self::Data(data) => {
+                let next = data.partition_point(|(start, len)| start + len <= offset);
+                data.get(next).map_or(size, |(start, _)| (*start).clamp(offset, size))
+            }
+        }
+    }
+
     pub fn is_hole(&self, offset: u64, len: usize) -> bool {
         self.holes_within(offset, len).first() == Some(&(0..len))
     }

@@ -10,7 +10,8 @@
 //!                                      <- Small(bodies)
 //!   WantRange(file, range, basis) ->                               a segment, and what the sink's base holds there
 //!                                      <- Range(parts)             or Differs(leaves): the sink asks again, in detail;
-//!                                                                  or Unknown: the basis was only named, and is told now
+//!                                                                  or Unknown: the basis was only named, and is told now;
+//!                                                                  or Run: a hole, or the same as the base, and how far it goes
 //!   Recheck(file) ->                                               what came is not what was wanted
 //!                                      <- Changed(meta, body, …)   as the file is now
 //! ```
@@ -98,6 +99,14 @@ pub enum Blocks {
     Signature(Bytes),
 }
 
+/// What holds for a long stretch, so that nobody asks for its segments one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    Hole,
+    /// What the base holds there, which was named.
+    Same,
+}
+
 /// A whole content, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
@@ -141,6 +150,13 @@ pub enum BodyMessage {
         id: u32,
         offset: u64,
         parts: Vec<Part>,
+    },
+    /// More than was asked for: everything from the offset on, `length` bytes.
+    Run {
+        id: u32,
+        offset: u64,
+        length: u64,
+        what: Run,
     },
     /// Leaves that the basis does not have.
     Differs {
@@ -193,6 +209,13 @@ impl BodyMessage {
             Self::GoneRange { id, offset } => {
                 w.u8(10).uint((*id).into()).uint(*offset);
             }
+            Self::Run { id, offset, length, what } => {
+                let what = match what {
+                    Run::Hole => 1,
+                    Run::Same => 2,
+                };
+                w.u8(12).uint((*id).into()).uint(*offset).uint(*length).u8(what);
+            }
             Self::Unknown { id, offset } => {
                 w.u8(11).uint((*id).into()).uint(*offset);
             }
@@ -224,6 +247,15 @@ impl BodyMessage {
             }
             10 => Self::GoneRange { id: r.u32()?, offset: r.uint()? },
             11 => Self::Unknown { id: r.u32()?, offset: r.uint()? },
+            12 => {
+                let (id, offset, length) = (r.u32()?, r.uint()?, r.uint()?);
+                let what = match r.u8()? {
+                    1 => Run::Hole,
+                    2 => Run::Same,
+                    other => return Err(DecodeError::Unknown { what: "run", value: other.into() }),
+                };
+                Self::Run { id, offset, length, what }
+            }
             other => {
                 return Err(DecodeError::Unknown { what: "body message", value: other.into() });
             }
@@ -245,6 +277,7 @@ impl BodyMessage {
             | Self::Gone { id }
             | Self::GoneRange { id, .. }
             | Self::Unknown { id, .. }
+            | Self::Run { id, .. }
             | Self::Failed { id, .. } => *id,
         }
     }
@@ -261,6 +294,7 @@ impl BodyMessage {
             Self::Gone { .. } => "gone",
             Self::GoneRange { .. } => "gone-range",
             Self::Unknown { .. } => "unknown",
+            Self::Run { .. } => "run",
             Self::Failed { .. } => "failed",
         }
     }

@@ -70,6 +70,10 @@ pub enum VolumeError {
         "point {point} is not whole any more: the content of {path} and {others} more was destroyed by another process"
     )]
     Incomplete { point: PointId, path: RelPath, others: usize },
+    #[error("volume {0} is a directory: name a file in it")]
+    NoFileNamed(VolumeId),
+    #[error("point {point} has no file {path}")]
+    NoSuchFile { point: PointId, path: RelPath },
     #[error("{unreadable} entries of the replica can't be read, the first is {path}")]
     Unreadable {
         path: RelPath,
@@ -128,6 +132,8 @@ impl VolumeError {
             Self::Refused { source: StateError::NoSuchPoint(_), .. } => Kind::NotFound,
             Self::State { source, .. } => source.kind(),
             Self::Incomplete { .. } | Self::Manifest(_) => Kind::DataLoss,
+            Self::NoFileNamed(_) => Kind::Invalid,
+            Self::NoSuchFile { .. } => Kind::NotFound,
             Self::Beside(error) => error.kind(),
             Self::Scan(error) => scan_kind(error),
             Self::Commit(error) => error.kind(),
@@ -154,6 +160,8 @@ impl VolumeError {
             Self::Refused { source: StateError::NoSuchPoint(_), .. } => "no-such-point",
             Self::PrimaryCantResync(_) | Self::PrimaryCantRollBack(_) | Self::PrimaryCantBeTrashed(_) => "is-primary",
             Self::Incomplete { .. } => "point-incomplete",
+            Self::NoFileNamed(_) => "no-file-named",
+            Self::NoSuchFile { .. } => "no-such-file",
             Self::Manifest(_) => "manifest-damaged",
             Self::Beside(error) => error.reason(),
             Self::Scan(error) => scan_reason(error),

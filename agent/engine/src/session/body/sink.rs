@@ -134,7 +134,8 @@ impl Sink<'_> {
             BodyMessage::Range { id, offset, .. }
             | BodyMessage::Differs { id, offset, .. }
             | BodyMessage::GoneRange { id, offset }
-            | BodyMessage::Unknown { id, offset } => Key::Range(*id, *offset),
+            | BodyMessage::Unknown { id, offset }
+            | BodyMessage::Run { id, offset, .. } => Key::Range(*id, *offset),
             BodyMessage::Changed(changed) => Key::Recheck(changed.id),
             BodyMessage::Gone { id } => Key::Recheck(*id),
             BodyMessage::Failed { id, message } => {
@@ -151,6 +152,9 @@ impl Sink<'_> {
             (Asked::Range(large, ask), BodyMessage::Range { parts, .. }) => Task::StoreRange { large, ask, parts },
             (Asked::Range(large, ask), BodyMessage::Differs { leaves, .. }) => Task::Refine { large, ask, leaves },
             (Asked::Range(large, ask), BodyMessage::GoneRange { .. }) => Task::GoneRange { large, ask },
+            (Asked::Range(large, ask), BodyMessage::Run { length, what, .. }) => {
+                Task::StoreRun { large, ask, length, what }
+            }
             (Asked::Range(large, ask), BodyMessage::Unknown { .. }) => Task::TellRange { large, ask },
             (Asked::Recheck { large, slot }, BodyMessage::Changed(changed)) => Task::Changed { large, slot, changed },
             (Asked::Recheck { large, slot }, BodyMessage::Gone { id }) => Task::Gone { id, large, slot },
@@ -179,6 +183,7 @@ impl Sink<'_> {
             Task::TellRange { large, ask } => self.tell_range(large, ask),
             Task::Refine { large, ask, leaves } => self.refine(large, ask, leaves),
             Task::StoreRange { large, ask, parts } => self.store_range(&large, ask, &parts),
+            Task::StoreRun { large, ask, length, what } => self.store_run(&large, ask, length, what),
             Task::GoneRange { large, ask } => self.gone_range(&large, ask),
             Task::Recheck { id, large, slot } => self.ask_recheck(id, large, slot),
             Task::Changed { large, slot, changed } => self.changed(large, slot, *changed),

@@ -162,6 +162,16 @@ impl Large {
         Some((offset, length as usize))
     }
 
+    /// Segments up to `to` that nobody has asked for yet need not be asked for; returns what they cover.
+    pub(super) fn skip(&self, to: u64) -> Range<u64> {
+        let mut pass = self.pass();
+        let size = pass.target.body.size;
+        let to = if to >= size { size } else { to / SEGMENT_BYTES as u64 * SEGMENT_BYTES as u64 };
+        let from = pass.next;
+        pass.next = from.max(to);
+        from..pass.next
+    }
+
     /// Something was written there.
     pub(super) fn touch(&self, offset: u64, len: u64) {
         for leaf in offset / LEAF_BYTES as u64..(offset + len).div_ceil(LEAF_BYTES as u64) {

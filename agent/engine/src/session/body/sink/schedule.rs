@@ -17,7 +17,9 @@ use super::{
 use crate::{
     content::{Part, SEGMENT_BYTES, block::Leaves},
     error::Kind,
-    session::body::{BATCH_BYTES_MAX, BATCH_FILES_MAX, BodyError, Changed, REQUESTS_MAX, SMALL_BYTES_MAX, SmallBatch},
+    session::body::{
+        BATCH_BYTES_MAX, BATCH_FILES_MAX, BodyError, Changed, REQUESTS_MAX, Run, SMALL_BYTES_MAX, SmallBatch,
+    },
 };
 
 /// Big files that are built at the same time: up to three descriptors each.
@@ -63,6 +65,12 @@ pub(super) enum Task {
         large: Arc<Large>,
         ask: Ask,
         parts: Vec<Part>,
+    },
+    StoreRun {
+        large: Arc<Large>,
+        ask: Ask,
+        length: u64,
+        what: Run,
     },
     GoneRange {
         large: Arc<Large>,
@@ -330,7 +338,8 @@ impl State {
     }
 
     fn received(&mut self) -> Option<Task> {
-        let is_content = |task: &Task| matches!(task, Task::StoreBatch { .. } | Task::StoreRange { .. });
+        let is_content =
+            |task: &Task| matches!(task, Task::StoreBatch { .. } | Task::StoreRange { .. } | Task::StoreRun { .. });
         let at = self.tasks.iter().position(is_content)?;
         self.tasks.remove(at)
     }

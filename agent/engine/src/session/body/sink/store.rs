@@ -1,6 +1,6 @@
 //! Writing a segment, and what its answer tells about content that moved.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 use drover_linux::file::{copy_range, punch_hole};
 
@@ -13,8 +13,11 @@ use super::{
 use crate::{
     content::{Allocation, Part, SEGMENT_BYTES},
     fault,
-    session::body::BodyError,
+    session::body::{BodyError, Run},
 };
+
+/// Of a run that has to be written, so that a cancel is soon noticed and all threads have something to do.
+const RUN_BYTES_MAX: u64 = 64 << 20;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -44,23 +47,66 @@ impl Sink<'_> {
         self.segment_done(large, ask)
     }
 
+    pub(super) fn store_run(&self, large: &Arc<Large>, ask: Ask, length: u64, what: Run) -> Result<(), BodyError> {
+        let wrong = || BodyError::WrongAnswer { path: self.fetch(large.id).path.clone() };
+        let end = ask.offset.checked_add(length).ok_or_else(wrong)?;
+        let (size, is_first_pass) = {
+            let pass = large.pass();
+            (pass.target.body.size, pass.number == 1)
+        };
+        if length < ask.length as u64 || end > size || (what == Run::Same && ask.stage != Stage::Known) {
+            return Err(wrong());
+        }
+        let target = Place::of(large, &ask);
+        let is_nothing_to_do = what == Run::Same && target.is_base;
+        let far = if is_nothing_to_do { end } else { end.min(ask.offset + RUN_BYTES_MAX) };
+        let asked = ask.offset..ask.offset + ask.length as u64;
+        for range in [asked, large.skip(far)].into_iter().filter(|range| !range.is_empty()) {
+            if !large.pass().is_gone {
+                self.write_run(large, &target, &range, what).map_err(self.stage_error(large.id))?;
+            }
+            if is_first_pass {
+                self.control().progress.bytes_done.add(range.end - range.start);
+            }
+        }
+        fault::hit("stage.range").map_err(self.stage_error(large.id))?;
+        self.learn(large, &ask, &[]);
+        self.segment_done(large, ask)
+    }
+
+    fn write_run(&self, large: &Large, target: &Place<'_>, range: &Range<u64>, what: Run) -> io::Result<()> {
+        let len = range.end - range.start;
+        match what {
+            Run::Hole => self.write_part(large, target, &Part::Hole(len), range.start),
+            Run::Same if target.is_base => Ok(()),
+            Run::Same => {
+                large.touch(range.start, len);
+                target.same(range.start, len)
+            }
+        }
+    }
+
     fn write(&self, large: &Large, ask: &Ask, parts: &[Part]) -> io::Result<()> {
         let target = Place::of(large, ask);
         let mut at = ask.offset;
         for part in parts {
-            if !target.has(part, at) {
-                large.touch(at, part.len());
-            }
-            match part {
-                Part::Data(data) => large.dest.write_all_at(data, at)?,
-                Part::Zeros(len) => write_zeros(&large.dest, at, *len)?,
-                Part::Hole(len) if target.is_hole(at, *len) => {}
-                Part::Hole(len) => make_hole(&large.dest, at, *len)?,
-                Part::Copy { from, len } => target.copy(*from, at, *len)?,
-            }
+            self.write_part(large, &target, part, at)?;
             at += part.len();
         }
         fault::hit("stage.range")
+    }
+
+    fn write_part(&self, large: &Large, target: &Place<'_>, part: &Part, at: u64) -> io::Result<()> {
+        if !target.has(part, at) {
+            large.touch(at, part.len());
+        }
+        match part {
+            Part::Data(data) => large.dest.write_all_at(data, at),
+            Part::Zeros(len) => write_zeros(&large.dest, at, *len),
+            Part::Hole(len) if target.is_hole(at, *len) => Ok(()),
+            Part::Hole(len) => make_hole(&large.dest, at, *len),
+            Part::Copy { from, len } => target.copy(*from, at, *len),
+        }
     }
 
     /// Remembers where content was found, and lets those go on who waited for it.
@@ -172,6 +218,21 @@ impl<'a> Place<'a> {
         let base = self.base.filter(|_| self.is_base).map(|(_, allocation)| allocation);
         let held = self.staged.as_deref().or(base);
         self.is_empty || held.is_some_and(|held| held.is_hole(at, len as usize))
+    }
+
+    /// All of the base's content and holes, where the staged file does not begin with them.
+    fn same(&self, at: u64, len: u64) -> io::Result<()> {
+        let (base, allocation) = self.base.ok_or(io::ErrorKind::InvalidData)?;
+        let mut done = at;
+        for hole in allocation.holes_within(at, len as usize) {
+            let (start, end) = (at + hole.start as u64, at + hole.end as u64);
+            copy_range(base, self.dest, done, start - done)?;
+            if !self.is_empty {
+                make_hole(self.dest, start, end - start)?;
+            }
+            done = end;
+        }
+        copy_range(base, self.dest, done, at + len - done).map(drop)
     }
 
     fn copy(&self, from: u64, at: u64, len: u64) -> io::Result<()> {

@@ -10,7 +10,7 @@ use crate::{
     content::{Copy, LEAF_BYTES, Part, block, part, shift},
     fault,
     hash::read_padded,
-    session::body::{Basis, Blocks, BodyError, BodyMessage, Known, WantRange},
+    session::body::{Basis, Blocks, BodyError, BodyMessage, Known, Run, WantRange},
 };
 
 /// A delta that still sends this share of a segment, in percent, was not worth its copies.
@@ -32,20 +32,30 @@ impl Source<'_> {
             Answer::Parts(parts) => BodyMessage::Range { id, offset, parts },
             Answer::Differs(leaves) => BodyMessage::Differs { id, offset, leaves },
             Answer::Unknown => BodyMessage::Unknown { id, offset },
+            Answer::Run(length, what) => BodyMessage::Run { id, offset, length, what },
         })
     }
 
     fn answer_from(&self, open: &OpenFile, range: &WantRange) -> io::Result<Answer> {
         let segment = Segment { open, offset: range.offset, len: range.length };
+        let known = match &range.basis {
+            Some(Basis { blocks: Blocks::Known(known), .. }) => Some(self.known(range, known)?),
+            _ => None,
+        };
+        if let Some(Found::Same(length)) = known {
+            return Ok(Answer::Run(length, Run::Same));
+        }
         let holes = open.allocation.holes_within(range.offset, range.length);
         if holes.first() == Some(&(0..range.length)) {
-            return Ok(Answer::Parts(vec![Part::Hole(range.length as u64)]));
+            let length = open.allocation.hole_end(range.offset, range.want.body.size) - range.offset;
+            return Ok(Answer::Run(length, Run::Hole));
         }
         let Some(basis) = &range.basis else {
             return Ok(Answer::Parts(part::compose(&segment.read()?, &holes, &[])));
         };
         let (data, copies) = match &basis.blocks {
-            Blocks::Known(known) => match self.known(range, known)? {
+            Blocks::Known(_) => match known.unwrap_or(Found::Nothing) {
+                Found::Same(length) => return Ok(Answer::Run(length, Run::Same)),
                 Found::Copies(copies) => (segment.read_around(&copies)?, copies),
                 Found::Differs(leaves) => return Ok(Answer::Differs(leaves)),
                 Found::Nothing => return Ok(Answer::Unknown),
@@ -76,7 +86,14 @@ impl Source<'_> {
         let Some(delta) = delta else { return Ok(Found::Nothing) };
         let end = (range.offset + range.length as u64).min(known.size);
         match &*delta {
-            Delta::Ranges(changed) => Ok(Found::Copies(unchanged(changed, range.offset, end))),
+            Delta::Ranges(changed) => {
+                let next = changed.partition_point(|range_of| range_of.end <= range.offset);
+                let until = changed.get(next).map_or(u64::MAX, |next| next.start).min(known.size).min(body.size);
+                Ok(match until >= range.offset + range.length as u64 {
+                    true => Found::Same(until - range.offset),
+                    false => Found::Copies(unchanged(changed, range.offset, end)),
+                })
+            }
             Delta::Leaves { old, new } => {
                 let (old, new) = (old.range(range.offset, range.length)?, new.range(range.offset, range.length)?);
                 match block::unlike(&new, &old) {
@@ -92,9 +109,12 @@ enum Answer {
     Parts(Vec<Part>),
     Differs(block::Leaves),
     Unknown,
+    Run(u64, Run),
 }
 
 enum Found {
+    /// Nothing differs for so many bytes.
+    Same(u64),
     Copies(Vec<Copy>),
     Differs(block::Leaves),
     Nothing,

@@ -5,7 +5,7 @@ use crate::{
     codec::Writer,
     content::Part,
     digest::Digest,
-    session::body::{Basis, Blocks, BodyMessage, Changed, Settled, SmallBatch, Want, WantRange},
+    session::body::{Basis, Blocks, BodyMessage, Changed, Known, Run, Settled, SmallBatch, Want, WantRange},
     tree::Meta,
 };
 
@@ -39,6 +39,8 @@ fn basis() -> impl Strategy<Value = Option<Basis>> {
         vec(any::<[u8; 16]>(), 0..16).prop_map(Blocks::Leaves),
         (any::<u64>(), vec(any::<[u8; 8]>(), 0..256)).prop_map(|(leaves, digests)| Blocks::Pages { leaves, digests }),
         vec(any::<u8>(), 0..900).prop_map(|signature| Blocks::Signature(signature.into())),
+        (any::<[u8; 32]>(), any::<u64>())
+            .prop_map(|(digest, size)| Blocks::Known(Known { digest: Digest::from_bytes(digest), size })),
     ];
     proptest::option::of((0u64..1 << 50, blocks).prop_map(|(offset, blocks)| Basis { offset, blocks }))
 }
@@ -76,6 +78,10 @@ fn message() -> impl Strategy<Value = BodyMessage> {
             BodyMessage::Changed(Box::new(Changed { id, meta: Meta::default(), body, settled, content }))
         }),
         any::<u32>().prop_map(|id| BodyMessage::Gone { id }),
+        (any::<u32>(), any::<u64>()).prop_map(|(id, offset)| BodyMessage::Unknown { id, offset }),
+        (any::<u32>(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(id, offset, length, is_hole)| {
+            BodyMessage::Run { id, offset, length, what: if is_hole { Run::Hole } else { Run::Same } }
+        }),
         (any::<u32>(), any::<u64>()).prop_map(|(id, offset)| BodyMessage::GoneRange { id, offset }),
         (any::<u32>(), ".{0,40}").prop_map(|(id, message)| BodyMessage::Failed { id, message }),
     ]

@@ -1,0 +1,70 @@
+//! Where the content of a file of a restore point lies, for whoever wants to read it without moving the replica.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+
+use drover_linux::WINDOW_NAME;
+
+use super::{Volume, VolumeError};
+use crate::{
+    path::RelPath,
+    point::{PointId, VolumeKind},
+    transaction::load_manifest,
+    tree::{Body, Manifest, Node},
+};
+
+/// Content that lies in the tree may change, and a retention may take what lies in history: read it, then prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    pub file: PathBuf,
+    pub body: Body,
+}
+
+impl Volume {
+    /// `path` is the file in a directory volume; a block file is its own.
+    pub fn locate(&self, id: PointId, path: Option<&RelPath>) -> Result<Located, VolumeError> {
+        let storage = |source| VolumeError::Storage { volume: self.id, source };
+        let state = self.state();
+        let point = state.restorable(id).map_err(|source| VolumeError::Refused { volume: self.id, source })?;
+        let manifest = load_manifest(self, point)?;
+        let path = match (state.kind, path) {
+            (VolumeKind::Directory, Some(path)) => path.clone(),
+            (VolumeKind::BlockFile, None) => RelPath::new(WINDOW_NAME).expect("a window's name is a path"),
+            (VolumeKind::Directory, None) => return Err(VolumeError::NoFileNamed(self.id)),
+            (VolumeKind::BlockFile, Some(path)) => {
+                return Err(VolumeError::NoSuchFile { point: id, path: path.clone() });
+            }
+        };
+        let body = body(&manifest, &path).ok_or_else(|| VolumeError::NoSuchFile { point: id, path: path.clone() })?;
+        if let Some((_, name)) = self.pool.find(&body.digest).map_err(storage)? {
+            let shard = OsStr::from_bytes(&name[..2]);
+            let pool = self.root.beside_path().join("volumes").join(self.id.to_string()).join("pool");
+            return Ok(Located { file: pool.join(shard).join(OsStr::from_bytes(&name)), body });
+        }
+        let current = state.current_point().filter(|current| state.restorable(current.id).is_ok());
+        let current = current.map(|current| load_manifest(self, current)).transpose()?;
+        let in_tree = current.as_ref().and_then(|current| with_content(current, &path, &body));
+        let in_tree = in_tree.ok_or(VolumeError::Incomplete { point: id, path, others: 0 })?;
+        let live = self.root.path().join(OsStr::from_bytes(self.path.as_bytes()));
+        Ok(match state.kind {
+            VolumeKind::BlockFile => Located { file: live, body },
+            VolumeKind::Directory => Located { file: live.join(OsStr::from_bytes(in_tree.as_bytes())), body },
+        })
+    }
+}
+
+fn body(manifest: &Manifest, path: &RelPath) -> Option<Body> {
+    match manifest.find(path)?.node {
+        Node::File(body) => Some(body),
+        Node::Hardlink { leader } => manifest.find(&leader)?.node.body().copied(),
+        _ => None,
+    }
+}
+
+/// Where the tree has a content: at the path itself, most of the time.
+fn with_content(tree: &Manifest, path: &RelPath, wanted: &Body) -> Option<RelPath> {
+    if body(tree, path).is_some_and(|body| body.digest == wanted.digest) {
+        return Some(path.clone());
+    }
+    let mut entries = tree.entries();
+    entries.find(|(_, entry)| entry.node.body().is_some_and(|body| body.digest == wanted.digest)).map(|(path, _)| path)
+}

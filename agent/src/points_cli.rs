@@ -1,0 +1,231 @@
+//! `drover-agent points`: restore points of the copy on this host, read without moving the replica.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, IsTerminal as _},
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::OpenOptionsExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use drover_engine::{control::Control, digest::Digest, hash::hash_file};
+use drover_linux::file;
+use drover_proto::v1::{
+    ListRestorePointsRequest, LocateContentRequest, LocateContentResponse, RestorePoint, sync_client::SyncClient,
+};
+use drover_report::{Bytes, Exit, Moment};
+use tonic::transport::Channel;
+
+use crate::{
+    config::Config,
+    volume_cli::{VolumeCliError, connect, failed, resolve, runtime},
+};
+
+#[derive(Clone, Debug, Args)]
+pub struct PointsArgs {
+    /// Configuration of the agent
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DROVER_AGENT_CONFIG",
+        default_value = "/etc/drover/agent.toml"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Verb {
+    /// Print the restore points of the copy on this host, newest first
+    List {
+        /// Id, 8 or more characters of its beginning, or ROOT/PATH
+        volume: String,
+    },
+    /// Write the content of a restore point to a new file, proved by its digest; the replica stays as it is
+    #[command(after_help = "\
+Examples:
+  drover-agent points export images/vm1.img 12 /var/tmp/vm1-before.img
+  drover-agent points export nfs/pvc-1 12 /var/tmp/report.ods --file docs/report.ods
+
+The file shares its blocks with the point on XFS and btrfs; holes stay holes.")]
+    Export {
+        #[command(flatten)]
+        content: Content,
+        /// File to make; it must not exist
+        path: PathBuf,
+    },
+    /// Attach the content of a restore point to a read-only loop device and print its name
+    #[command(after_help = "\
+Example:
+  dev=$(drover-agent points attach images/vm1.img 12) && mount -o ro,norecovery $dev /mnt
+  umount /mnt && losetup --detach $dev
+
+The content stays as it is while it is attached, whatever is synced or expires meanwhile.")]
+    Attach {
+        #[command(flatten)]
+        content: Content,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+struct Content {
+    /// Id, 8 or more characters of its beginning, or ROOT/PATH
+    volume: String,
+    /// Point as `list` prints it
+    point: String,
+    /// File in a directory volume
+    #[arg(long, value_name = "PATH")]
+    file: Option<OsString>,
+}
+
+/// Makes its own runtime.
+pub fn run(args: PointsArgs) -> ExitCode {
+    match act(&args) {
+        Ok(said) => {
+            print!("{said}");
+            Exit::Ok.into()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn act(args: &PointsArgs) -> Result<String, VolumeCliError> {
+    let config = Config::load(&args.config)?;
+    let runtime = runtime()?;
+    let channel = runtime.block_on(connect(&config))?;
+    match &args.verb {
+        Verb::List { volume } => runtime.block_on(list(channel, volume)),
+        Verb::Export { content, path } => {
+            let source = proved(&runtime, &channel, content)?;
+            export(&source, path)?;
+            Ok(format!("{}\n", path.display()))
+        }
+        Verb::Attach { content } => attach(&proved(&runtime, &channel, content)?),
+    }
+}
+
+async fn list(channel: Channel, volume: &str) -> Result<String, VolumeCliError> {
+    let volume_id = resolve(channel.clone(), volume).await?;
+    let answer = SyncClient::new(channel).list_restore_points(ListRestorePointsRequest { volume_id }).await?;
+    let line = |restorable: RestorePoint| {
+        let point = restorable.point?;
+        let current = if restorable.current { "  current" } else { "" };
+        let taken = Moment(point.taken_at_unix_secs);
+        Some(format!("{:<8}  {taken}  {:>10}{current}\n", point.id, Bytes(point.bytes).to_string()))
+    };
+    Ok(answer.into_inner().points.into_iter().filter_map(line).collect())
+}
+
+/// Open content, and what it is.
+struct Proved {
+    file: File,
+    path: PathBuf,
+    located: LocateContentResponse,
+}
+
+/// Content may move between the answer and the look: then the answer is another one.
+fn proved(runtime: &tokio::runtime::Runtime, channel: &Channel, content: &Content) -> Result<Proved, VolumeCliError> {
+    const TRIES: u32 = 3;
+    let volume_id = runtime.block_on(resolve(channel.clone(), &content.volume))?;
+    let mut last = None;
+    for _ in 0..TRIES {
+        let request = LocateContentRequest {
+            volume_id: volume_id.clone(),
+            point_id: content.point.clone(),
+            path: content.file.as_ref().map(|file| file.as_bytes().to_vec().into()),
+        };
+        let located = runtime.block_on(SyncClient::new(channel.clone()).locate_content(request))?.into_inner();
+        let path = PathBuf::from(OsString::from_vec(located.file.to_vec()));
+        match File::open(&path) {
+            Ok(file) if is_content(&file, &path, &located)? => return Ok(Proved { file, path, located }),
+            Ok(_) => last = Some(VolumeCliError::NotThePoint { path }),
+            Err(source) => last = Some(VolumeCliError::File { what: "open", path, source }),
+        }
+    }
+    Err(last.expect("there is one try at least"))
+}
+
+fn is_content(file: &File, path: &Path, located: &LocateContentResponse) -> Result<bool, VolumeCliError> {
+    let at = |source| VolumeCliError::File { what: "read", path: path.to_owned(), source };
+    let wanted: Digest = located.digest.parse().map_err(|_| VolumeCliError::Answer)?;
+    if file::stat(file).map_err(at)?.size != located.size {
+        return Ok(false);
+    }
+    let control = Control::default();
+    let read = showing(&control, located.size, || hash_file(file, located.size, &control)).map_err(at)?;
+    Ok(read.digest == wanted)
+}
+
+/// Says on a terminal how far the reading is.
+fn showing<T>(control: &Control, total: u64, work: impl FnOnce() -> T) -> T {
+    const EVERY: Duration = Duration::from_millis(500);
+    if !io::stderr().is_terminal() {
+        return work();
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let shown = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                std::thread::park_timeout(EVERY);
+                eprint!("\rproving {} of {} ", Bytes(control.progress.bytes_done.get()), Bytes(total));
+            }
+            eprintln!();
+        });
+        let done = work();
+        is_over.store(true, Ordering::Relaxed);
+        shown.thread().unpark();
+        done
+    })
+}
+
+fn export(source: &Proved, path: &Path) -> Result<(), VolumeCliError> {
+    let at = |source| VolumeCliError::File { what: "write", path: path.to_owned(), source };
+    let copy = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path).map_err(at)?;
+    let exported = copy_content(source, &copy).map_err(at).and_then(|()| {
+        match is_content(&copy, path, &source.located)? {
+            true => Ok(()),
+            // It changed after it was proved.
+            false => Err(VolumeCliError::NotThePoint { path: source.path.clone() }),
+        }
+    });
+    if exported.is_err() {
+        // Nothing is left that looks like the point and is none.
+        let _ = fs::remove_file(path);
+    }
+    exported
+}
+
+fn copy_content(source: &Proved, copy: &File) -> io::Result<()> {
+    let size = source.located.size;
+    copy.set_len(size)?;
+    if !file::reflink(&source.file, copy)? {
+        for (offset, length) in file::data_ranges(&source.file, size)? {
+            file::copy_range(&source.file, copy, offset, length)?;
+        }
+    }
+    copy.sync_all()
+}
+
+/// By losetup(8), which finds a free device and can set it read-only at once. The device holds the inode that was
+/// proved: it is named by the descriptor, not by its path.
+fn attach(source: &Proved) -> Result<String, VolumeCliError> {
+    use std::os::fd::AsRawFd as _;
+    let at = |what| move |error| VolumeCliError::File { what, path: source.path.clone(), source: error };
+    let own = format!("/proc/{}/fd/{}", std::process::id(), source.file.as_raw_fd());
+    let output = Command::new("losetup").args(["--read-only", "--find", "--show", &own]).output();
+    let output = output.map_err(at("run losetup (util-linux) on"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(at("attach")(io::Error::other(said)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
