@@ -79,11 +79,6 @@ impl Agents {
     /// Puts `source` (a name beneath the sources) and a new replica of it under protection.
     pub fn enable(&self, site: &Site, source: &str, replica: &str, image: Option<&str>) -> Result<Pair> {
         let volume_id = uuid::Uuid::new_v4().to_string();
-        if let Some(image) = image {
-            let dir = site.replicas().join(replica);
-            fs::create_dir_all(&dir)?;
-            File::create_new(dir.join(image)).context("make the replica's file")?;
-        }
         self.runtime.block_on(async {
             self.source.enable(&volume_id, SOURCE, (source, image), VolumeRole::Primary, SINK.name).await?;
             self.sink.enable(&volume_id, SINK, (replica, image), VolumeRole::Secondary, SOURCE.name).await

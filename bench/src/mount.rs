@@ -23,6 +23,7 @@ pub enum Kind {
 pub struct Mounted {
     pub at: PathBuf,
     image: PathBuf,
+    device: String,
 }
 
 impl Mounted {
@@ -30,14 +31,18 @@ impl Mounted {
         fs::create_dir_all(dir)?;
         let (mkfs, options): (_, &[&str]) = match kind {
             Kind::Ext4 => ("mkfs.ext4", &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]),
-            Kind::Xfs => ("mkfs.xfs", &["-q", "-f"]),
+            Kind::Xfs => ("mkfs.xfs", &["-q", "-f", "-s", "size=4096"]),
             Kind::Btrfs => ("mkfs.btrfs", &["-q", "-f"]),
         };
-        let mounted = Self { at: dir.join("mounted"), image: dir.join("filesystem.img") };
+        let mut mounted = Self { at: dir.join("mounted"), image: dir.join("filesystem.img"), device: String::new() };
         fs::create_dir_all(&mounted.at)?;
         File::create(&mounted.image)?.set_len(BYTES)?;
         run(Command::new(mkfs).args(options).arg(&mounted.image))?;
-        run(Command::new("mount").args(["-o", "loop"]).args([&mounted.image, &mounted.at]))?;
+        // Direct I/O: the data would else be twice in the page cache.
+        let mut losetup = Command::new("losetup");
+        let device = run(losetup.args(["--find", "--show", "--direct-io=on"]).arg(&mounted.image))?;
+        device.trim().clone_into(&mut mounted.device);
+        run(Command::new("mount").args(["-o", "discard", &mounted.device]).arg(&mounted.at))?;
         Ok(mounted)
     }
 }
@@ -47,13 +52,14 @@ impl Drop for Mounted {
         // Whoever still holds it keeps it; the image goes with its last user.
         let _ =
             run(Command::new("umount").arg(&self.at)).or_else(|_| run(Command::new("umount").arg("-l").arg(&self.at)));
+        let _ = run(Command::new("losetup").args(["--detach", &self.device]));
         let _ = fs::remove_file(&self.image);
     }
 }
 
-fn run(command: &mut Command) -> Result<()> {
+fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("start {}", command.get_program().display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} failed: {said}", command.get_program().display());
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

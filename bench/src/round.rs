@@ -1,7 +1,7 @@
 //! Contestants in turn: every round changes the source once, then each brings its own replica up to date. The order
 //! turns from round to round, and the first round, which meets cold memory and cold indexes, is not counted.
 
-use std::{collections::HashMap, path::Path, thread, time::Duration};
+use std::{collections::HashMap, fs, path::Path, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -103,6 +103,9 @@ impl<'a> Arena<'a> {
             changed_bytes.push(workload.change(&source, self.round, self.site.size)?);
             thread::sleep(AGE);
             self.round(workload, &source, &mut series, Purpose::Measure)?;
+            if workload.is_first_copy() && workload.image().is_some() {
+                self.rsync.forget(self.site, &self.replica(workload))?;
+            }
             series.rotate_left(1);
         }
         self.judge(workload, &source)?;
@@ -137,8 +140,8 @@ impl<'a> Arena<'a> {
         Ok(())
     }
 
-    /// Name of the replica: a first copy needs a new one each time. None is deleted during the run, because ext4
-    /// creates files more slowly for minutes after a large deletion.
+    /// Name of the replica: a first copy needs a new one each time. No tree is deleted during the run, because ext4
+    /// creates files more slowly for minutes after a large deletion; images are, because they would fill the disk.
     fn replica(&self, workload: Workload) -> String {
         match workload.is_first_copy() {
             true => format!("{}-{}", workload.source(), self.round),
@@ -154,6 +157,9 @@ impl<'a> Arena<'a> {
                 return Ok(pair);
             }
             agents.disable(&pair)?;
+            if workload.image().is_some() {
+                fs::remove_dir_all(&pair.replica)?;
+            }
         }
         let pair = agents.enable(self.site, workload.source(), &replica, workload.image())?;
         self.pairs.insert(workload.source(), pair.clone());

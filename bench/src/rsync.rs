@@ -68,6 +68,17 @@ impl Rsync {
         Ok(Self { plain: daemon(site, PORT, "")?, tuned: daemon(site, PORT_TUNED, "socket options = TCP_NODELAY\n")? })
     }
 
+    /// Deletes all replicas of that name.
+    pub fn forget(&self, site: &Site, replica: &str) -> Result<()> {
+        for variants in fs::read_dir(site.rsync_replicas())? {
+            let replica = variants?.path().join(replica);
+            if replica.exists() {
+                fs::remove_dir_all(&replica).with_context(|| format!("remove {}", replica.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Copies `source` to a replica of that name.
     pub fn copy(&self, site: &Site, variant: &Variant, source: &Path, replica: &str) -> Result<Cost> {
         let (daemon, port) = if variant.is_tuned { (&self.tuned, PORT_TUNED) } else { (&self.plain, PORT) };

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -292,6 +292,59 @@ fn r10_without_room_or_with_too_many_extents_there_is_no_clone() {
             assert_eq!(found_by(&last, "source"), ["read-live"], "{why}");
             assert_eq!(clones(), 0, "{why}: the base was dropped");
             site.pair.assert_same(&why);
+        }
+    }
+}
+
+/// Far larger than both file systems: only what it holds counts, for space, time and memory.
+#[test]
+fn a_sparse_image_of_a_tebibyte_is_replicated() {
+    const NAME: &str = "a_sparse_image_of_a_tebibyte_is_replicated";
+    const TEBIBYTE: u64 = 1 << 40;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let seeds = Seeds::of(NAME);
+    for file_system in FileSystem::ALL {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let mut rng = seeds.rng(0);
+        let site = Site::new(file_system, 2);
+        let source = Subject::Image.image(&site.pair.source());
+        let file = File::options().write(true).open(&source).expect("open the image");
+        file.set_len(TEBIBYTE).expect("size");
+        let mut written = Vec::new();
+        for round in 0..2 {
+            for _ in 0..30 {
+                let mut data = vec![0; 300_000];
+                rng.fill(&mut data);
+                let at = rng.u64(0..TEBIBYTE - 300_000);
+                file.write_all_at(&data, at).expect("write");
+                written.push((at, data));
+            }
+            let synced = site.pair.sync();
+            let moved = synced.number("/wire_received") + synced.number("/wire_sent");
+            assert!(moved < 30 * 300_000 * 2, "{}, round {round}: {moved} bytes moved", file_system.name());
+            let replica = File::open(Subject::Image.image(&site.pair.replica())).expect("open the replica");
+            let (here, there) = (file.metadata().expect("stat"), replica.metadata().expect("stat"));
+            assert_eq!(here.len(), there.len());
+            assert!(
+                there.blocks() <= here.blocks() + here.blocks() / 4,
+                "{} of {} blocks",
+                there.blocks(),
+                here.blocks()
+            );
+            for (at, data) in &written {
+                let mut found = vec![0; data.len()];
+                replica.read_exact_at(&mut found, *at).expect("read the replica");
+                assert!(found == *data, "{}, round {round}: {at} differs", file_system.name());
+            }
+        }
+        for agent in [&site.pair.a, &site.pair.b] {
+            let what = format!("peak of an agent with a sparse image of 1 TiB on {}", file_system.name());
+            figure::report(&what, agent.peak_bytes() >> 20, "MiB", Goal::AtMost(128));
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     content::{LEAF_BYTES, extents},
     control::Control,
     digest::Digest,
-    hash::{PLAIN_BYTES_MAX, hash_changed, hash_file, hash_keeping},
+    hash::{PLAIN_BYTES_MAX, allocated, hash_changed, hash_file, hash_keeping, hole_fingerprint},
     leaves::LeafFile,
     tree::Body,
 };
@@ -118,6 +118,9 @@ impl Bases {
     /// Digest of a big file, frozen first where that can be; `before` is what it held at the last look.
     pub(crate) fn read(&self, live: &File, size: u64, before: Option<Digest>, control: &Control) -> io::Result<Read> {
         let Some(frozen) = self.freeze(live, &control.bases)? else {
+            if let Some(before) = before {
+                unlink(&self.dir, &clone_name(&before))?;
+            }
             let (leaves, keeping) = self.make_leaves(size)?;
             let body = hash_keeping(live, size, &keeping, control)?;
             leaves.keep(&leaves_name(&body.digest))?;
@@ -127,45 +130,90 @@ impl Bases {
         if size <= PLAIN_BYTES_MAX {
             return Ok(Read { body: hash_file(&frozen.file, size, control)?, found_by: FoundBy::ReadFrozen });
         }
-        if let Some(before) = before
-            && let Some(body) = self.read_changed(&frozen.file, size, before, control)?
-        {
-            if body.digest != before {
-                frozen.keep(&clone_name(&body.digest))?;
-            }
-            return Ok(Read { body, found_by: FoundBy::ExtentMap });
-        }
+        let frozen = match before {
+            Some(before) => match self.read_changed(live, frozen, before, control)? {
+                Ok(body) => return Ok(Read { body, found_by: FoundBy::ExtentMap }),
+                Err(frozen) => frozen,
+            },
+            None => frozen,
+        };
         let (leaves, keeping) = self.make_leaves(size)?;
-        let body = hash_keeping(&frozen.file, size, &keeping, control)?;
-        leaves.keep(&leaves_name(&body.digest))?;
-        frozen.keep(&clone_name(&body.digest))?;
+        let read = |file: &File| hash_keeping(file, size, &keeping, control);
+        let (frozen, body, _) = self.read_warm(live, frozen, &keeping, control, read)?;
+        self.keep(&body, leaves, frozen)?;
         Ok(Read { body, found_by: FoundBy::ReadFrozen })
     }
 
-    /// `None` when there is no base that could tell.
-    fn read_changed(&self, frozen: &File, size: u64, before: Digest, control: &Control) -> io::Result<Option<Body>> {
-        let Some(base) = self.clone_of(&before)? else { return Ok(None) };
-        let old_size = file::stat(&base)?.size;
-        let Some(old_leaves) = self.leaves_of(&before, old_size)? else { return Ok(None) };
-        let Some(changed) = changed(&base, frozen, old_size, size, control)? else { return Ok(None) };
+    /// Gives the clone back when there is no base that could tell.
+    fn read_changed(
+        &self,
+        live: &File,
+        frozen: New,
+        before: Digest,
+        control: &Control,
+    ) -> io::Result<Result<Body, New>> {
+        let Some(base) = self.clone_of(&before)? else { return Ok(Err(frozen)) };
+        let (old_size, size) = (file::stat(&base)?.size, file::stat(&frozen.file)?.size);
+        let Some(old_leaves) = self.leaves_of(&before, old_size)? else { return Ok(Err(frozen)) };
+        let Some(changed) = changed(&base, &frozen.file, old_size, size, control)? else { return Ok(Err(frozen)) };
         if changed.is_empty() && size == old_size {
-            let data = file::data_ranges(frozen, size)?;
-            return Ok(Some(Body { size, digest: before, holes: crate::hash::hole_fingerprint(&data, size) }));
+            return Ok(Ok(Body { size, digest: before, holes: holes_of(&frozen.file, size)? }));
         }
         let (leaves, keeping) = self.copy_leaves(&old_leaves)?;
-        let body = hash_changed(frozen, size, &changed, &keeping, control)?;
+        let read = |file: &File| hash_changed(file, size, &changed, &keeping, control);
+        let (frozen, body, moved) = self.read_warm(live, frozen, &keeping, control, read)?;
         if body.digest != before {
-            leaves.keep(&leaves_name(&body.digest))?;
-            self.remember((before, body.digest), Delta::Ranges(changed));
+            self.keep(&body, leaves, frozen)?;
+            self.remember((before, body.digest), Delta::Ranges(merged(&[changed, moved].concat())));
         }
-        Ok(Some(body))
+        Ok(Ok(body))
+    }
+
+    /// Reads a file and not its clone, because the file is often in the page cache and its clone never is. What was
+    /// written meanwhile differs between that clone and another one, and is read again, from the latter (R10). Returns
+    /// the clone that the body is of, and what was read again.
+    fn read_warm(
+        &self,
+        live: &File,
+        first: New,
+        leaves: &LeafFile,
+        control: &Control,
+        read: impl Fn(&File) -> io::Result<Body>,
+    ) -> io::Result<(New, Body, Vec<Range<u64>>)> {
+        let early = read(live)?;
+        if let Some(second) = self.clone_now(live)? {
+            let (old_size, size) = (file::stat(&first.file)?.size, file::stat(&second.file)?.size);
+            if let Some(moved) = changed(&first.file, &second.file, old_size, size, control)? {
+                let body = match size {
+                    ..=PLAIN_BYTES_MAX => hash_file(&second.file, size, control)?,
+                    _ if moved.is_empty() && size == old_size => Body { holes: holes_of(&second.file, size)?, ..early },
+                    _ => hash_changed(&second.file, size, &moved, leaves, control)?,
+                };
+                return Ok((second, body, moved));
+            }
+        }
+        let body = read(&first.file)?;
+        Ok((first, body, Vec::new()))
+    }
+
+    /// Content with a plain digest has no base.
+    fn keep(&self, body: &Body, leaves: New, frozen: New) -> io::Result<()> {
+        if body.size <= PLAIN_BYTES_MAX {
+            return Ok(());
+        }
+        leaves.keep(&leaves_name(&body.digest))?;
+        frozen.keep(&clone_name(&body.digest))
     }
 
     /// A clone of the file as it is now; `None` where there can be none, or where it would cost too much.
-    fn freeze(&self, live: &File, limits: &BaseLimits) -> io::Result<Option<New<'_>>> {
+    fn freeze(&self, live: &File, limits: &BaseLimits) -> io::Result<Option<New>> {
         if !self.has_maps || !self.may_clone(live, limits)? {
             return Ok(None);
         }
+        self.clone_now(live)
+    }
+
+    fn clone_now(&self, live: &File) -> io::Result<Option<New>> {
         let new = self.make()?;
         match file::reflink(live, &new.file) {
             Ok(true) => Ok(Some(new)),
@@ -178,20 +226,25 @@ impl Bases {
     fn may_clone(&self, live: &File, limits: &BaseLimits) -> io::Result<bool> {
         let space = self.dir.space()?;
         let reserve = space.total_bytes / 100 * u64::from(limits.free_percent_min);
-        let extents = Extents::count(live)?;
-        let is_fine = space.free_bytes >= reserve && extents <= limits.extents_max;
-        if !is_fine {
+        if space.free_bytes < reserve {
             tracing::warn!(
                 free_bytes = space.free_bytes,
                 reserve,
-                extents,
-                extents_max = limits.extents_max,
-                "a clone of this file would cost too much: its base is dropped, and its change is found by its digests"
+                "little space is free: clones of big files are dropped, and their change is found by their digests"
             );
-            // What is pinned is given back; the clones of other files come again with their next change.
+            // What is pinned is given back; clones come again when there is room.
             self.drop_clones()?;
+            return Ok(false);
         }
-        Ok(is_fine)
+        let (extents, extents_max) = (Extents::count(live)?, limits.extents_max);
+        if extents > extents_max {
+            tracing::warn!(
+                extents,
+                extents_max,
+                "a big file is too scattered to be cloned: its digests tell its change"
+            );
+        }
+        Ok(extents <= extents_max)
     }
 
     fn drop_clones(&self) -> io::Result<()> {
@@ -256,14 +309,14 @@ impl Bases {
     }
 
     /// For the leaves of content that is read anew.
-    pub(crate) fn make_leaves(&self, size: u64) -> io::Result<(New<'_>, LeafFile)> {
+    pub(crate) fn make_leaves(&self, size: u64) -> io::Result<(New, LeafFile)> {
         let new = self.make()?;
         let file = LeafFile::new(new.file.try_clone()?, size);
         Ok((new, file))
     }
 
     /// For the leaves of content that is mostly another one's.
-    pub(crate) fn copy_leaves(&self, of: &LeafFile) -> io::Result<(New<'_>, LeafFile)> {
+    pub(crate) fn copy_leaves(&self, of: &LeafFile) -> io::Result<(New, LeafFile)> {
         let (new, copy) = self.make_leaves(of.size())?;
         let len = file::stat(of.file())?.size;
         copy.resize(of.size())?;
@@ -275,14 +328,14 @@ impl Bases {
         Ok((new, copy))
     }
 
-    fn make(&self) -> io::Result<New<'_>> {
+    fn make(&self) -> io::Result<New> {
         let name = format!("new-{}", self.next.fetch_add(1, Ordering::Relaxed)).into_bytes();
         let file = self.dir.create_file(&name, 0o600)?;
-        Ok(New { bases: self, file, name, is_kept: false })
+        Ok(New { dir: self.dir.try_clone()?, file, name, is_kept: false })
     }
 
     /// Takes in a content that is complete: its leaves, and a clone of it where that can be.
-    pub(crate) fn take(&self, content: &File, leaves: New<'_>, digest: &Digest, limits: &BaseLimits) -> io::Result<()> {
+    pub(crate) fn take(&self, content: &File, leaves: New, digest: &Digest, limits: &BaseLimits) -> io::Result<()> {
         leaves.keep(&leaves_name(digest))?;
         match self.freeze(content, limits)? {
             Some(frozen) => frozen.keep(&clone_name(digest)),
@@ -303,7 +356,7 @@ impl Bases {
 
     /// Everything else is given back.
     pub(crate) fn keep_only(&self, wanted: &HashSet<Digest>) -> io::Result<()> {
-        self.deltas().clear();
+        self.deltas().retain(|((old, new), _)| wanted.contains(old) && wanted.contains(new));
         for (name, _) in self.dir.list()? {
             let text = std::str::from_utf8(&name).ok();
             let digest = text.and_then(|text| text.split_once('.')?.0.parse::<Digest>().ok());
@@ -338,6 +391,24 @@ pub(crate) fn with_tail(mut changed: Vec<Range<u64>>, old_size: u64, size: u64) 
     changed
 }
 
+fn holes_of(file: &File, size: u64) -> io::Result<u64> {
+    Ok(hole_fingerprint(&allocated(file, size)?, size))
+}
+
+/// The same ranges, in order and not touching each other.
+fn merged(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
+    for range in sorted {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
 fn clone_name(digest: &Digest) -> Vec<u8> {
     format!("{digest}.clone").into_bytes()
 }
@@ -362,25 +433,25 @@ fn unlink(dir: &Dir, name: &[u8]) -> io::Result<()> {
 
 /// A base being made; gone when it is dropped before it is kept.
 #[derive(Debug)]
-pub(crate) struct New<'a> {
-    bases: &'a Bases,
+pub(crate) struct New {
+    dir: Dir,
     pub(crate) file: File,
     name: Vec<u8>,
     is_kept: bool,
 }
 
-impl New<'_> {
+impl New {
     fn keep(mut self, name: &[u8]) -> io::Result<()> {
         self.is_kept = true;
-        self.bases.dir.rename_replace(&self.name, &self.bases.dir, name)
+        self.dir.rename_replace(&self.name, &self.dir, name)
     }
 }
 
-impl Drop for New<'_> {
+impl Drop for New {
     fn drop(&mut self) {
         if !self.is_kept {
             // Best effort: the next start removes it.
-            let _ = self.bases.dir.unlink(&self.name);
+            let _ = self.dir.unlink(&self.name);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt};
 
-use drover_linux::file::data_ranges;
+use drover_linux::file::{data_ranges, written_ranges};
 use rayon::prelude::*;
 
 use crate::{
@@ -41,7 +41,7 @@ pub(crate) fn hash_keeping(file: &File, size: u64, leaves: &LeafFile, control: &
 }
 
 fn hash(file: &File, size: u64, leaves: Option<&LeafFile>, control: &Control) -> io::Result<Body> {
-    let data = data_ranges(file, size)?;
+    let data = allocated(file, size)?;
     let holes = hole_fingerprint(&data, size);
     let content = Content { file, data: &data, size, control };
     let digest = if size <= PLAIN_BYTES_MAX { content.plain()? } else { content.tree(leaves)? };
@@ -57,7 +57,7 @@ pub(crate) fn hash_changed(
     leaves: &LeafFile,
     control: &Control,
 ) -> io::Result<Body> {
-    let data = data_ranges(file, size)?;
+    let data = allocated(file, size)?;
     let holes = hole_fingerprint(&data, size);
     let content = Content { file, data: &data, size, control };
     leaves.resize(size)?;
@@ -67,6 +67,12 @@ pub(crate) fn hash_changed(
         leaves.write(n, &node)
     })?;
     Ok(Body { size, digest: leaves.digest()?, holes })
+}
+
+/// Ranges that are no holes. The extent map says it better and needs dirty pages written, which many small files don't
+/// pay for.
+pub(crate) fn allocated(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
+    if size <= PLAIN_BYTES_MAX { data_ranges(file, size) } else { written_ranges(file, size) }
 }
 
 /// Nodes with the leaves that ranges touch, as bits.

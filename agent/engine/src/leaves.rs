@@ -138,6 +138,24 @@ impl LeafFile {
         self.file.write_all_at(node.leaves[..node.len].as_flattened(), Self::place(n))
     }
 
+    /// Digests of leaves from an offset on, which begins one; `None` for one of zeros. Others may be written meanwhile.
+    pub(crate) fn write_leaves(&self, offset: u64, leaves: &[Option<blake3::Hash>]) -> io::Result<()> {
+        let bytes: Vec<Leaf> = leaves.iter().map(|leaf| leaf.map_or(ZERO, |leaf| *leaf.as_bytes())).collect();
+        self.file.write_all_at(bytes.as_flattened(), offset / LEAF_BYTES as u64 * Digest::BYTES as u64)
+    }
+
+    /// All leaves that begin in a range are zeros.
+    pub(crate) fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
+        let leaves = |bytes: u64| bytes.div_ceil(LEAF_BYTES as u64) * Digest::BYTES as u64;
+        let (from, to) = (leaves(offset), leaves(offset + len));
+        match drover_linux::file::punch_hole(&self.file, from, to - from) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.file.write_all_at(&vec![0; (to - from) as usize], from)
+            }
+            punched => punched,
+        }
+    }
+
     /// Of the body that the leaves make.
     pub(crate) fn digest(&self) -> io::Result<Digest> {
         let size = self.size();

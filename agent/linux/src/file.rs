@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Stat, stat::stat_at};
+use crate::{Extents, Stat, stat::stat_at};
 
 /// Bytes that the fallback of [`copy_range`] holds in memory.
 const COPY_BUFFER_BYTES: usize = 256 * 1024;
@@ -106,6 +106,30 @@ pub fn data_ranges(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
     Ok(ranges)
 }
 
+/// As [`data_ranges`], told by the extent map where there is one: blocks that are only reserved are holes, which
+/// `SEEK_DATA` calls data as soon as somebody has read them into the page cache. Writes the file's dirty pages first.
+pub fn written_ranges(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for extent in Extents::synced(file, 0..size) {
+        let extent = match extent {
+            Ok(extent) => extent,
+            Err(error) if is_without_map(&error) => return data_ranges(file, size),
+            Err(error) => return Err(error),
+        };
+        let (start, end) = (extent.logical.min(size), extent.end().min(size));
+        match ranges.last_mut() {
+            _ if extent.is_reserved_only() || start == end => {}
+            Some((at, len)) if *at + *len >= start => *len = (*len).max(end - *at),
+            _ => ranges.push((start, end - start)),
+        }
+    }
+    Ok(ranges)
+}
+
+fn is_without_map(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::EINVAL))
+}
+
 /// Lets the kernel forget the clean cached pages of the file (`posix_fadvise(2)`, `POSIX_FADV_DONTNEED`).
 pub fn drop_cache(file: &File) -> io::Result<()> {
     let to_the_end: Option<NonZeroU64> = None;
@@ -130,6 +154,17 @@ mod tests {
         punch_hole(&file, MIB, 4096).unwrap();
         assert_eq!(data_ranges(&file, 4 * MIB).unwrap(), [(3 * MIB, MIB)]);
         assert_eq!(stat(&file).unwrap().size, 4 * MIB);
+    }
+
+    #[test]
+    fn reserved_blocks_are_holes_even_when_they_were_read() {
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 4 * MIB).unwrap();
+        file.write_all_at(&vec![1; MIB as usize], MIB).unwrap();
+        let mut read = vec![1; 4 * MIB as usize];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(written_ranges(&file, 4 * MIB).unwrap(), [(MIB, MIB)]);
+        assert_eq!(written_ranges(&file, MIB + 100).unwrap(), [(MIB, 100)]);
     }
 
     #[test]

@@ -132,6 +132,13 @@ impl Agent {
         self.child.is_some() && self.ended().is_none()
     }
 
+    /// The highest that its resident memory was (`VmHWM`); 0 when it does not run.
+    pub fn peak_bytes(&self) -> u64 {
+        let status = self.pid().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default());
+        let line = status.as_deref().and_then(|status| status.lines().find_map(|line| line.strip_prefix("VmHWM:")));
+        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+    }
+
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }

@@ -18,7 +18,7 @@ impl Allocation {
     /// Asks the file system. The number of blocks would not tell: it counts metadata, too.
     pub fn of(file: &File) -> io::Result<Self> {
         let size = file::stat(file)?.size;
-        let data = file::data_ranges(file, size)?;
+        let data = crate::hash::allocated(file, size)?;
         Ok(if data == [(0, size)] { Self::Full } else { Self::Data(data) })
     }
 

@@ -133,6 +133,10 @@ pub enum Message {
     Listing(Vec<Piece>),
     LookAgain(Vec<RelPath>),
     StillThere(Vec<RelPath>),
+    /// How much of sparse files has blocks: asked when there is not room enough for all of their size.
+    Allocated(Vec<RelPath>),
+    /// Bytes, in the order of the question; 0 for a file that is gone.
+    AllocatedAre(Vec<u64>),
     Body(BodyMessage),
     Propose(Box<Point>),
     Proceed,
@@ -158,6 +162,13 @@ impl Message {
             }
             Self::LookAgain(paths) => encode_paths(w.u8(6), paths),
             Self::StillThere(paths) => encode_paths(w.u8(7), paths),
+            Self::Allocated(paths) => encode_paths(w.u8(13), paths),
+            Self::AllocatedAre(bytes) => {
+                w.u8(14).uint(bytes.len() as u64);
+                for bytes in bytes {
+                    w.uint(*bytes);
+                }
+            }
             Self::Body(body) => body.encode(w.u8(8)),
             Self::Propose(point) => json(w.u8(9), point),
             Self::Proceed => {
@@ -196,6 +207,11 @@ impl Message {
                 return Ok(Self::Finished(text.to_owned()));
             }
             12 => return parse(&payload).map(Self::Failure),
+            13 => Self::Allocated(decode_paths(&mut r)?),
+            14 => {
+                let count = r.count(1)?;
+                Self::AllocatedAre((0..count).map(|_| r.uint()).collect::<Result<_, _>>()?)
+            }
             other => {
                 return Err(DecodeError::Unknown { what: "message", value: other.into() });
             }
@@ -214,6 +230,8 @@ impl Message {
             Self::Listing(_) => "listing",
             Self::LookAgain(_) => "look-again",
             Self::StillThere(_) => "still-there",
+            Self::Allocated(_) => "allocated",
+            Self::AllocatedAre(_) => "allocated-are",
             Self::Body(_) => "body",
             Self::Propose(_) => "propose",
             Self::Proceed => "proceed",

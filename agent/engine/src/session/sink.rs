@@ -21,13 +21,13 @@ use crate::{
     fault,
     index::Index,
     path::RelPath,
-    plan::{Change, GuardError, Guards, Plan, Step, diff},
+    plan::{Change, GuardError, Guards, Plan, Provider, Step, diff},
     point::{Label, Point, VolumeState, accept},
     report::{Action, Changes, Durations, FoundOn, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
     scan::Scan,
     stage::{Builder, Missing, Staging},
     transaction::{Transaction, load_manifest},
-    tree::Manifest,
+    tree::{Manifest, Node},
     volume::{Volume, VolumeError},
 };
 
@@ -142,7 +142,35 @@ impl<'a> Sync<'a> {
             replica: self.actual.manifest.totals(),
             free_bytes: space.free_bytes,
         };
-        Ok(guards.check(&self.plan.changes))
+        let refused = guards.check(&self.plan.changes);
+        if !refused.iter().any(|refused| matches!(refused, GuardError::Space { .. })) {
+            return Ok(refused);
+        }
+        // Holes need no space; how many there are is only asked when it matters.
+        let bytes_needed = self.plan.changes.bytes_needed.saturating_sub(self.hole_bytes()?);
+        Ok(guards.check(&Changes { bytes_needed, ..self.plan.changes.clone() }))
+    }
+
+    /// Of the sparse files that would be staged.
+    fn hole_bytes(&self) -> Result<u64, SessionError> {
+        const ASKED_MAX: usize = 4096;
+        let bodies = self.plan.staged.iter().filter_map(|staged| match (&staged.provider, &staged.entry.node) {
+            (Provider::Body { .. }, Node::File(body)) if body.holes != 0 => Some((staged.path.clone(), body.size)),
+            _ => None,
+        });
+        let (paths, sizes): (Vec<RelPath>, Vec<u64>) = bodies.unzip();
+        let mut holes = 0u64;
+        for (asked, sizes) in paths.chunks(ASKED_MAX).zip(sizes.chunks(ASKED_MAX)) {
+            self.wire.send(&Message::Allocated(asked.to_vec()))?;
+            let allocated = match self.wire.receive()? {
+                Message::AllocatedAre(allocated) if allocated.len() == asked.len() => allocated,
+                Message::Failure(failure) => return Err(SessionError::Peer(failure)),
+                other => return Err(SessionError::Unexpected { expected: "allocated-are", got: other.name() }),
+            };
+            let of_each = sizes.iter().zip(&allocated).map(|(size, allocated)| size.saturating_sub(*allocated));
+            holes = of_each.fold(holes, u64::saturating_add);
+        }
+        Ok(holes)
     }
 
     fn plan(self, found_by: FoundOn) -> Result<Report, SessionError> {

@@ -117,6 +117,10 @@ impl Source<'_> {
                     let there = paths.into_iter().filter(|path| self.is_there(path)).collect();
                     self.wire.send(&Message::StillThere(there))?;
                 }
+                Message::Allocated(paths) => {
+                    let bytes = paths.iter().map(|path| self.allocated(path)).collect();
+                    self.wire.send(&Message::AllocatedAre(bytes))?;
+                }
                 Message::Body(request) => {
                     if self.wire.control().progress.phase() != Phase::Transferring {
                         self.wire.control().progress.enter(Phase::Transferring, 0, 0);
@@ -160,6 +164,12 @@ impl Source<'_> {
     }
 
     /// R5: the second look. Only what is certainly gone is gone.
+    /// `st_blocks`, at most the size: blocks may be reserved beyond the end.
+    fn allocated(&self, path: &RelPath) -> u64 {
+        let stat = crate::stage::locate(self.volume.live(), path).and_then(|(dir, name)| dir.stat(&name));
+        stat.map_or(0, |stat| (stat.blocks * 512).min(stat.size))
+    }
+
     fn is_there(&self, path: &RelPath) -> bool {
         match crate::stage::locate(self.volume.live(), path).and_then(|(dir, name)| dir.stat(&name)) {
             Ok(_) => true,

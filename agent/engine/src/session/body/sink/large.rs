@@ -4,18 +4,15 @@ use std::{
     fs::File,
     io,
     ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use drover_linux::{Dir, file};
 
 use super::{Fetch, Fetched, Leftovers, Sink, schedule::Slot, whole::create_anew};
 use crate::{
-    bases::BASE_BYTES_MIN,
-    content::{Allocation, LEAF_BYTES, SEGMENT_BYTES, block::Leaves},
+    bases::{BASE_BYTES_MIN, New},
+    content::{Allocation, SEGMENT_BYTES, block::Leaves},
     leaves::LeafFile,
     session::body::{BodyError, Known, Settled, error::is_no_file},
     tree::{Body, Meta},
@@ -51,8 +48,8 @@ pub(super) struct Large {
     pub(super) base: Option<Base>,
     /// The source does not know the base's content, so its digests are told.
     pub(super) is_base_unknown: AtomicBool,
-    /// Leaves that were written, as bits.
-    touched: Vec<AtomicU64>,
+    /// Digests of what is staged, segment by segment; the file's own proof.
+    pub(super) leaves: Option<Proof>,
     pass: Mutex<Pass>,
 }
 
@@ -68,6 +65,18 @@ pub(super) struct Base {
     pub(super) leaves: Option<LeafFile>,
     /// Nobody can have written to it since it got its name.
     pub(super) is_frozen: bool,
+    /// The file that it is a clone of: in the page cache, where the clone is not. It may have moved on.
+    pub(super) warm: Option<File>,
+}
+
+/// Leaves of a file that is being built.
+#[derive(Debug)]
+pub(super) struct Proof {
+    pub(super) file: LeafFile,
+    /// They begin as those of the base.
+    pub(super) is_of_base: bool,
+    /// Until the file is proved and its leaves are kept.
+    pub(super) new: Mutex<Option<New>>,
 }
 
 /// How much the short digests are trusted; less each time that a body came out wrong though the source held still.
@@ -172,31 +181,6 @@ impl Large {
         from..pass.next
     }
 
-    /// Something was written there.
-    pub(super) fn touch(&self, offset: u64, len: u64) {
-        for leaf in offset / LEAF_BYTES as u64..(offset + len).div_ceil(LEAF_BYTES as u64) {
-            if let Some(bits) = self.touched.get((leaf / 64) as usize) {
-                bits.fetch_or(1 << (leaf % 64), Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// What was written, by whole leaves, in order.
-    pub(super) fn touched(&self) -> Vec<Range<u64>> {
-        let leaf = LEAF_BYTES as u64;
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        for (word, bits) in self.touched.iter().enumerate() {
-            let bits = bits.load(Ordering::Relaxed);
-            for n in (0..64).filter(|bit| bits & 1 << bit != 0).map(|bit| word as u64 * 64 + bit) {
-                match ranges.last_mut() {
-                    Some(last) if last.end == n * leaf => last.end += leaf,
-                    _ => ranges.push(n * leaf..(n + 1) * leaf),
-                }
-            }
-        }
-        ranges
-    }
-
     /// Whether the segment was the last one of the pass.
     pub(super) fn segment_done(&self) -> bool {
         let mut pass = self.pass();
@@ -207,6 +191,9 @@ impl Large {
     /// Begins another pass over what is staged now.
     pub(super) fn again(&self, target: Target, trust: Trust) -> io::Result<()> {
         self.dest.set_len(target.body.size)?;
+        if let Some(proof) = &self.leaves {
+            proof.file.resize(target.body.size)?;
+        }
         let staged = Some(Arc::new(Allocation::of(&self.dest)?));
         let mut pass = self.pass();
         let number = pass.number + 1;
@@ -255,10 +242,9 @@ impl Sink<'_> {
         let staged = if is_leftover { Some(Arc::new(Allocation::of(&dest)?)) } else { None };
         let (shifts, trust) = (Shifts::default(), Trust::Pages);
         let pass = Pass { number: 1, target, trust, staged, shifts, is_gone: false, next: 0, open: 0 };
+        let leaves = self.proof(base.as_ref(), target_size, is_leftover)?;
         let is_base_unknown = AtomicBool::new(false);
-        let words = target_size.div_ceil(64 * LEAF_BYTES as u64);
-        let touched = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Some(Large { id, dest, base, is_base_unknown, touched, pass: Mutex::new(pass) }))
+        Ok(Some(Large { id, dest, base, is_base_unknown, leaves, pass: Mutex::new(pass) }))
     }
 
     /// What an interrupted run left, unless something else shares its inode.
@@ -274,6 +260,15 @@ impl Sink<'_> {
         }
     }
 
+    fn proof(&self, base: Option<&Base>, size: u64, is_leftover: bool) -> io::Result<Option<Proof>> {
+        let Some(bases) = self.bases.filter(|_| size >= BASE_BYTES_MIN) else { return Ok(None) };
+        let of_base = base.filter(|base| !is_leftover && base.is_cloned && base.is_frozen);
+        let of_base = of_base.and_then(|base| base.leaves.as_ref());
+        let (new, file) = of_base.map_or_else(|| bases.make_leaves(size), |leaves| bases.copy_leaves(leaves))?;
+        file.resize(size)?;
+        Ok(Some(Proof { file, is_of_base: of_base.is_some(), new: Mutex::new(Some(new)) }))
+    }
+
     fn open_base(&self, fetch: &Fetch) -> io::Result<Option<Base>> {
         let Some((parent, name)) = fetch.base.as_ref().and_then(crate::path::RelPath::split) else {
             return Ok(None);
@@ -282,19 +277,18 @@ impl Sink<'_> {
         let known = self.bases.zip(body);
         let frozen = known.map_or(Ok(None), |(bases, body)| bases.clone_of(&body.digest))?;
         let is_frozen = frozen.is_some();
-        let file = match frozen {
-            Some(file) => file,
-            // The base only saves work: without it all is fetched.
-            None => match self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())) {
-                Ok(file) => file,
-                Err(_) => return Ok(None),
-            },
+        // The base only saves work: without it all is fetched.
+        let live = self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())).ok();
+        let (file, warm) = match (frozen, live) {
+            (Some(frozen), live) => (frozen, live),
+            (None, Some(live)) => (live, None),
+            (None, None) => return Ok(None),
         };
         let len = file::stat(&file)?.size;
         let known = known.filter(|(_, body)| body.size == len);
         let leaves = known.map_or(Ok(None), |(bases, body)| bases.leaves_of(&body.digest, len))?;
         let known = known.map(|(_, body)| Known { digest: body.digest, size: len });
         let allocation = Allocation::of(&file)?;
-        Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false, known, leaves, is_frozen }))
+        Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false, known, leaves, is_frozen, warm }))
     }
 }

@@ -1,6 +1,9 @@
 //! Proving what was staged, and what to do when it is not what was wanted.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+};
 
 use super::{
     Fetched, Sink,
@@ -8,9 +11,8 @@ use super::{
     schedule::{Asked, Key, Slot},
 };
 use crate::{
-    bases::{self, BASE_BYTES_MIN, New},
     fault,
-    hash::{hash_changed, hash_file, hash_keeping},
+    hash::{PLAIN_BYTES_MAX, hash_file, hash_keeping},
     session::body::{BodyError, BodyMessage, Changed, SMALL_BYTES_MAX, Settled},
     tree::Body,
 };
@@ -26,11 +28,13 @@ impl Sink<'_> {
             (pass.target.clone(), pass.number, pass.trust)
         };
         let proved = fault::hit("stage.file").and_then(|()| self.staged_body(large, &target.body));
-        let (staged, leaves) = proved.map_err(self.stage_error(large.id))?;
+        let staged = proved.map_err(self.stage_error(large.id))?;
         let wanted = &self.fetch(large.id).body;
         if staged.digest == target.body.digest {
-            if let Some((bases, leaves)) = self.bases.zip(leaves) {
-                let taken = bases.take(&large.dest, leaves, &staged.digest, &self.control().bases);
+            let new =
+                large.leaves.as_ref().and_then(|proof| proof.new.lock().unwrap_or_else(PoisonError::into_inner).take());
+            if let Some((bases, new)) = self.bases.zip(new) {
+                let taken = bases.take(&large.dest, new, &staged.digest, &self.control().bases);
                 taken.map_err(self.stage_error(large.id))?;
             }
             return self.close(large, target.fetched(wanted));
@@ -51,27 +55,17 @@ impl Sink<'_> {
         }
     }
 
-    /// Reads what was written, or everything: a clone of a frozen base has the base's leaves where nothing was written.
-    fn staged_body<'a>(&'a self, large: &Large, wanted: &Body) -> io::Result<(Body, Option<New<'a>>)> {
+    /// Leaves were hashed as they came. Where they don't make what is wanted, and of smaller files, all is read: a part
+    /// may have been taken from a file that another process changed.
+    fn staged_body(&self, large: &Large, wanted: &Body) -> io::Result<Body> {
         let (size, control) = (wanted.size, self.quiet());
-        let Some(bases) = self.bases.filter(|_| size >= BASE_BYTES_MIN) else {
-            return Ok((hash_file(&large.dest, size, &control)?, None));
-        };
-        let is_first = {
-            let pass = large.pass();
-            pass.number == 1 && pass.staged.is_none()
-        };
-        let base = large.base.as_ref().filter(|base| is_first && base.is_cloned && base.is_frozen);
-        if let Some((base, old)) = base.and_then(|base| Some((base, base.leaves.as_ref()?))) {
-            let (leaves, file) = bases.copy_leaves(old)?;
-            let changed = bases::with_tail(large.touched(), base.len, size);
-            let body = hash_changed(&large.dest, size, &changed, &file, &control)?;
-            if body.digest == wanted.digest {
-                return Ok((body, Some(leaves)));
-            }
+        match &large.leaves {
+            Some(proof) if size > PLAIN_BYTES_MAX => match proof.file.digest()? == wanted.digest {
+                true => Ok(*wanted),
+                false => hash_keeping(&large.dest, size, &proof.file, &control),
+            },
+            _ => hash_file(&large.dest, size, &control),
         }
-        let (leaves, file) = bases.make_leaves(size)?;
-        Ok((hash_keeping(&large.dest, size, &file, &control)?, Some(leaves)))
     }
 
     fn close(&self, large: &Large, fetched: Fetched) -> Result<(), BodyError> {

@@ -11,12 +11,13 @@ use super::{
     schedule::Task,
 };
 use crate::{
-    content::{Allocation, Part, SEGMENT_BYTES},
+    content::{Allocation, LEAF_BYTES, Part, SEGMENT_BYTES, part::is_zero},
     fault,
+    hash::read_padded,
     session::body::{BodyError, Run},
 };
 
-/// Of a run that has to be written, so that a cancel is soon noticed and all threads have something to do.
+/// Of a run that has to be copied, so that a cancel is soon noticed and all threads have something to do.
 const RUN_BYTES_MAX: u64 = 64 << 20;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -58,12 +59,13 @@ impl Sink<'_> {
             return Err(wrong());
         }
         let target = Place::of(large, &ask);
-        let is_nothing_to_do = what == Run::Same && target.is_base;
-        let far = if is_nothing_to_do { end } else { end.min(ask.offset + RUN_BYTES_MAX) };
+        // A hole is made in one go, and what a clone has already needs nothing.
+        let is_copied = what == Run::Same && !target.is_base;
+        let far = if is_copied { end.min(ask.offset + RUN_BYTES_MAX) } else { end };
         let asked = ask.offset..ask.offset + ask.length as u64;
         for range in [asked, large.skip(far)].into_iter().filter(|range| !range.is_empty()) {
             if !large.pass().is_gone {
-                self.write_run(large, &target, &range, what).map_err(self.stage_error(large.id))?;
+                write_run(large, &target, &range, what).map_err(self.stage_error(large.id))?;
             }
             if is_first_pass {
                 self.control().progress.bytes_done.add(range.end - range.start);
@@ -74,39 +76,15 @@ impl Sink<'_> {
         self.segment_done(large, ask)
     }
 
-    fn write_run(&self, large: &Large, target: &Place<'_>, range: &Range<u64>, what: Run) -> io::Result<()> {
-        let len = range.end - range.start;
-        match what {
-            Run::Hole => self.write_part(large, target, &Part::Hole(len), range.start),
-            Run::Same if target.is_base => Ok(()),
-            Run::Same => {
-                large.touch(range.start, len);
-                target.same(range.start, len)
-            }
-        }
-    }
-
     fn write(&self, large: &Large, ask: &Ask, parts: &[Part]) -> io::Result<()> {
         let target = Place::of(large, ask);
         let mut at = ask.offset;
         for part in parts {
-            self.write_part(large, &target, part, at)?;
+            write_part(large, &target, part, at)?;
             at += part.len();
         }
+        prove(large, &target, parts, ask.offset)?;
         fault::hit("stage.range")
-    }
-
-    fn write_part(&self, large: &Large, target: &Place<'_>, part: &Part, at: u64) -> io::Result<()> {
-        if !target.has(part, at) {
-            large.touch(at, part.len());
-        }
-        match part {
-            Part::Data(data) => large.dest.write_all_at(data, at),
-            Part::Zeros(len) => write_zeros(&large.dest, at, *len),
-            Part::Hole(len) if target.is_hole(at, *len) => Ok(()),
-            Part::Hole(len) => make_hole(&large.dest, at, *len),
-            Part::Copy { from, len } => target.copy(*from, at, *len),
-        }
     }
 
     /// Remembers where content was found, and lets those go on who waited for it.
@@ -178,6 +156,108 @@ impl Sink<'_> {
     }
 }
 
+fn write_run(large: &Large, target: &Place<'_>, range: &Range<u64>, what: Run) -> io::Result<()> {
+    let len = range.end - range.start;
+    match what {
+        Run::Hole => {
+            write_part(large, target, &Part::Hole(len), range.start)?;
+            large.leaves.as_ref().map_or(Ok(()), |proof| proof.file.write_zeros(range.start, len))
+        }
+        Run::Same => {
+            if !target.is_base {
+                target.same(range.start, len)?;
+            }
+            let mut at = range.start;
+            while at < range.end {
+                let len = (range.end - at).min(SEGMENT_BYTES as u64);
+                prove(large, target, &[Part::Copy { from: at, len }], at)?;
+                at += len;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn write_part(large: &Large, target: &Place<'_>, part: &Part, at: u64) -> io::Result<()> {
+    match part {
+        Part::Data(data) => large.dest.write_all_at(data, at),
+        Part::Zeros(len) => write_zeros(&large.dest, at, *len),
+        Part::Hole(len) if target.is_hole(at, *len) => Ok(()),
+        Part::Hole(len) => make_hole(&large.dest, at, *len),
+        Part::Copy { from, len } => target.copy(*from, at, *len),
+    }
+}
+
+/// Hashes the leaves of a segment that were just written, as they must be now.
+fn prove(large: &Large, target: &Place<'_>, parts: &[Part], offset: u64) -> io::Result<()> {
+    let Some(proof) = &large.leaves else { return Ok(()) };
+    let end = offset + parts.iter().map(Part::len).sum::<u64>();
+    let size = proof.file.size();
+    let mut placed = Vec::with_capacity(parts.len());
+    let mut at = offset;
+    for part in parts {
+        placed.push((at, part));
+        at += part.len();
+    }
+    let mut buffer = Vec::new();
+    let mut start = offset;
+    while start < end {
+        let stop = (start + LEAF_BYTES as u64).min(end);
+        let first = placed.partition_point(|(at, part)| at + part.len() <= start);
+        let within = &placed[first..placed.partition_point(|(at, _)| *at < stop)];
+        // The base's last leaf is another one when the sizes differ.
+        let is_whole =
+            stop - start == LEAF_BYTES as u64 || (stop == size && large.base.as_ref().is_some_and(|it| it.len == size));
+        let is_untouched = proof.is_of_base
+            && is_whole
+            && within.iter().all(|(at, part)| matches!(part, Part::Copy { from, .. } if from == at))
+            && large.base.as_ref().is_some_and(|base| stop <= base.len);
+        if !is_untouched || !target.is_base {
+            let leaf = hash_leaf(large, target, within, start..stop, &mut buffer)?;
+            proof.file.write_leaves(start, &[leaf])?;
+        }
+        start = stop;
+    }
+    Ok(())
+}
+
+/// `None` for zeros.
+fn hash_leaf(
+    large: &Large,
+    target: &Place<'_>,
+    parts: &[(u64, &Part)],
+    leaf: Range<u64>,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<blake3::Hash>> {
+    if let [(at, Part::Data(data))] = parts {
+        let from = (leaf.start - at) as usize;
+        return Ok(hash_unless_zero(&data[from..from + (leaf.end - leaf.start) as usize]));
+    }
+    buffer.clear();
+    for (at, part) in parts {
+        let (from, to) = (leaf.start.max(*at), leaf.end.min(at + part.len()));
+        let (skipped, len) = (from - at, (to - from) as usize);
+        match part {
+            Part::Data(data) => buffer.extend_from_slice(&data[skipped as usize..skipped as usize + len]),
+            Part::Zeros(_) | Part::Hole(_) => buffer.resize(buffer.len() + len, 0),
+            Part::Copy { from, .. } => {
+                let (base, _) = target.base.ok_or(io::ErrorKind::InvalidData)?;
+                // Where the base is a clone, the file that it was made of is in memory.
+                let is_live = !std::ptr::eq(base, &large.dest);
+                let warm = large.base.as_ref().and_then(|base| base.warm.as_ref()).filter(|_| is_live);
+                let before = buffer.len();
+                buffer.resize(before + len, 0);
+                read_padded(warm.unwrap_or(base), &mut buffer[before..], from + skipped)?;
+            }
+        }
+    }
+    Ok(hash_unless_zero(buffer))
+}
+
+fn hash_unless_zero(leaf: &[u8]) -> Option<blake3::Hash> {
+    (!is_zero(leaf)).then(|| blake3::hash(leaf))
+}
+
 /// What the staged file holds already where a segment goes.
 struct Place<'a> {
     dest: &'a File,
@@ -203,15 +283,6 @@ impl<'a> Place<'a> {
         };
         let is_base = ask.origin == Origin::Staged || is_cloned;
         Self { dest: &large.dest, base, is_base, is_empty: staged.is_none() && !is_cloned, staged }
-    }
-
-    /// The staged file's content there is that part's already.
-    fn has(&self, part: &Part, at: u64) -> bool {
-        match part {
-            Part::Copy { from, .. } => self.is_base && *from == at,
-            Part::Hole(len) => self.is_hole(at, *len),
-            Part::Data(_) | Part::Zeros(_) => false,
-        }
     }
 
     fn is_hole(&self, at: u64, len: u64) -> bool {

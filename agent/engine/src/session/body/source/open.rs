@@ -33,6 +33,8 @@ pub(super) struct OpenFile {
     pub(super) allocation: Allocation,
     /// Of the content that is wanted, when they are known.
     pub(super) leaves: Option<LeafFile>,
+    /// The file that `file` is a clone of: it is in the page cache where the clone is not, and it may have moved on.
+    pub(super) warm: Option<File>,
 }
 
 /// Kept by path until others push it out, so that a big file is opened once and is one inode from start to end.
@@ -65,7 +67,7 @@ impl OpenFile {
             0 => Allocation::Full,
             _ => Allocation::of(&file)?,
         };
-        Ok(Self { file, allocation, leaves: None })
+        Ok(Self { file, allocation, leaves: None, warm: None })
     }
 }
 
@@ -82,12 +84,17 @@ impl Source<'_> {
         if let Some(open) = self.files.get(&want.path) {
             return Ok(Some(open));
         }
-        let Some(file) = self.frozen(want)?.map_or_else(|| self.open(&want.path), |frozen| Ok(Some(frozen)))? else {
-            return Ok(None);
+        let frozen = self.frozen(want)?;
+        let live = if frozen.is_some() { self.open(&want.path).unwrap_or(None) } else { self.open(&want.path)? };
+        let (file, warm) = match (frozen, live) {
+            (Some(frozen), live) => (frozen, live),
+            (None, Some(live)) => (live, None),
+            (None, None) => return Ok(None),
         };
         let mut open = OpenFile::new(file, want.body.holes)?;
         if let Some(bases) = self.bases.filter(|_| want.body.size > PLAIN_BYTES_MAX) {
             open.leaves = bases.leaves_of(&want.body.digest, want.body.size)?;
+            open.warm = warm;
         }
         let open = Arc::new(open);
         self.files.put(&want.path, Arc::clone(&open));

@@ -8,6 +8,7 @@ use super::{Source, open::OpenFile};
 use crate::{
     bases::Delta,
     content::{Copy, LEAF_BYTES, Part, block, part, shift},
+    digest::Digest,
     fault,
     hash::read_padded,
     session::body::{Basis, Blocks, BodyError, BodyMessage, Known, Run, WantRange},
@@ -152,9 +153,7 @@ struct Segment<'a> {
 
 impl Segment<'_> {
     fn read(&self) -> io::Result<Bytes> {
-        let mut data = vec![0; self.len];
-        read_padded(&self.open.file, &mut data, self.offset)?;
-        Ok(data.into())
+        self.read_leaves(block::Leaves::MAX)
     }
 
     /// For an answer of copies alone.
@@ -163,22 +162,34 @@ impl Segment<'_> {
     }
 
     fn read_around(&self, copies: &[Copy]) -> io::Result<Bytes> {
-        let mut data = vec![0; self.len];
+        let leaf_of = |at: usize| at / LEAF_BYTES;
+        let mut wanted = 0;
         let mut at = 0;
         let end = Copy { at: self.len, from: 0, len: 0 };
         for copy in copies.iter().chain([&end]) {
             if at < copy.at {
-                read_padded(&self.open.file, &mut data[at..copy.at], self.offset + at as u64)?;
+                wanted = (leaf_of(at)..=leaf_of(copy.at - 1)).fold(wanted, |bits, leaf| bits | 1 << leaf);
             }
             at = copy.at + copy.len;
         }
-        Ok(data.into())
+        self.read_leaves(wanted)
     }
 
+    /// Of leaves that are not wanted there is nothing in it.
     fn read_leaves(&self, wanted: block::Leaves) -> io::Result<Bytes> {
         let mut data = vec![0; self.len];
+        let is_aligned = self.offset.is_multiple_of(LEAF_BYTES as u64);
+        let proof = self.open.leaves.as_ref().zip(self.open.warm.as_ref()).filter(|_| is_aligned);
+        let digests = proof.map_or(Ok(Vec::new()), |(leaves, _)| leaves.range(self.offset, self.len))?;
         for (n, leaf) in data.chunks_mut(LEAF_BYTES).enumerate().filter(|(n, _)| block::has(wanted, *n)) {
-            read_padded(&self.open.file, leaf, self.offset + (n * LEAF_BYTES) as u64)?;
+            let at = self.offset + (n * LEAF_BYTES) as u64;
+            if let (Some((_, warm)), Some(digest)) = (proof, digests.get(n)) {
+                read_padded(warm, leaf, at)?;
+                if Digest::of(leaf) == *digest {
+                    continue;
+                }
+            }
+            read_padded(&self.open.file, leaf, at)?;
         }
         Ok(data.into())
     }
