@@ -16,11 +16,12 @@ use std::{
 
 use clap::{Args, Subcommand};
 use drover_engine::{control::Control, digest::Digest, hash::hash_file};
-use drover_linux::file;
+use drover_linux::{Kind, file};
 use drover_proto::v1::{
     ListRestorePointsRequest, LocateContentRequest, LocateContentResponse, RestorePoint, sync_client::SyncClient,
 };
 use drover_report::{Bytes, Exit, Moment};
+use rustix::fs::OFlags;
 use tonic::transport::Channel;
 
 use crate::{
@@ -63,7 +64,7 @@ The file shares its blocks with the point on XFS and btrfs; holes stay holes.")]
         /// File to make; it must not exist
         path: PathBuf,
     },
-    /// Attach the content of a restore point to a read-only loop device and print its name
+    /// Attach the content of an older restore point to a read-only loop device and print its name
     #[command(after_help = "\
 Example:
   dev=$(drover-agent points attach images/vm1.img 12) && mount -o ro,norecovery $dev /mnt
@@ -109,7 +110,10 @@ fn act(args: &PointsArgs) -> Result<String, VolumeCliError> {
             export(&source, path)?;
             Ok(format!("{}\n", path.display()))
         }
-        Verb::Attach { content } => attach(&proved(&runtime, &channel, content)?),
+        Verb::Attach { content } => match proved(&runtime, &channel, content)? {
+            Proved { located, path, .. } if located.in_tree => Err(VolumeCliError::InTree { path }),
+            proved => attach(&proved),
+        },
     }
 }
 
@@ -145,7 +149,8 @@ fn proved(runtime: &tokio::runtime::Runtime, channel: &Channel, content: &Conten
         };
         let located = runtime.block_on(SyncClient::new(channel.clone()).locate_content(request))?.into_inner();
         let path = PathBuf::from(OsString::from_vec(located.file.to_vec()));
-        match File::open(&path) {
+        let flags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW);
+        match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
             Ok(file) if is_content(&file, &path, &located)? => return Ok(Proved { file, path, located }),
             Ok(_) => last = Some(VolumeCliError::NotThePoint { path }),
             Err(source) => last = Some(VolumeCliError::File { what: "open", path, source }),
@@ -157,7 +162,8 @@ fn proved(runtime: &tokio::runtime::Runtime, channel: &Channel, content: &Conten
 fn is_content(file: &File, path: &Path, located: &LocateContentResponse) -> Result<bool, VolumeCliError> {
     let at = |source| VolumeCliError::File { what: "read", path: path.to_owned(), source };
     let wanted: Digest = located.digest.parse().map_err(|_| VolumeCliError::Answer)?;
-    if file::stat(file).map_err(at)?.size != located.size {
+    let stat = file::stat(file).map_err(at)?;
+    if stat.kind != Kind::File || stat.size != located.size {
         return Ok(false);
     }
     let control = Control::default();

@@ -141,6 +141,11 @@ pub(crate) enum VolumeCliError {
     File { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("the content of {} is not what the point holds: another process changed it", path.display())]
     NotThePoint { path: PathBuf },
+    #[error(
+        "the point is the current one, so its content is {} itself, which may be written to; export it, or attach an older point",
+        path.display()
+    )]
+    InTree { path: PathBuf },
     #[error("agent's answer has a digest that is none")]
     Answer,
     #[error("runtime")]
@@ -201,6 +206,7 @@ impl VolumeCliError {
             | Self::NoSuchVolume { .. }
             | Self::Ambiguous { .. }
             | Self::File { .. }
+            | Self::InTree { .. }
             | Self::Answer
             | Self::Runtime(_) => None,
             Self::NotThePoint { .. } => Some("point-incomplete".to_owned()),
@@ -215,6 +221,7 @@ impl VolumeCliError {
             Self::NoSuchVolume { .. }
             | Self::Ambiguous { .. }
             | Self::File { .. }
+            | Self::InTree { .. }
             | Self::Answer
             | Self::Runtime(_) => Exit::Failure,
             Self::Agent(status) => Exit::of(kind_of(status), &reason_of(status).unwrap_or_default()),

@@ -117,12 +117,23 @@ impl Bases {
 
     /// Digest of a big file, frozen first where that can be; `before` is what it held at the last look.
     pub(crate) fn read(&self, live: &File, size: u64, before: Option<Digest>, control: &Control) -> io::Result<Read> {
+        match self.read_keeping(live, size, before, control) {
+            // Bases save work; a file can be read without them.
+            Err(error) if is_without_room(&error) => {
+                tracing::warn!(%error, "no base of a big file can be kept: it is read as a whole");
+                Ok(Read { body: hash_file(live, size, control)?, found_by: FoundBy::ReadLive })
+            }
+            read => read,
+        }
+    }
+
+    fn read_keeping(&self, live: &File, size: u64, before: Option<Digest>, control: &Control) -> io::Result<Read> {
         let Some(frozen) = self.freeze(live, &control.bases)? else {
             if let Some(before) = before {
                 unlink(&self.dir, &clone_name(&before))?;
             }
             let (leaves, keeping) = self.make_leaves(size)?;
-            let body = hash_keeping(live, size, &keeping, control)?;
+            let body = hash_keeping(live, live, size, &keeping, control)?;
             leaves.keep(&leaves_name(&body.digest))?;
             return Ok(Read { body, found_by: FoundBy::ReadLive });
         };
@@ -138,7 +149,8 @@ impl Bases {
             None => frozen,
         };
         let (leaves, keeping) = self.make_leaves(size)?;
-        let read = |file: &File| hash_keeping(file, size, &keeping, control);
+        let map = frozen.file.try_clone()?;
+        let read = |file: &File| hash_keeping(file, &map, size, &keeping, control);
         let (frozen, body, _) = self.read_warm(live, frozen, &keeping, control, read)?;
         self.keep(&body, leaves, frozen)?;
         Ok(Read { body, found_by: FoundBy::ReadFrozen })
@@ -160,7 +172,8 @@ impl Bases {
             return Ok(Ok(Body { size, digest: before, holes: holes_of(&frozen.file, size)? }));
         }
         let (leaves, keeping) = self.copy_leaves(&old_leaves)?;
-        let read = |file: &File| hash_changed(file, size, &changed, &keeping, control);
+        let map = frozen.file.try_clone()?;
+        let read = |file: &File| hash_changed(file, &map, size, &changed, &keeping, control);
         let (frozen, body, moved) = self.read_warm(live, frozen, &keeping, control, read)?;
         if body.digest != before {
             self.keep(&body, leaves, frozen)?;
@@ -187,7 +200,7 @@ impl Bases {
                 let body = match size {
                     ..=PLAIN_BYTES_MAX => hash_file(&second.file, size, control)?,
                     _ if moved.is_empty() && size == old_size => Body { holes: holes_of(&second.file, size)?, ..early },
-                    _ => hash_changed(&second.file, size, &moved, leaves, control)?,
+                    _ => hash_changed(&second.file, &second.file, size, &moved, leaves, control)?,
                 };
                 return Ok((second, body, moved));
             }
@@ -218,7 +231,7 @@ impl Bases {
         match file::reflink(live, &new.file) {
             Ok(true) => Ok(Some(new)),
             Ok(false) => Ok(None),
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(None),
+            Err(error) if is_without_room(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -264,6 +277,10 @@ impl Bases {
     /// Proved: they make the digest that they are asked for by.
     pub(crate) fn leaves_of(&self, digest: &Digest, size: u64) -> io::Result<Option<LeafFile>> {
         let Some(file) = absent_is_none(self.dir.open_file(&leaves_name(digest)))? else { return Ok(None) };
+        // The size may be the other side's.
+        if file::stat(&file)?.size != LeafFile::bytes(size) {
+            return Ok(None);
+        }
         let leaves = LeafFile::new(file, size);
         Ok((leaves.digest()? == *digest).then_some(leaves))
     }
@@ -389,6 +406,12 @@ pub(crate) fn with_tail(mut changed: Vec<Range<u64>>, old_size: u64, size: u64) 
     }
     changed.push(tail..size.max(old_size));
     changed
+}
+
+/// No space, nothing may be written, or (an active swap file) nothing may be cloned.
+fn is_without_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{ExecutableFileBusy, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | ExecutableFileBusy)
 }
 
 fn holes_of(file: &File, size: u64) -> io::Result<u64> {

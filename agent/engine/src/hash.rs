@@ -32,16 +32,23 @@ thread_local! {
 /// Digest and hole map of the first `size` bytes. What a file that shrinks meanwhile no longer has counts as zeros: the
 /// caller compares the file's times before and after. Fails with `Cancelled` inside when `control` says so.
 pub fn hash_file(file: &File, size: u64, control: &Control) -> io::Result<Body> {
-    hash(file, size, None, control)
+    hash(file, file, size, None, control)
 }
 
-/// As `hash_file`, and keeps the digests of the leaves. Of content with a plain digest there are none.
-pub(crate) fn hash_keeping(file: &File, size: u64, leaves: &LeafFile, control: &Control) -> io::Result<Body> {
-    hash(file, size, Some(leaves), control)
+/// As `hash_file`, and keeps the digests of the leaves. Of content with a plain digest there are none. Holes are where
+/// `map` has them, which is the file itself or a clone of it.
+pub(crate) fn hash_keeping(
+    file: &File,
+    map: &File,
+    size: u64,
+    leaves: &LeafFile,
+    control: &Control,
+) -> io::Result<Body> {
+    hash(file, map, size, Some(leaves), control)
 }
 
-fn hash(file: &File, size: u64, leaves: Option<&LeafFile>, control: &Control) -> io::Result<Body> {
-    let data = allocated(file, size)?;
+fn hash(file: &File, map: &File, size: u64, leaves: Option<&LeafFile>, control: &Control) -> io::Result<Body> {
+    let data = allocated(map, size)?;
     let holes = hole_fingerprint(&data, size);
     let content = Content { file, data: &data, size, control };
     let digest = if size <= PLAIN_BYTES_MAX { content.plain()? } else { content.tree(leaves)? };
@@ -52,12 +59,13 @@ fn hash(file: &File, size: u64, leaves: Option<&LeafFile>, control: &Control) ->
 /// them up to date.
 pub(crate) fn hash_changed(
     file: &File,
+    map: &File,
     size: u64,
     changed: &[std::ops::Range<u64>],
     leaves: &LeafFile,
     control: &Control,
 ) -> io::Result<Body> {
-    let data = allocated(file, size)?;
+    let data = allocated(map, size)?;
     let holes = hole_fingerprint(&data, size);
     let content = Content { file, data: &data, size, control };
     leaves.resize(size)?;
@@ -145,11 +153,25 @@ impl Content<'_> {
                 continue;
             }
             self.read(start, end, |bytes| {
+                self.blank_holes(start, bytes);
                 if is_zero(bytes) { node.set_zero(leaf) } else { node.set(leaf, blake3::hash(bytes)) }
             })?;
         }
         self.control.progress.bytes_done.add(NODE_BYTES.min(self.size - begin));
         Ok(())
+    }
+
+    /// Zeros where the map has a hole: a file that is read for its clone may hold something there meanwhile.
+    fn blank_holes(&self, start: u64, bytes: &mut [u8]) {
+        let end = start + bytes.len() as u64;
+        let mut at = start;
+        let first = self.data.partition_point(|(from, len)| from + len <= start);
+        for (from, len) in self.data[first..].iter().take_while(|(from, _)| *from < end).chain([&(end, 0)]) {
+            if at < *from {
+                bytes[(at - start) as usize..(*from - start) as usize].fill(0);
+            }
+            at = (from + len).min(end);
+        }
     }
 
     fn is_hole(&self, from: u64, to: u64) -> bool {
@@ -158,13 +180,13 @@ impl Content<'_> {
     }
 
     /// In pieces of the buffer's size, from `from` on.
-    fn read(&self, from: u64, to: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    fn read(&self, from: u64, to: u64, mut take: impl FnMut(&mut [u8])) -> io::Result<()> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut at = from;
             while at < to {
                 let want = buffer.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
                 read_padded(self.file, &mut buffer[..want], at)?;
-                take(&buffer[..want]);
+                take(&mut buffer[..want]);
                 at += want as u64;
             }
             Ok(())
@@ -268,7 +290,7 @@ mod tests {
             let control = Control::default();
             let file = file_with(&vec![7; size as usize]);
             let leaves = LeafFile::new(tempfile::tempfile().unwrap(), size);
-            hash_keeping(&file, size, &leaves, &control).unwrap();
+            hash_keeping(&file, &file, size, &leaves, &control).unwrap();
             file.set_len(new_size).unwrap();
             let tail = size.min(new_size) / LEAF * LEAF..size.max(new_size);
             let mut changed: Vec<_> = std::iter::once(tail).collect();
@@ -278,7 +300,7 @@ mod tests {
                 changed.push(at..end);
             }
             changed.sort_by_key(|range| range.start);
-            let body = hash_changed(&file, new_size, &changed, &leaves, &control).unwrap();
+            let body = hash_changed(&file, &file, new_size, &changed, &leaves, &control).unwrap();
             prop_assert_eq!(body.digest, hashed(&file));
             prop_assert_eq!(leaves.digest().unwrap(), body.digest);
         }

@@ -121,7 +121,12 @@ impl LeafFile {
     /// For a body that has another size now; its last leaf, and those beyond the old end, are read anew by the caller.
     pub(crate) fn resize(&self, size: u64) -> io::Result<()> {
         self.size.store(size, std::sync::atomic::Ordering::Relaxed);
-        self.file.set_len(size.div_ceil(LEAF_BYTES as u64) * Digest::BYTES as u64)
+        self.file.set_len(Self::bytes(size))
+    }
+
+    /// Of the file, for a body of a size.
+    pub(crate) fn bytes(size: u64) -> u64 {
+        size.div_ceil(LEAF_BYTES as u64) * Digest::BYTES as u64
     }
 
     pub(crate) fn read(&self, n: u64) -> io::Result<Node> {

@@ -139,6 +139,11 @@ impl Scanner<'_> {
         if is_frozen && !is_still {
             local = local.distrusted();
         }
+        if found_by == Some(FoundBy::ExtentMap)
+            && let Some(known) = self.previous.as_ref().and_then(|previous| previous.index.local(&pending.path()))
+        {
+            local.read_at = known.read_at;
+        }
         Ok(Read { found: Found { entry, local }, is_stable: is_still || is_frozen, found_by })
     }
 
@@ -165,12 +170,11 @@ impl Scanner<'_> {
         let Some(bases) = self.options.bases.filter(|_| stat.size >= BASE_BYTES_MIN) else {
             return Ok((hash_file(file, stat.size, self.control)?, None));
         };
-        // What the times say is unchanged is only read to be read again: then the map would say nothing new.
-        let before = match pending.expected {
-            Some(_) => None,
-            None => self.previous.as_ref().and_then(|previous| previous.index.manifest.find(&pending.path())),
-        };
-        let before = before.and_then(|entry| Some(entry.node.body()?.digest));
+        // What is due to be read again is read: a map says nothing of rot.
+        let known = self.previous.as_ref().filter(|_| pending.expected.is_none() && !self.options.deep);
+        let path = pending.path();
+        let known = known.filter(|previous| previous.index.local(&path).is_some_and(|local| self.is_recent(local)));
+        let before = known.and_then(|previous| Some(previous.index.manifest.find(&path)?.node.body()?.digest));
         let read = bases.read(file, stat.size, before, self.control)?;
         Ok((read.body, Some(read.found_by)))
     }

@@ -220,8 +220,12 @@ impl Scanner<'_> {
     }
 
     pub(super) fn vouches(&self, meta: &Meta, local: &Local, stat: &Stat) -> bool {
-        let is_recent = self.options.reread_before.is_none_or(|before| local.read_at >= before);
-        !self.options.deep && is_recent && self.is_unchanged(meta, local, stat)
+        !self.options.deep && self.is_recent(local) && self.is_unchanged(meta, local, stat)
+    }
+
+    /// Its content need not be read again yet.
+    pub(super) fn is_recent(&self, local: &Local) -> bool {
+        self.options.reread_before.is_none_or(|before| local.read_at >= before)
     }
 
     fn vouches_for_file(&self, entry: &Entry, local: &Local, stat: &Stat) -> bool {

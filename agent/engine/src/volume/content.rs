@@ -17,6 +17,8 @@ use crate::{
 pub struct Located {
     pub file: PathBuf,
     pub body: Body,
+    /// It is the tree's own file, which others may write to.
+    pub is_in_tree: bool,
 }
 
 impl Volume {
@@ -38,17 +40,18 @@ impl Volume {
         if let Some((_, name)) = self.pool.find(&body.digest).map_err(storage)? {
             let shard = OsStr::from_bytes(&name[..2]);
             let pool = self.root.beside_path().join("volumes").join(self.id.to_string()).join("pool");
-            return Ok(Located { file: pool.join(shard).join(OsStr::from_bytes(&name)), body });
+            return Ok(Located { file: pool.join(shard).join(OsStr::from_bytes(&name)), body, is_in_tree: false });
         }
         let current = state.current_point().filter(|current| state.restorable(current.id).is_ok());
         let current = current.map(|current| load_manifest(self, current)).transpose()?;
         let in_tree = current.as_ref().and_then(|current| with_content(current, &path, &body));
         let in_tree = in_tree.ok_or(VolumeError::Incomplete { point: id, path, others: 0 })?;
         let live = self.root.path().join(OsStr::from_bytes(self.path.as_bytes()));
-        Ok(match state.kind {
-            VolumeKind::BlockFile => Located { file: live, body },
-            VolumeKind::Directory => Located { file: live.join(OsStr::from_bytes(in_tree.as_bytes())), body },
-        })
+        let file = match state.kind {
+            VolumeKind::BlockFile => live,
+            VolumeKind::Directory => live.join(OsStr::from_bytes(in_tree.as_bytes())),
+        };
+        Ok(Located { file, body, is_in_tree: true })
     }
 }
 

@@ -15,7 +15,8 @@ impl Dir {
     /// `InvalidInput`: a fifo or device that took the file's place is neither waited for nor read.
     pub fn open_file(&self, name: &[u8]) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = match rustix::fs::openat(self, self.real(name)?, flags | OFlags::NOATIME, Mode::empty()) {
+        let name = self.real(name)?;
+        let fd = match rustix::fs::openat(self, name, flags | OFlags::NOATIME, Mode::empty()) {
             // O_NOATIME is for the owner and for CAP_FOWNER (open(2)).
             Err(Errno::PERM) => rustix::fs::openat(self, name, flags, Mode::empty()),
             done => done,

@@ -65,8 +65,6 @@ pub(super) struct Base {
     pub(super) leaves: Option<LeafFile>,
     /// Nobody can have written to it since it got its name.
     pub(super) is_frozen: bool,
-    /// The file that it is a clone of: in the page cache, where the clone is not. It may have moved on.
-    pub(super) warm: Option<File>,
 }
 
 /// Leaves of a file that is being built.
@@ -232,6 +230,10 @@ impl Sink<'_> {
                 let file = create_anew(&dir, fetch.dest.name.as_bytes())?;
                 if let Some(base) = &mut base {
                     base.is_cloned = file::reflink(&base.file, &file)?;
+                    if base.is_cloned && !base.is_frozen {
+                        // The file may have changed since: what counts is what the clone got.
+                        base.allocation = Allocation::of(&file)?;
+                    }
                 }
                 (file, false)
             }
@@ -277,18 +279,19 @@ impl Sink<'_> {
         let known = self.bases.zip(body);
         let frozen = known.map_or(Ok(None), |(bases, body)| bases.clone_of(&body.digest))?;
         let is_frozen = frozen.is_some();
-        // The base only saves work: without it all is fetched.
-        let live = self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())).ok();
-        let (file, warm) = match (frozen, live) {
-            (Some(frozen), live) => (frozen, live),
-            (None, Some(live)) => (live, None),
-            (None, None) => return Ok(None),
+        let file = match frozen {
+            Some(file) => file,
+            // The base only saves work: without it all is fetched.
+            None => match self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())) {
+                Ok(file) => file,
+                Err(_) => return Ok(None),
+            },
         };
         let len = file::stat(&file)?.size;
         let known = known.filter(|(_, body)| body.size == len);
         let leaves = known.map_or(Ok(None), |(bases, body)| bases.leaves_of(&body.digest, len))?;
         let known = known.map(|(_, body)| Known { digest: body.digest, size: len });
         let allocation = Allocation::of(&file)?;
-        Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false, known, leaves, is_frozen, warm }))
+        Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false, known, leaves, is_frozen }))
     }
 }

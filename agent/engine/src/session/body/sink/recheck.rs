@@ -35,7 +35,9 @@ impl Sink<'_> {
                 large.leaves.as_ref().and_then(|proof| proof.new.lock().unwrap_or_else(PoisonError::into_inner).take());
             if let Some((bases, new)) = self.bases.zip(new) {
                 let taken = bases.take(&large.dest, new, &staged.digest, &self.control().bases);
-                taken.map_err(self.stage_error(large.id))?;
+                if let Err(error) = taken {
+                    tracing::warn!(%error, "no base of a big file is kept: its next change is found by reading it");
+                }
             }
             return self.close(large, target.fetched(wanted));
         }
@@ -62,7 +64,7 @@ impl Sink<'_> {
         match &large.leaves {
             Some(proof) if size > PLAIN_BYTES_MAX => match proof.file.digest()? == wanted.digest {
                 true => Ok(*wanted),
-                false => hash_keeping(&large.dest, size, &proof.file, &control),
+                false => hash_keeping(&large.dest, &large.dest, size, &proof.file, &control),
             },
             _ => hash_file(&large.dest, size, &control),
         }
@@ -107,7 +109,7 @@ impl Sink<'_> {
                     (pass.trust, pass.target.clone())
                 };
                 let is_same = is_same(&last.body, &body) && settled == Settled::Still;
-                if is_same && last.found.is_none() {
+                if is_same {
                     target = last;
                 }
                 let trust = if is_same { less(trust) } else { trust };

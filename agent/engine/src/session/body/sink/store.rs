@@ -59,8 +59,9 @@ impl Sink<'_> {
             return Err(wrong());
         }
         let target = Place::of(large, &ask);
-        // A hole is made in one go, and what a clone has already needs nothing.
-        let is_copied = what == Run::Same && !target.is_base;
+        // A hole is made in one go, and what a clone of a known base has needs nothing.
+        let is_known = target.is_base && large.leaves.as_ref().is_none_or(|proof| proof.is_of_base);
+        let is_copied = what == Run::Same && !is_known;
         let far = if is_copied { end.min(ask.offset + RUN_BYTES_MAX) } else { end };
         let asked = ask.offset..ask.offset + ask.length as u64;
         for range in [asked, large.skip(far)].into_iter().filter(|range| !range.is_empty()) {
@@ -209,11 +210,12 @@ fn prove(large: &Large, target: &Place<'_>, parts: &[Part], offset: u64) -> io::
         let is_whole =
             stop - start == LEAF_BYTES as u64 || (stop == size && large.base.as_ref().is_some_and(|it| it.len == size));
         let is_untouched = proof.is_of_base
+            && target.is_base
             && is_whole
             && within.iter().all(|(at, part)| matches!(part, Part::Copy { from, .. } if from == at))
             && large.base.as_ref().is_some_and(|base| stop <= base.len);
-        if !is_untouched || !target.is_base {
-            let leaf = hash_leaf(large, target, within, start..stop, &mut buffer)?;
+        if !is_untouched {
+            let leaf = hash_leaf(large, within, start..stop, &mut buffer)?;
             proof.file.write_leaves(start, &[leaf])?;
         }
         start = stop;
@@ -221,36 +223,20 @@ fn prove(large: &Large, target: &Place<'_>, parts: &[Part], offset: u64) -> io::
     Ok(())
 }
 
-/// `None` for zeros.
+/// `None` for zeros. What did not come as data is read where it is staged: a base may have changed under our hands.
 fn hash_leaf(
     large: &Large,
-    target: &Place<'_>,
     parts: &[(u64, &Part)],
     leaf: Range<u64>,
     buffer: &mut Vec<u8>,
 ) -> io::Result<Option<blake3::Hash>> {
+    let len = (leaf.end - leaf.start) as usize;
     if let [(at, Part::Data(data))] = parts {
         let from = (leaf.start - at) as usize;
-        return Ok(hash_unless_zero(&data[from..from + (leaf.end - leaf.start) as usize]));
+        return Ok(hash_unless_zero(&data[from..from + len]));
     }
-    buffer.clear();
-    for (at, part) in parts {
-        let (from, to) = (leaf.start.max(*at), leaf.end.min(at + part.len()));
-        let (skipped, len) = (from - at, (to - from) as usize);
-        match part {
-            Part::Data(data) => buffer.extend_from_slice(&data[skipped as usize..skipped as usize + len]),
-            Part::Zeros(_) | Part::Hole(_) => buffer.resize(buffer.len() + len, 0),
-            Part::Copy { from, .. } => {
-                let (base, _) = target.base.ok_or(io::ErrorKind::InvalidData)?;
-                // Where the base is a clone, the file that it was made of is in memory.
-                let is_live = !std::ptr::eq(base, &large.dest);
-                let warm = large.base.as_ref().and_then(|base| base.warm.as_ref()).filter(|_| is_live);
-                let before = buffer.len();
-                buffer.resize(before + len, 0);
-                read_padded(warm.unwrap_or(base), &mut buffer[before..], from + skipped)?;
-            }
-        }
-    }
+    buffer.resize(len, 0);
+    read_padded(&large.dest, buffer, leaf.start)?;
     Ok(hash_unless_zero(buffer))
 }
 

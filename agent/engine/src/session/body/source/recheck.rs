@@ -63,6 +63,9 @@ impl Source<'_> {
     /// What is frozen does not change: the sink's own base was not what it thought. Unless the clone is damaged.
     fn look_at_frozen(&self, want: &Want) -> io::Result<Option<BodyMessage>> {
         let Some((bases, file)) = self.bases.zip(self.frozen(want)?) else { return Ok(None) };
+        if file::stat(&file)?.size != want.body.size {
+            return Ok(None);
+        }
         if hash_file(&file, want.body.size, &self.quiet())?.digest != want.body.digest {
             tracing::warn!(path = %want.path, "a frozen content is damaged; the file is read again");
             bases.forget(&want.body.digest)?;
