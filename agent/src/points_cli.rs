@@ -64,13 +64,14 @@ The file shares its blocks with the point on XFS and btrfs; holes stay holes.")]
         /// File to make; it must not exist
         path: PathBuf,
     },
-    /// Attach the content of an older restore point to a read-only loop device and print its name
+    /// Attach the content of a restore point to a read-only loop device and print its name
     #[command(after_help = "\
 Example:
   dev=$(drover-agent points attach images/vm1.img 12) && mount -o ro,norecovery $dev /mnt
   umount /mnt && losetup --detach $dev
 
-The content stays as it is while it is attached, whatever is synced or expires meanwhile.")]
+The device has a copy of its own, which has no name and goes with it (blocks are shared on XFS and btrfs): it stays as it is,
+whatever is synced, rolled back or expires meanwhile.")]
     Attach {
         #[command(flatten)]
         content: Content,
@@ -110,10 +111,7 @@ fn act(args: &PointsArgs) -> Result<String, VolumeCliError> {
             export(&source, path)?;
             Ok(format!("{}\n", path.display()))
         }
-        Verb::Attach { content } => match proved(&runtime, &channel, content)? {
-            Proved { located, path, .. } if located.in_tree => Err(VolumeCliError::InTree { path }),
-            proved => attach(&proved),
-        },
+        Verb::Attach { content } => attach(&proved(&runtime, &channel, content)?),
     }
 }
 
@@ -126,7 +124,11 @@ async fn list(channel: Channel, volume: &str) -> Result<String, VolumeCliError> 
         let taken = Moment(point.taken_at_unix_secs);
         Some(format!("{:<8}  {taken}  {:>10}{current}\n", point.id, Bytes(point.bytes).to_string()))
     };
-    Ok(answer.into_inner().points.into_iter().filter_map(line).collect())
+    let answer = answer.into_inner();
+    if answer.points.is_empty() {
+        eprintln!("this copy has no restore points; those of a primary are at its peer");
+    }
+    Ok(answer.points.into_iter().filter_map(line).collect())
 }
 
 /// Open content, and what it is.
@@ -195,7 +197,11 @@ fn showing<T>(control: &Control, total: u64, work: impl FnOnce() -> T) -> T {
 
 fn export(source: &Proved, path: &Path) -> Result<(), VolumeCliError> {
     let at = |source| VolumeCliError::File { what: "write", path: path.to_owned(), source };
-    let copy = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path).map_err(at)?;
+    let copy = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path);
+    let copy = copy.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => VolumeCliError::Exists { path: path.to_owned() },
+        _ => at(error),
+    })?;
     let exported = copy_content(source, &copy).map_err(at).and_then(|()| {
         match is_content(&copy, path, &source.located)? {
             true => Ok(()),
@@ -221,12 +227,24 @@ fn copy_content(source: &Proved, copy: &File) -> io::Result<()> {
     copy.sync_all()
 }
 
-/// By losetup(8), which finds a free device and can set it read-only at once. The device holds the inode that was
-/// proved: it is named by the descriptor, not by its path.
+/// By losetup(8), which finds a free device and can set it read-only at once. The device gets a copy, because a rollback
+/// puts the point's own file back into the tree, where it may be written to; it is named by its descriptor alone.
 fn attach(source: &Proved) -> Result<String, VolumeCliError> {
     use std::os::fd::AsRawFd as _;
     let at = |what| move |error| VolumeCliError::File { what, path: source.path.clone(), source: error };
-    let own = format!("/proc/{}/fd/{}", std::process::id(), source.file.as_raw_fd());
+    let bytes = source.located.size;
+    if !bytes.is_multiple_of(512) || bytes == 0 {
+        return Err(VolumeCliError::NoSectors { bytes });
+    }
+    let dir = source.path.parent().unwrap_or(Path::new("/"));
+    let flags = OFlags::TMPFILE.bits().cast_signed();
+    let copy = OpenOptions::new().read(true).write(true).custom_flags(flags).mode(0o600).open(dir);
+    let copy = copy.map_err(at("make a copy beside"))?;
+    copy_content(source, &copy).map_err(at("copy"))?;
+    if !is_content(&copy, &source.path, &source.located)? {
+        return Err(VolumeCliError::NotThePoint { path: source.path.clone() });
+    }
+    let own = format!("/proc/{}/fd/{}", std::process::id(), copy.as_raw_fd());
     let output = Command::new("losetup").args(["--read-only", "--find", "--show", &own]).output();
     let output = output.map_err(at("run losetup (util-linux) on"))?;
     if !output.status.success() {

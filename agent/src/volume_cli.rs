@@ -141,11 +141,10 @@ pub(crate) enum VolumeCliError {
     File { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("the content of {} is not what the point holds: another process changed it", path.display())]
     NotThePoint { path: PathBuf },
-    #[error(
-        "the point is the current one, so its content is {} itself, which may be written to; export it, or attach an older point",
-        path.display()
-    )]
-    InTree { path: PathBuf },
+    #[error("{} exists; choose another name, nothing was written", path.display())]
+    Exists { path: PathBuf },
+    #[error("the content has {bytes} bytes, and a device only whole sectors of 512: export it")]
+    NoSectors { bytes: u64 },
     #[error("agent's answer has a digest that is none")]
     Answer,
     #[error("runtime")]
@@ -181,7 +180,7 @@ pub fn run(args: VolumeArgs) -> anyhow::Result<ExitCode> {
 
 /// A copy alone protects nothing.
 fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
-    let (Verb::Enable(EnableArgs { id: None, path, role, peer: Some(_), .. }), Done::Enabled(Some(info))) =
+    let (Verb::Enable(EnableArgs { id: None, path, role, kind, peer: Some(_), .. }), Done::Enabled(Some(info))) =
         (&args.verb, done)
     else {
         return None;
@@ -190,10 +189,14 @@ fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
         RoleArg::Primary => "secondary",
         RoleArg::Secondary => "primary",
     };
+    let kind = match kind {
+        KindArg::Directory => "",
+        KindArg::BlockFile => " --kind block-file",
+    };
     let (id, this) = (&info.volume_id, Config::load(&args.config).map_or("THIS-AGENT".to_owned(), |it| it.name));
     Some(format!(
         "this is a new volume; its {other} copy is enabled at the peer, where ROOT and PATH may be others:\n  \
-         drover-agent volume enable --root ROOT --path {path} --role {other} --peer {this} --id {id}"
+         drover-agent volume enable --root ROOT --path {path}{kind} --role {other} --peer {this} --id {id}"
     ))
 }
 
@@ -206,7 +209,8 @@ impl VolumeCliError {
             | Self::NoSuchVolume { .. }
             | Self::Ambiguous { .. }
             | Self::File { .. }
-            | Self::InTree { .. }
+            | Self::Exists { .. }
+            | Self::NoSectors { .. }
             | Self::Answer
             | Self::Runtime(_) => None,
             Self::NotThePoint { .. } => Some("point-incomplete".to_owned()),
@@ -221,7 +225,8 @@ impl VolumeCliError {
             Self::NoSuchVolume { .. }
             | Self::Ambiguous { .. }
             | Self::File { .. }
-            | Self::InTree { .. }
+            | Self::Exists { .. }
+            | Self::NoSectors { .. }
             | Self::Answer
             | Self::Runtime(_) => Exit::Failure,
             Self::Agent(status) => Exit::of(kind_of(status), &reason_of(status).unwrap_or_default()),
@@ -248,8 +253,10 @@ pub(crate) async fn connect(config: &Config) -> Result<Channel, VolumeCliError> 
 
 /// Says what went wrong and what to do about it.
 pub(crate) fn failed(error: &VolumeCliError) -> ExitCode {
-    eprintln!("error: {}", causes(error));
-    if let Some(advice) = error.reason().as_deref().and_then(advice) {
+    let reason = error.reason();
+    let shown = reason.as_ref().map_or_else(String::new, |reason| format!(" [{reason}]"));
+    eprintln!("error: {}{shown}", causes(error));
+    if let Some(advice) = reason.as_deref().and_then(advice) {
         eprintln!("  to do: {advice}");
     }
     error.exit().into()

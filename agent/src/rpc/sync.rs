@@ -200,7 +200,6 @@ impl Sync for SyncService {
             file: located.file.into_os_string().into_encoded_bytes().into(),
             size: located.body.size,
             digest: located.body.digest.to_string(),
-            in_tree: located.is_in_tree,
         }))
     }
 

@@ -17,8 +17,6 @@ use crate::{
 pub struct Located {
     pub file: PathBuf,
     pub body: Body,
-    /// It is the tree's own file, which others may write to.
-    pub is_in_tree: bool,
 }
 
 impl Volume {
@@ -40,7 +38,7 @@ impl Volume {
         if let Some((_, name)) = self.pool.find(&body.digest).map_err(storage)? {
             let shard = OsStr::from_bytes(&name[..2]);
             let pool = self.root.beside_path().join("volumes").join(self.id.to_string()).join("pool");
-            return Ok(Located { file: pool.join(shard).join(OsStr::from_bytes(&name)), body, is_in_tree: false });
+            return Ok(Located { file: pool.join(shard).join(OsStr::from_bytes(&name)), body });
         }
         let current = state.current_point().filter(|current| state.restorable(current.id).is_ok());
         let current = current.map(|current| load_manifest(self, current)).transpose()?;
@@ -51,7 +49,7 @@ impl Volume {
             VolumeKind::BlockFile => live,
             VolumeKind::Directory => live.join(OsStr::from_bytes(in_tree.as_bytes())),
         };
-        Ok(Located { file, body, is_in_tree: true })
+        Ok(Located { file, body })
     }
 }
 
