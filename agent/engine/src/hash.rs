@@ -1,7 +1,7 @@
 //! Digest of a file's content, on all cores, in bounded memory, without reading holes.
 //!
 //! Up to 1 MiB it is plain BLAKE3 of all bytes (`b3sum` prints the same). Beyond, it is a tree over leaves of 64 KiB, so
-//! that a change costs the leaves it touches and zeros cost nothing wherever they lie; see [`crate::leaves`].
+//! that a change costs the leaves it touches and zeros cost nothing wherever they lie; see `leaves`.
 //! Each thread holds one read buffer.
 
 use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt};
