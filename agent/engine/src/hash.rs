@@ -80,7 +80,7 @@ pub(crate) fn hash_changed(
 /// Ranges that are no holes. The extent map says it better and needs dirty pages written, which many small files don't
 /// pay for.
 pub(crate) fn allocated(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
-    if size <= PLAIN_BYTES_MAX { data_ranges(file, size) } else { written_ranges(file, size) }
+    if size <= LEAF_BYTES as u64 { data_ranges(file, size) } else { written_ranges(file, size) }
 }
 
 /// Nodes with the leaves that ranges touch, as bits.
