@@ -59,11 +59,18 @@ enum Command {
     Volume(crate::volume_cli::VolumeArgs),
 }
 
-#[derive(Debug, Args)]
-struct ConfigArgs {
+/// Where an agent's configuration is; every command that needs it says so in the same way.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConfigArgs {
     /// Configuration of the agent
-    #[arg(long, value_name = "FILE", env = "DROVER_AGENT_CONFIG", default_value = "/etc/drover/agent.toml")]
-    config: PathBuf,
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DROVER_AGENT_CONFIG",
+        default_value = "/etc/drover/agent.toml"
+    )]
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

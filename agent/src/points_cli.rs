@@ -25,21 +25,15 @@ use rustix::fs::OFlags;
 use tonic::transport::Channel;
 
 use crate::{
+    cli::ConfigArgs,
     config::Config,
     volume_cli::{VolumeCliError, connect, failed, resolve, runtime},
 };
 
 #[derive(Clone, Debug, Args)]
 pub struct PointsArgs {
-    /// Configuration of the agent
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "DROVER_AGENT_CONFIG",
-        default_value = "/etc/drover/agent.toml"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -101,7 +95,7 @@ pub fn run(args: PointsArgs) -> ExitCode {
 }
 
 fn act(args: &PointsArgs) -> Result<String, VolumeCliError> {
-    let config = Config::load(&args.config)?;
+    let config = Config::load(&args.config.config)?;
     let runtime = runtime()?;
     let channel = runtime.block_on(connect(&config))?;
     match &args.verb {
@@ -218,12 +212,7 @@ fn export(source: &Proved, path: &Path) -> Result<(), VolumeCliError> {
 
 fn copy_content(source: &Proved, copy: &File) -> io::Result<()> {
     let size = source.located.size;
-    copy.set_len(size)?;
-    if !file::reflink(&source.file, copy)? {
-        for (offset, length) in file::data_ranges(&source.file, size)? {
-            file::copy_range(&source.file, copy, offset, length)?;
-        }
-    }
+    file::copy_content(&source.file, copy, size)?;
     copy.sync_all()
 }
 

@@ -15,21 +15,15 @@ use tonic::{
 };
 
 use crate::{
+    cli::ConfigArgs,
     config::{Config, ConfigError},
     rpc::status::{kind_of, reason_of},
 };
 
 #[derive(Clone, Debug, Args)]
 pub struct VolumeArgs {
-    /// Configuration of the agent
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "DROVER_AGENT_CONFIG",
-        default_value = "/etc/drover/agent.toml"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -193,7 +187,7 @@ fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
         KindArg::Directory => "",
         KindArg::BlockFile => " --kind block-file",
     };
-    let (id, this) = (&info.volume_id, Config::load(&args.config).map_or("THIS-AGENT".to_owned(), |it| it.name));
+    let (id, this) = (&info.volume_id, Config::load(&args.config.config).map_or("THIS-AGENT".to_owned(), |it| it.name));
     Some(format!(
         "this is a new volume; its {other} copy is enabled at the peer, where ROOT and PATH may be others:\n  \
          drover-agent volume enable --root ROOT --path {path}{kind} --role {other} --peer {this} --id {id}"
@@ -235,7 +229,7 @@ impl VolumeCliError {
 }
 
 fn act(args: &VolumeArgs) -> Result<Done, VolumeCliError> {
-    let config = Config::load(&args.config)?;
+    let config = Config::load(&args.config.config)?;
     runtime()?.block_on(async { args.verb.call(connect(&config).await?).await })
 }
 

@@ -9,7 +9,8 @@
 //! All of it is a cache: whatever is missing or does not fit is read anew. A clone pins its blocks, so that overwriting
 //! a full image needs new ones and scatters it: beyond limits there is none, and content is found by its digests.
 //!
-//! A clone is also an instant: a file that is written to all the time is read from its clone and never mixes two states.
+//! A clone is also an instant: what is told of a file that is written to all the time is what a clone of it holds, and
+//! never mixes two states.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -61,7 +62,7 @@ impl Default for BaseLimits {
 pub enum FoundBy {
     /// Extent maps of two frozen clones: only what changed was read.
     ExtentMap,
-    /// All of a frozen clone was read.
+    /// All of it was read, as a frozen clone has it.
     ReadFrozen,
     /// All of the live file was read.
     ReadLive,
@@ -335,13 +336,7 @@ impl Bases {
     /// For the leaves of content that is mostly another one's.
     pub(crate) fn copy_leaves(&self, of: &LeafFile) -> io::Result<(New, LeafFile)> {
         let (new, copy) = self.make_leaves(of.size())?;
-        let len = file::stat(of.file())?.size;
-        copy.resize(of.size())?;
-        if !file::reflink(of.file(), &new.file)? {
-            for (offset, len) in file::data_ranges(of.file(), len)? {
-                file::copy_range(of.file(), &new.file, offset, len)?;
-            }
-        }
+        file::copy_content(of.file(), &new.file, LeafFile::bytes(of.size()))?;
         Ok((new, copy))
     }
 
@@ -395,7 +390,7 @@ fn changed(old: &File, new: &File, old_size: u64, size: u64, control: &Control) 
 
 /// The ranges that differ once a file has another size: what lies behind the end of a file is in its last block as well,
 /// and its last leaf has another length.
-pub(crate) fn with_tail(mut changed: Vec<Range<u64>>, old_size: u64, size: u64) -> Vec<Range<u64>> {
+fn with_tail(mut changed: Vec<Range<u64>>, old_size: u64, size: u64) -> Vec<Range<u64>> {
     if old_size == size {
         return changed;
     }

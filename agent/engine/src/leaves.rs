@@ -145,6 +145,9 @@ impl LeafFile {
 
     /// Digests of leaves from an offset on, which begins one; `None` for one of zeros. Others may be written meanwhile.
     pub(crate) fn write_leaves(&self, offset: u64, leaves: &[Option<blake3::Hash>]) -> io::Result<()> {
+        if leaves.is_empty() {
+            return Ok(());
+        }
         let bytes: Vec<Leaf> = leaves.iter().map(|leaf| leaf.map_or(ZERO, |leaf| *leaf.as_bytes())).collect();
         self.file.write_all_at(bytes.as_flattened(), offset / LEAF_BYTES as u64 * Digest::BYTES as u64)
     }

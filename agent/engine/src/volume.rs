@@ -336,8 +336,10 @@ impl Volume {
         };
         let scan = scan(&self.live, previous.as_ref(), &options, control)?;
         // However often the other side does not get what was found, no more than two clones of a file are kept.
-        let before = previous.as_ref().map(|index| &index.manifest);
-        self.keep_bases(&before.into_iter().chain([&scan.index.manifest]).collect::<Vec<_>>());
+        if !scan.found_by.is_empty() {
+            let before = previous.as_ref().map(|index| &index.manifest);
+            self.keep_bases(&before.into_iter().chain([&scan.index.manifest]).collect::<Vec<_>>());
+        }
         Ok(scan)
     }
 

@@ -57,6 +57,18 @@ pub fn copy_range(src: &File, dst: &File, offset: u64, len: u64) -> io::Result<u
     Ok(copied)
 }
 
+/// Makes the first `size` bytes of `dst`, an empty file, those of `src`: its blocks where both can share them, else its
+/// data, and holes where it has holes.
+pub fn copy_content(src: &File, dst: &File, size: u64) -> io::Result<()> {
+    dst.set_len(size)?;
+    if !reflink(src, dst)? {
+        for (offset, len) in data_ranges(src, size)? {
+            copy_range(src, dst, offset, len)?;
+        }
+    }
+    Ok(())
+}
+
 fn copy_through_memory(src: &File, dst: &File, offset: u64, len: u64) -> io::Result<u64> {
     let mut buffer = vec![0; COPY_BUFFER_BYTES.min(usize::try_from(len).unwrap_or(usize::MAX))];
     let mut copied = 0;

@@ -32,20 +32,12 @@ pub fn has(leaves: Leaves, n: usize) -> bool {
 
 /// The leaves of `data` that the base, which holds `base` from its basis on, does not have.
 pub fn differing(data: &[u8], base: &[LeafDigest]) -> Leaves {
-    let differs = |(n, leaf): (usize, &[u8])| base.get(n) != Some(&shortened(leaf));
-    data.chunks(LEAF_BYTES).enumerate().filter(|leaf| differs(*leaf)).fold(0, |bits, (n, _)| bits | 1 << n)
+    unlike(data.chunks(LEAF_BYTES).map(shortened), base)
 }
 
-/// The leaves of `new` that `old` does not have at the same place.
-pub fn unlike(new: &[Digest], old: &[Digest]) -> Leaves {
-    let differs = |(n, leaf): &(usize, &Digest)| old.get(*n) != Some(*leaf);
-    new.iter().enumerate().filter(differs).fold(0, |bits, (n, _)| bits | 1 << n)
-}
-
-/// As `differing`, by digests that are known.
-pub fn unlike_short(new: &[Digest], base: &[LeafDigest]) -> Leaves {
-    let differs = |(n, leaf): &(usize, &Digest)| base.get(*n) != Some(&short(leaf));
-    new.iter().enumerate().filter(differs).fold(0, |bits, (n, _)| bits | 1 << n)
+/// The leaves of `new` that `old` does not have at the same place, by whatever they are told.
+pub fn unlike<T: PartialEq>(new: impl Iterator<Item = T>, old: &[T]) -> Leaves {
+    new.enumerate().filter(|(n, leaf)| old.get(*n) != Some(leaf)).fold(0, |bits, (n, _)| bits | 1 << n)
 }
 
 pub fn short(leaf: &Digest) -> LeafDigest {

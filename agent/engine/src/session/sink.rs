@@ -54,8 +54,8 @@ pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<R
     let found_by = FoundOn { source: offer.found_by.clone(), replica: found_by };
     match intent {
         Intent::Verify { deep } => verify::run(wire, volume, &actual, &offer, *deep),
-        Intent::Sync(options) => Sync::new(wire, volume, &actual, &offer, options)?.sync(scan, found_by),
-        Intent::Plan(options) => Sync::new(wire, volume, &actual, &offer, options)?.plan(found_by),
+        Intent::Sync(options) => Sync::new(wire, volume, &actual, &offer, options, found_by)?.sync(scan),
+        Intent::Plan(options) => Sync::new(wire, volume, &actual, &offer, options, found_by)?.plan(),
     }
 }
 
@@ -79,6 +79,7 @@ struct Sync<'a> {
     plan: Plan,
     not_deleted: Vec<RelPath>,
     fuzzy: Vec<RelPath>,
+    found_by: FoundOn,
     compare: Duration,
 }
 
@@ -90,6 +91,7 @@ impl<'a> Sync<'a> {
         actual: &'a Index,
         offer: &'a Offer,
         options: &'a SyncOptions,
+        found_by: FoundOn,
     ) -> Result<Self, SessionError> {
         const NUMBER_MAX: u64 = 1 << 62;
         if offer.state.epoch > NUMBER_MAX || offer.state.highest_number() > NUMBER_MAX {
@@ -107,7 +109,8 @@ impl<'a> Sync<'a> {
         let fuzzy = offer.fuzzy.clone();
         let compare = begin.elapsed();
         let not_deleted = Vec::new();
-        let mut sync = Self { wire, volume, actual, offer, options, before, target, plan, not_deleted, fuzzy, compare };
+        let mut sync =
+            Self { wire, volume, actual, offer, options, before, target, plan, not_deleted, fuzzy, found_by, compare };
         sync.look_again()?;
         Ok(sync)
     }
@@ -173,7 +176,7 @@ impl<'a> Sync<'a> {
         Ok(holes)
     }
 
-    fn plan(self, found_by: FoundOn) -> Result<Report, SessionError> {
+    fn plan(self) -> Result<Report, SessionError> {
         let refused_by = self.guards()?.iter().map(|error| (error.reason().to_owned(), error.to_string())).collect();
         let (items, items_left_out) = items(&self.plan, self.actual, self.target.manifest());
         let report = Report::Plan(PlanReport {
@@ -182,7 +185,7 @@ impl<'a> Sync<'a> {
             items_left_out,
             refused_by,
             repaired: self.repaired()?.0,
-            found_by,
+            found_by: self.found_by,
         });
         finish(self.wire, &report)?;
         Ok(report)
@@ -237,12 +240,12 @@ impl<'a> Sync<'a> {
             && current.is_some_and(is_newest)
     }
 
-    fn sync(mut self, scan: Duration, found_by: FoundOn) -> Result<Report, SessionError> {
+    fn sync(mut self, scan: Duration) -> Result<Report, SessionError> {
         if let Some(refused) = self.guards()?.into_iter().next() {
             return Err(refused.into());
         }
         if self.is_unchanged() {
-            return self.confirm(scan, found_by);
+            return self.confirm(scan);
         }
         let begin = Instant::now();
         let (wire, volume) = (self.wire, self.volume);
@@ -255,9 +258,7 @@ impl<'a> Sync<'a> {
         };
         let from_pool = self.stage(&builder).inspect_err(|error| self.give_space_back(error))?;
         let transfer = begin.elapsed();
-        let mut report = self.commit(&builder, from_pool, scan, transfer)?;
-        report.found_by = found_by;
-        let report = Report::Sync(report);
+        let report = Report::Sync(self.commit(&builder, from_pool, scan, transfer)?);
         fault::hit("sink.finished").map_err(|source| storage(volume, source))?;
         finish(wire, &report)?;
         Ok(report)
@@ -336,14 +337,14 @@ impl<'a> Sync<'a> {
         Ok(true)
     }
 
-    fn confirm(self, scan: Duration, found_by: FoundOn) -> Result<Report, SessionError> {
+    fn confirm(self, scan: Duration) -> Result<Report, SessionError> {
         self.volume.update_state(|state| {
             state.confirmed_at = Some(self.offer.taken_at);
             state.resync = false;
         })?;
         let durations = Durations { scan: millis(scan), compare: millis(self.compare), ..Durations::default() };
         let report = self.report(self.before.current_point().cloned(), durations, None, Vec::new());
-        let report = Report::Sync(SyncReport { unchanged: true, found_by, ..report });
+        let report = Report::Sync(SyncReport { unchanged: true, ..report });
         finish(self.wire, &report)?;
         Ok(report)
     }
@@ -410,7 +411,7 @@ impl<'a> Sync<'a> {
             not_deleted: self.not_deleted.iter().take(PATHS_SHOWN).cloned().collect(),
             repaired,
             kept_as,
-            found_by: FoundOn::default(),
+            found_by: self.found_by.clone(),
         }
     }
 }
@@ -419,7 +420,6 @@ fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// What a dry run shows.
 /// New paths of inodes that move, with their old ones.
 fn renames(plan: &Plan) -> BTreeMap<&RelPath, &RelPath> {
     let mut left = BTreeMap::new();
@@ -436,6 +436,7 @@ fn renames(plan: &Plan) -> BTreeMap<&RelPath, &RelPath> {
     renames
 }
 
+/// What a dry run shows.
 fn items(plan: &Plan, actual: &Index, target: &Manifest) -> (Vec<PlanItem>, u64) {
     let diff = diff(actual, target);
     let renames = renames(plan);

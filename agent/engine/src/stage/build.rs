@@ -169,12 +169,7 @@ impl Builder<'_> {
             _ => {}
         }
         let copy = dir.create_file(name, 0o600)?;
-        copy.set_len(body.size)?;
-        if !file::reflink(source, &copy)? {
-            for (offset, length) in file::data_ranges(source, body.size)? {
-                file::copy_range(source, &copy, offset, length)?;
-            }
-        }
+        file::copy_content(source, &copy, body.size)?;
         let is_whole = hash::hash_file(&copy, body.size, self.control)?.digest == body.digest
             && file::stat(&copy)?.size == body.size;
         if !is_whole {

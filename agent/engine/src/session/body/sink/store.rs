@@ -189,38 +189,39 @@ fn write_part(large: &Large, target: &Place<'_>, part: &Part, at: u64) -> io::Re
     }
 }
 
-/// Hashes the leaves of a segment that were just written, as they must be now.
+/// Hashes the leaves of a segment as they are staged now, but for those that a clone of a known base has.
 fn prove(large: &Large, target: &Place<'_>, parts: &[Part], offset: u64) -> io::Result<()> {
     let Some(proof) = &large.leaves else { return Ok(()) };
-    let end = offset + parts.iter().map(Part::len).sum::<u64>();
-    let size = proof.file.size();
     let mut placed = Vec::with_capacity(parts.len());
-    let mut at = offset;
+    let mut end = offset;
     for part in parts {
-        placed.push((at, part));
-        at += part.len();
+        placed.push((end, part));
+        end += part.len();
     }
     let mut buffer = Vec::new();
-    let mut start = offset;
-    while start < end {
-        let stop = (start + LEAF_BYTES as u64).min(end);
+    // Neighbours that are written in one go.
+    let (mut at, mut leaves) = (offset, Vec::new());
+    for start in (offset..end).step_by(LEAF_BYTES) {
+        let leaf = start..(start + LEAF_BYTES as u64).min(end);
         let first = placed.partition_point(|(at, part)| at + part.len() <= start);
-        let within = &placed[first..placed.partition_point(|(at, _)| *at < stop)];
-        // The base's last leaf is another one when the sizes differ.
-        let is_whole =
-            stop - start == LEAF_BYTES as u64 || (stop == size && large.base.as_ref().is_some_and(|it| it.len == size));
-        let is_untouched = proof.is_of_base
-            && target.is_base
-            && is_whole
-            && within.iter().all(|(at, part)| matches!(part, Part::Copy { from, .. } if from == at))
-            && large.base.as_ref().is_some_and(|base| stop <= base.len);
-        if !is_untouched {
-            let leaf = hash_leaf(large, within, start..stop, &mut buffer)?;
-            proof.file.write_leaves(start, &[leaf])?;
+        let within = &placed[first..placed.partition_point(|(at, _)| *at < leaf.end)];
+        if proof.is_of_base && target.is_base && is_untouched(large, within, &leaf, proof.file.size()) {
+            proof.file.write_leaves(at, &leaves)?;
+            leaves.clear();
+            at = leaf.end;
+        } else {
+            leaves.push(hash_leaf(large, within, leaf, &mut buffer)?);
         }
-        start = stop;
     }
-    Ok(())
+    proof.file.write_leaves(at, &leaves)
+}
+
+/// The base's own leaf. Its last one is another one when the sizes differ.
+fn is_untouched(large: &Large, parts: &[(u64, &Part)], leaf: &Range<u64>, size: u64) -> bool {
+    let is_whole = leaf.end - leaf.start == LEAF_BYTES as u64;
+    let is_of_base = |len: u64| leaf.end <= len && (is_whole || (leaf.end == size && len == size));
+    large.base.as_ref().is_some_and(|base| is_of_base(base.len))
+        && parts.iter().all(|(at, part)| matches!(part, Part::Copy { from, .. } if from == at))
 }
 
 /// `None` for zeros. What did not come as data is read where it is staged: a base may have changed under our hands.

@@ -97,7 +97,7 @@ impl Source<'_> {
             }
             Delta::Leaves { old, new } => {
                 let (old, new) = (old.range(range.offset, range.length)?, new.range(range.offset, range.length)?);
-                match block::unlike(&new, &old) {
+                match block::unlike(new.into_iter(), &old) {
                     0 => Ok(Found::Copies(unchanged(&[], range.offset, end))),
                     leaves => Ok(Found::Differs(leaves)),
                 }
@@ -198,7 +198,10 @@ impl Segment<'_> {
     fn differing(&self, base: &[block::LeafDigest]) -> io::Result<block::Leaves> {
         let is_aligned = self.offset.is_multiple_of(LEAF_BYTES as u64);
         match &self.open.leaves {
-            Some(leaves) if is_aligned => Ok(block::unlike_short(&leaves.range(self.offset, self.len)?, base)),
+            Some(leaves) if is_aligned => {
+                let known = leaves.range(self.offset, self.len)?;
+                Ok(block::unlike(known.iter().map(block::short), base))
+            }
             _ => Ok(block::differing(&self.read()?, base)),
         }
     }
