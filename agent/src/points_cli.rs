@@ -15,7 +15,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use drover_engine::{control::Control, digest::Digest, hash::hash_file};
+use drover_engine::{control::Control, digest::Digest, hash::hash_file, patch::lay_over};
 use drover_linux::{Kind, file};
 use drover_proto::v1::{
     ListRestorePointsRequest, LocateContentRequest, LocateContentResponse, RestorePoint, sync_client::SyncClient,
@@ -144,15 +144,21 @@ fn proved(runtime: &tokio::runtime::Runtime, channel: &Channel, content: &Conten
             path: content.file.as_ref().map(|file| file.as_bytes().to_vec().into()),
         };
         let located = runtime.block_on(SyncClient::new(channel.clone()).locate_content(request))?.into_inner();
-        let path = PathBuf::from(OsString::from_vec(located.file.to_vec()));
+        let path = path_of(&located.file);
         let flags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW);
         match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
+            // What is made of it is proved once it is made.
+            Ok(file) if !located.deltas.is_empty() => return Ok(Proved { file, path, located }),
             Ok(file) if is_content(&file, &path, &located)? => return Ok(Proved { file, path, located }),
             Ok(_) => last = Some(VolumeCliError::NotThePoint { path }),
             Err(source) => last = Some(VolumeCliError::File { what: "open", path, source }),
         }
     }
     Err(last.expect("there is one try at least"))
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes.to_vec()))
 }
 
 fn is_content(file: &File, path: &Path, located: &LocateContentResponse) -> Result<bool, VolumeCliError> {
@@ -211,8 +217,10 @@ fn export(source: &Proved, path: &Path) -> Result<(), VolumeCliError> {
 }
 
 fn copy_content(source: &Proved, copy: &File) -> io::Result<()> {
-    let size = source.located.size;
-    file::copy_content(&source.file, copy, size)?;
+    file::copy_content(&source.file, copy, file::stat(&source.file)?.size)?;
+    for delta in &source.located.deltas {
+        lay_over(copy, &path_of(&delta.ranges), &path_of(&delta.data))?;
+    }
     copy.sync_all()
 }
 
@@ -225,10 +233,10 @@ fn attach(source: &Proved) -> Result<String, VolumeCliError> {
     if !bytes.is_multiple_of(512) || bytes == 0 {
         return Err(VolumeCliError::NoSectors { bytes });
     }
-    let dir = source.path.parent().unwrap_or(Path::new("/"));
+    let dir = path_of(&source.located.scratch);
     let flags = OFlags::TMPFILE.bits().cast_signed();
     let copy = OpenOptions::new().read(true).write(true).custom_flags(flags).mode(0o600).open(dir);
-    let copy = copy.map_err(at("make a copy beside"))?;
+    let copy = copy.map_err(at("make a copy of"))?;
     copy_content(source, &copy).map_err(at("copy"))?;
     if !is_content(&copy, &source.path, &source.located)? {
         return Err(VolumeCliError::NotThePoint { path: source.path.clone() });

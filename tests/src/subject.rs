@@ -22,6 +22,9 @@ const IMAGE: &str = "disk.img";
 const NEIGHBOUR: &str = "neighbour";
 /// Many leaves, several segments, and a moment to copy.
 const IMAGE_BYTES: u64 = 6 << 20;
+/// Smaller images are replaced as a whole and bigger ones patched where clones are not to be had: a campaign that counts
+/// failpoints stays on one side.
+const IMAGE_BYTES_MIN: u64 = 4 << 20;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Subject {
@@ -103,7 +106,7 @@ fn edit_image(path: &Path, rng: &mut Rng, count: usize) -> io::Result<()> {
         let len = file.metadata()?.len();
         let at = rng.u64(0..=len);
         match rng.u8(0..16) {
-            0 => file.set_len(rng.u64(0..IMAGE_BYTES * 2))?,
+            0 => file.set_len(rng.u64(IMAGE_BYTES_MIN..IMAGE_BYTES * 2))?,
             1 => file.set_len(len + rng.u64(0..1 << 20))?,
             2 | 3 => punch(&file, at, rng.u64(1..1 << 20))?,
             4 => file.write_all_at(&vec![0; rng.usize(1..300_000)], at)?,

@@ -53,6 +53,12 @@ fn chain(site: &mut Site, rng: &mut Rng, rounds: &Rounds, why: &str) {
     for round in 0..rounds.image_rounds {
         let why = format!("{why}, round {round}");
         let edits = rng.usize(1..=rounds.edits);
+        if rng.u8(0..8) == 0 {
+            // Small images are replaced as a whole, everywhere.
+            let image =
+                std::fs::File::options().write(true).open(subject.image(&site.pair.source())).expect("the image");
+            image.set_len(rng.u64(0..6 << 20)).expect("another size");
+        }
         subject.edit(&site.pair.source(), rng, &rounds.with_edits(edits));
         match rng.u8(0..8) {
             0 => subject.edit(&site.pair.replica(), rng, &rounds.with_edits(2)),

@@ -181,7 +181,7 @@ fn kill_at_every_failpoint(name: &str, subject: Subject) {
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(name));
     let places = places(subject, &rounds, seeds.round(0));
-    // An image is one file: it is exchanged, and that is all.
+    // An image is one file: it is exchanged or patched, and that is all.
     let (names_min, applying_min, of) = match subject {
         Subject::Tree => (25, 10, ""),
         Subject::Image => (15, 3, " of an image"),

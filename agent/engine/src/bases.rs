@@ -18,7 +18,7 @@ use std::{
     io,
     ops::Range,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -100,6 +100,7 @@ pub struct Bases {
     dir: Dir,
     /// R10: by type, since others have reflinks whose extent maps mean something else.
     has_maps: bool,
+    can_clone: OnceLock<bool>,
     next: AtomicU64,
     deltas: Mutex<Vec<KnownDelta>>,
 }
@@ -113,7 +114,7 @@ impl Bases {
                 dir.unlink(&name)?;
             }
         }
-        Ok(Self { dir, has_maps, next: AtomicU64::new(0), deltas: Mutex::default() })
+        Ok(Self { dir, has_maps, can_clone: OnceLock::new(), next: AtomicU64::new(0), deltas: Mutex::default() })
     }
 
     /// Digest of a big file, frozen first where that can be; `before` is what it held at the last look.
@@ -237,6 +238,28 @@ impl Bases {
         }
     }
 
+    /// Whether a copy that shares all blocks is to be had, for which `limits` are wide enough.
+    pub(crate) fn is_cheaply_cloned(&self, live: &File, limits: &BaseLimits) -> io::Result<bool> {
+        if !self.can_clone()? {
+            return Ok(false);
+        }
+        match Extents::count(live) {
+            Ok(extents) => Ok(extents <= limits.extents_max),
+            Err(_) if !self.has_maps => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asked by trying: XFS can be made without.
+    fn can_clone(&self) -> io::Result<bool> {
+        if let Some(known) = self.can_clone.get() {
+            return Ok(*known);
+        }
+        let (from, to) = (self.make()?, self.make()?);
+        let can = file::reflink(&from.file, &to.file)?;
+        Ok(*self.can_clone.get_or_init(|| can))
+    }
+
     fn may_clone(&self, live: &File, limits: &BaseLimits) -> io::Result<bool> {
         let space = self.dir.space()?;
         let reserve = space.total_bytes / 100 * u64::from(limits.free_percent_min);
@@ -347,9 +370,15 @@ impl Bases {
     }
 
     /// Takes in a content that is complete: its leaves, and a clone of it where that can be.
-    pub(crate) fn take(&self, content: &File, leaves: New, digest: &Digest, limits: &BaseLimits) -> io::Result<()> {
+    pub(crate) fn take(
+        &self,
+        content: Option<&File>,
+        leaves: New,
+        digest: &Digest,
+        limits: &BaseLimits,
+    ) -> io::Result<()> {
         leaves.keep(&leaves_name(digest))?;
-        match self.freeze(content, limits)? {
+        match content.map_or(Ok(None), |content| self.freeze(content, limits))? {
             Some(frozen) => frozen.keep(&clone_name(digest)),
             None => Ok(()),
         }

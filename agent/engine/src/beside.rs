@@ -10,8 +10,10 @@
 //!   index                   what the last scan knew; a cache
 //!   bases/<digest>.*        what is known of big files (`bases`); a cache
 //!   points/<point>          manifests of restore points
-//!   pool/<xx>/<digest>      contents that older points need and the tree no longer has
+//!   pool/<xx>/<digest>      contents that older points need and the tree no longer has; as .delta and .data those that
+//!                           are a newer content with a patch over it
 //!   staging/tree, /out      what is received and not committed; what a commit took out
+//!   staging/patch           what of a content is written in place, and what it replaces (`patch`)
 //!   commit                  the commit record, while it is being applied
 //! trash/<volume id>-<time>  deleted replicas
 //! ```

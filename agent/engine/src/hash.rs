@@ -29,17 +29,40 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
+/// Content that can be read: a file's, or one that is put together.
+pub(crate) trait ReadContent: Sync {
+    /// What is beyond the end reads as zeros.
+    fn read_padded(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Offset and length of what is no hole in the first `size` bytes, in order.
+    fn allocated(&self, size: u64) -> io::Result<Vec<(u64, u64)>>;
+}
+
+impl ReadContent for File {
+    fn read_padded(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        read_padded(self, buffer, offset)
+    }
+
+    fn allocated(&self, size: u64) -> io::Result<Vec<(u64, u64)>> {
+        allocated(self, size)
+    }
+}
+
 /// Digest and hole map of the first `size` bytes. What a file that shrinks meanwhile no longer has counts as zeros: the
 /// caller compares the file's times before and after. Fails with `Cancelled` inside when `control` says so.
 pub fn hash_file(file: &File, size: u64, control: &Control) -> io::Result<Body> {
-    hash(file, file, size, None, control)
+    hash_content(file, size, control)
+}
+
+pub(crate) fn hash_content(content: &dyn ReadContent, size: u64, control: &Control) -> io::Result<Body> {
+    hash(content, content, size, None, control)
 }
 
 /// As `hash_file`, and keeps the digests of the leaves. Of content with a plain digest there are none. Holes are where
 /// `map` has them, which is the file itself or a clone of it.
 pub(crate) fn hash_keeping(
-    file: &File,
-    map: &File,
+    file: &dyn ReadContent,
+    map: &dyn ReadContent,
     size: u64,
     leaves: &LeafFile,
     control: &Control,
@@ -47,8 +70,14 @@ pub(crate) fn hash_keeping(
     hash(file, map, size, Some(leaves), control)
 }
 
-fn hash(file: &File, map: &File, size: u64, leaves: Option<&LeafFile>, control: &Control) -> io::Result<Body> {
-    let data = allocated(map, size)?;
+fn hash(
+    file: &dyn ReadContent,
+    map: &dyn ReadContent,
+    size: u64,
+    leaves: Option<&LeafFile>,
+    control: &Control,
+) -> io::Result<Body> {
+    let data = map.allocated(size)?;
     let holes = hole_fingerprint(&data, size);
     let content = Content { file, data: &data, size, control };
     let digest = if size <= PLAIN_BYTES_MAX { content.plain()? } else { content.tree(leaves)? };
@@ -58,14 +87,14 @@ fn hash(file: &File, map: &File, size: u64, leaves: Option<&LeafFile>, control: 
 /// Digest and hole map of a file that differs only in `changed` (in order) from one whose leaves `leaves` has; brings
 /// them up to date.
 pub(crate) fn hash_changed(
-    file: &File,
-    map: &File,
+    file: &dyn ReadContent,
+    map: &dyn ReadContent,
     size: u64,
     changed: &[std::ops::Range<u64>],
     leaves: &LeafFile,
     control: &Control,
 ) -> io::Result<Body> {
-    let data = allocated(map, size)?;
+    let data = map.allocated(size)?;
     let holes = hole_fingerprint(&data, size);
     let content = Content { file, data: &data, size, control };
     leaves.resize(size)?;
@@ -102,7 +131,7 @@ const NODE_LEAVES: u64 = NODE_BYTES / LEAF_BYTES as u64;
 const _: () = assert!(NODE_LEAVES == u128::BITS as u64);
 
 struct Content<'a> {
-    file: &'a File,
+    file: &'a dyn ReadContent,
     /// Offset and length of what is not a hole, in order.
     data: &'a [(u64, u64)],
     size: u64,
@@ -185,7 +214,7 @@ impl Content<'_> {
             let mut at = from;
             while at < to {
                 let want = buffer.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
-                read_padded(self.file, &mut buffer[..want], at)?;
+                self.file.read_padded(&mut buffer[..want], at)?;
                 take(&mut buffer[..want]);
                 at += want as u64;
             }

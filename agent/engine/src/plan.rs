@@ -7,9 +7,10 @@
 //! 1. `Unlock`  immutable and append-only inodes that are in the way;
 //! 2. `Out`     what is deleted or moves elsewhere, deepest first;
 //! 3. `In`, `Exchange`, `Link`  what is new, in path order, so that a directory comes before what enters it;
-//! 4. `Meta`    metadata of inodes that stay (R4: only where no name outside the plan shares the inode);
-//! 5. `Times`   modification times of directories that the steps touched;
-//! 6. `Lock`    immutable and append-only flags, after the old things were retired.
+//! 4. `Patch`   what is written over a content in place (`patch`), which then gets its metadata;
+//! 5. `Meta`    metadata of inodes that stay (R4: only where no name outside the plan shares the inode);
+//! 6. `Times`   modification times of directories that the steps touched;
+//! 7. `Lock`    immutable and append-only flags, after the old things were retired.
 //!
 //! A wholly new directory is staged with everything in it and enters by one rename.
 
@@ -19,12 +20,14 @@ mod guard;
 mod inodes;
 mod links;
 mod locks;
+mod patch;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use diff::{Change, Diff, Old, diff};
 pub use guard::{GuardError, Guards};
+pub(crate) use patch::Patched;
 pub use step::{Place, Provider, Retire, Retired, Staged, Step};
 
 use crate::{index::Index, report::Changes, tree::Manifest};
@@ -37,6 +40,8 @@ pub struct Plan {
     /// What the steps leave in staging of the old tree.
     pub retired: Vec<Retired>,
     pub changes: Changes,
+    /// What is written to in place instead of being replaced.
+    pub(crate) patched: Option<Patched>,
 }
 
 impl Plan {

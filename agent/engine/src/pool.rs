@@ -2,16 +2,45 @@
 //!
 //! Invariant: for every restorable point and every content in its manifest there is an inode with that content in the
 //! tree or here. An inode here is never in the tree as well, except while a commit is on its way (R4).
+//!
+//! A content that was patched in place is here as the patch that takes the change back: `<digest>.delta` names the content
+//! that it is laid over, which is in the tree or here itself. Following these names always leads to the tree or to a whole
+//! content: when a content enters the tree its own patch goes, and when it leaves it gets one over what replaced it.
 
-use std::{collections::HashSet, io};
+use std::{collections::HashSet, fs::File, io};
 
 use drover_linux::Dir;
 
-use crate::{beside::subdirectory, control::Control, digest::Digest, record};
+use crate::{
+    beside::subdirectory,
+    control::Control,
+    digest::Digest,
+    patch::{Named, Patch, SAVED, UNDO},
+    record,
+};
 
 #[derive(Debug)]
 pub struct Pool {
     dir: Dir,
+}
+
+/// A content that is another one with a patch over it.
+#[derive(Debug)]
+pub(crate) struct Delta {
+    pub(crate) patch: Patch,
+    pub(crate) data: File,
+    pub(crate) ranges_name: Vec<u8>,
+    pub(crate) data_name: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) base: Named,
+    pub(crate) deltas: Vec<Delta>,
+}
+
+fn delta_names(digest: &Digest) -> (Vec<u8>, Vec<u8>) {
+    (format!("{digest}.delta").into_bytes(), format!("{digest}.data").into_bytes())
 }
 
 fn names(digest: &Digest) -> ([u8; 2], Vec<u8>) {
@@ -49,13 +78,14 @@ impl Pool {
         match from.rename_noreplace(name, &shard, &pooled) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if is_content(&shard, &pooled, digest)? {
-                    from.unlink(name)
+                    from.unlink(name)?;
                 } else {
-                    from.rename_replace(name, &shard, &pooled)
+                    from.rename_replace(name, &shard, &pooled)?;
                 }
             }
-            result => result,
+            result => result?,
         }
+        self.drop_delta(digest)
     }
 
     /// As `find`, for use: the content is proved first, and what is not what its name says goes away.
@@ -71,10 +101,77 @@ impl Pool {
 
     /// The content is in the tree (again), or no point needs it.
     pub(crate) fn drop_content(&self, digest: &Digest) -> io::Result<()> {
-        match self.find(digest)? {
-            Some((dir, name)) => dir.unlink(&name),
-            None => Ok(()),
+        if let Some((dir, name)) = self.find(digest)? {
+            dir.unlink(&name)?;
         }
+        self.drop_delta(digest)
+    }
+
+    fn drop_delta(&self, digest: &Digest) -> io::Result<()> {
+        let Some(shard) = self.shard(digest)? else { return Ok(()) };
+        let (ranges, data) = delta_names(digest);
+        // The data without its ranges is nothing.
+        for name in [ranges, data] {
+            match shard.unlink(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn shard(&self, digest: &Digest) -> io::Result<Option<Dir>> {
+        match self.dir.open_beneath(&names(digest).0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Takes in the undo patch of a commit: what it makes is the content `digest`. May be done again.
+    pub(crate) fn take_delta(&self, patches: &Dir, digest: &Digest) -> io::Result<()> {
+        let is_there = |dir: &Dir, name: &[u8]| match dir.stat(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => found.map(|_| true),
+        };
+        if self.find(digest)?.is_some() || !is_there(patches, UNDO)? {
+            return Ok(());
+        }
+        let shard = subdirectory(&self.dir, &names(digest).0)?;
+        let (ranges, data) = delta_names(digest);
+        if is_there(patches, SAVED)? {
+            // An older patch that made the same content of another one.
+            self.drop_delta(digest)?;
+            patches.rename_replace(SAVED, &shard, &data)?;
+        }
+        patches.rename_replace(UNDO, &shard, &ranges)
+    }
+
+    /// The patch that makes a content, if it is here in that form.
+    fn delta(&self, digest: &Digest) -> io::Result<Option<Delta>> {
+        let Some(shard) = self.shard(digest)? else { return Ok(None) };
+        let (ranges, data) = delta_names(digest);
+        let Some(patch) = Patch::load(&shard, &ranges).map_err(io::Error::other)? else { return Ok(None) };
+        Ok(Some(Delta { patch, data: shard.open_file(&data)?, data_name: data, ranges_name: ranges }))
+    }
+
+    /// How to make a content that is here as patches: of what, and what has to be laid over it, in order. `None` when it
+    /// is not here in that form.
+    pub(crate) fn chain(&self, digest: &Digest) -> io::Result<Option<Chain>> {
+        let Some(last) = self.delta(digest)? else { return Ok(None) };
+        let (mut base, mut deltas) = (last.patch.from, vec![last]);
+        let mut seen = HashSet::from([*digest]);
+        while self.find(&base.digest)?.is_none() && seen.insert(base.digest) {
+            let Some(delta) = self.delta(&base.digest)? else { break };
+            base = delta.patch.from;
+            deltas.push(delta);
+        }
+        deltas.reverse();
+        Ok(Some(Chain { base, deltas }))
+    }
+
+    /// What a content that is here as a patch is made of.
+    pub(crate) fn base_of(&self, digest: &Digest) -> io::Result<Option<Digest>> {
+        Ok(self.delta(digest)?.map(|delta| delta.patch.from.digest))
     }
 
     /// Everything that is here.
@@ -82,7 +179,9 @@ impl Pool {
         let mut digests = HashSet::new();
         for (shard, _) in self.dir.list()? {
             for (name, _) in self.dir.open_beneath(&shard)?.list()? {
-                digests.extend(std::str::from_utf8(&name).ok().and_then(|text| text.parse::<Digest>().ok()));
+                let text = std::str::from_utf8(&name).ok();
+                let text = text.map(|text| text.strip_suffix(".delta").unwrap_or(text));
+                digests.extend(text.and_then(|text| text.parse::<Digest>().ok()));
             }
         }
         Ok(digests)

@@ -23,12 +23,14 @@ use crate::{beside::subdirectory, path::RelPath, plan::Place};
 pub struct Staging {
     tree: Dir,
     out: Dir,
+    patches: Dir,
 }
 
 impl Staging {
     pub(crate) fn open(volume: &Dir) -> io::Result<Self> {
         let staging = subdirectory(volume, b"staging")?;
-        Ok(Self { tree: subdirectory(&staging, b"tree")?, out: subdirectory(&staging, b"out")? })
+        let [tree, out, patches] = [&b"tree"[..], b"out", b"patch"].map(|name| subdirectory(&staging, name));
+        Ok(Self { tree: tree?, out: out?, patches: patches? })
     }
 
     /// Throws everything away. Only when there is no commit record: what a commit took out lies here too.
@@ -43,6 +45,11 @@ impl Staging {
 
     pub fn tree(&self) -> &Dir {
         &self.tree
+    }
+
+    /// Ranges of what is written in place, and what they replace (`patch`).
+    pub(crate) fn patches(&self) -> &Dir {
+        &self.patches
     }
 
     /// The directory of a place and the name in it.

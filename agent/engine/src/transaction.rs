@@ -17,8 +17,9 @@ use crate::{
     error::Kind,
     fault,
     index::{Index, manifest_file},
+    patch::{Patch, REDO, SAVED, UNDO},
     path::RelPath,
-    plan::{Place, Plan, Step},
+    plan::{Patched, Place, Plan, Step},
     point::{Point, PointId, VolumeState},
     record::{self, RecordError, RecordKind},
     reindex::reindex,
@@ -128,6 +129,9 @@ impl Transaction<'_> {
             store_manifest(self.volume, point.id, manifest).map_err(write("manifest"))?;
         }
         fault::hit("commit.manifests").map_err(write("manifest"))?;
+        if let Some(patched) = &self.plan.patched {
+            self.save_replaced(builder, patched).map_err(write("what is to be replaced"))?;
+        }
         builder.finish(&self.plan)?;
         self.resolve().map_err(write("commit record"))?;
         let record = CommitRecord {
@@ -188,6 +192,21 @@ impl Transaction<'_> {
         self.volume.keep_bases(&[self.target]);
         self.store_index();
         Ok(Took { commit, apply, retain: begin.elapsed() })
+    }
+
+    /// R3: what a patch will replace, durable before the commit record.
+    fn save_replaced(&self, builder: &Builder<'_>, patched: &Patched) -> io::Result<()> {
+        let patches = builder.staging.patches();
+        let redo = Patch::expect(patches, REDO)?;
+        if (redo.from, redo.to) != ((&patched.from).into(), (&patched.to).into()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the staged patch belongs to another content"));
+        }
+        let (dir, name) = stage::locate(self.volume.live(), &patched.path)?;
+        let live = dir.open_file(&name)?;
+        record::remove(patches, SAVED)?;
+        let saved = patches.create_file(SAVED, 0o600)?;
+        redo.inverse(&live, &saved, self.control)?.store(patches, UNDO)?;
+        fault::hit("commit.saved")
     }
 
     /// The identities of staged inodes, for replay to recognise them.
@@ -272,8 +291,10 @@ pub(crate) fn expire(volume: &Volume, expired: &[Point]) {
                 break;
             }
             for (_, entry) in load_manifest(volume, point)?.entries() {
-                if let Some(body) = entry.node.body() {
-                    unneeded.remove(&body.digest);
+                let mut needed = entry.node.body().map(|body| body.digest);
+                // And what a patch is laid over.
+                while let Some(digest) = needed.filter(|digest| unneeded.remove(digest)) {
+                    needed = volume.pool().base_of(&digest)?;
                 }
             }
         }

@@ -21,7 +21,7 @@ pub use error::VolumeError;
 pub(crate) use error::{scan_kind, scan_reason};
 
 use crate::{
-    bases::{BASE_BYTES_MIN, Bases},
+    bases::{BASE_BYTES_MIN, BaseLimits, Bases},
     beside::{Claim, Mark, Root},
     commit::{self, Applied, CommitRecord, Site},
     control::Control,
@@ -29,6 +29,7 @@ use crate::{
     id::VolumeId,
     index::Index,
     path::RelPath,
+    plan::{Patched, Plan},
     point::{Force, PointId, Role, VolumeKind, VolumeState},
     pool::Pool,
     scan::{Scan, ScanError, ScanOptions, scan},
@@ -321,6 +322,30 @@ impl Volume {
             *state = next;
         }
         Ok(())
+    }
+
+    /// How the tree becomes the target's: by renames, or where whole copies would have to be made for them, by a patch.
+    pub(crate) fn plan(&self, actual: &Index, target: &Manifest, limits: &BaseLimits) -> io::Result<Plan> {
+        let plan = Plan::new(actual, target);
+        if self.state().kind == VolumeKind::Directory {
+            return Ok(plan);
+        }
+        match plan.patching(actual) {
+            Some(patching) if self.is_to_be_patched(&patching, limits)? => Ok(patching),
+            _ => Ok(plan),
+        }
+    }
+
+    fn is_to_be_patched(&self, plan: &Plan, limits: &BaseLimits) -> io::Result<bool> {
+        let Some(Patched { path, from, to }) = &plan.patched else { return Ok(false) };
+        // History has it whole, or as patches of something else than what the tree holds.
+        if self.pool.find(&to.digest)?.is_some()
+            || self.pool.chain(&to.digest)?.is_some_and(|chain| chain.base != from.into())
+        {
+            return Ok(false);
+        }
+        let (dir, name) = stage::locate(&self.live, path)?;
+        self.bases.is_cheaply_cloned(&dir.open_file(&name)?, limits).map(|is_cloned| !is_cloned)
     }
 
     pub(crate) fn scan(&self, deep: bool, control: &Control) -> Result<Scan, ScanError> {

@@ -19,17 +19,17 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
 };
 
-use rustix::fs::RawDir;
+use rustix::fs::{OFlags, RawDir};
 
-use crate::{Stat, stat::stat_at};
+use crate::{Stat, file, stat::stat_at};
 
 pub use handle::FileHandle;
 pub use open::is_gone;
 pub use space::{FilesystemType, Space};
 pub use window::WINDOW_NAME;
+use window::Window;
 
 /// Bytes of one `getdents64(2)` call: a few hundred entries, and well above one entry of the longest name.
 const LIST_BUFFER_BYTES: usize = 32 * 1024;
@@ -37,8 +37,8 @@ const LIST_BUFFER_BYTES: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
-    /// The real name of the one entry that is shown as `WINDOW_NAME`.
-    window: Option<Arc<[u8]>>,
+    /// The one entry that is shown as `WINDOW_NAME`.
+    window: Option<Window>,
 }
 
 impl AsFd for Dir {
@@ -80,12 +80,17 @@ impl Dir {
 
     /// Of the entry `name`; of the directory itself when `name` is empty.
     pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
-        if name.is_empty() { self.stat_self() } else { stat_at(self.as_fd(), self.real(name)?) }
+        if name.is_empty() {
+            return self.stat_self();
+        }
+        match self.open_window_device(name, OFlags::RDONLY)? {
+            Some(device) => file::stat(&device),
+            None => stat_at(self.as_fd(), self.real(name)?),
+        }
     }
 
     pub fn stat_self(&self) -> io::Result<Stat> {
-        let stat = stat_at(self.as_fd(), b"")?;
-        Ok(if self.window.is_some() { window::anonymous(stat) } else { stat })
+        Ok(self.anonymous(stat_at(self.as_fd(), b"")?))
     }
 
     /// Makes the entries durable (`fsync(2)`).

@@ -12,14 +12,15 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Extents, Stat, stat::stat_at};
+use crate::{DeviceKind, Extents, Kind, Stat, device, stat::stat_at};
 
 /// Bytes that the fallback of [`copy_range`] holds in memory.
 const COPY_BUFFER_BYTES: usize = 256 * 1024;
 
-/// `statx(2)` of the open file.
+/// `statx(2)` of the open file; of a block device, what there is to tell of it as content (`device`).
 pub fn stat(file: &File) -> io::Result<Stat> {
-    stat_at(file.as_fd(), b"")
+    let stat = stat_at(file.as_fd(), b"")?;
+    if stat.kind == Kind::Device(DeviceKind::Block) { device::as_content(file, stat) } else { Ok(stat) }
 }
 
 /// Sets both times to the kernel's now, as a write would (`futimens(3)` with `UTIME_NOW`); needs no space.
@@ -89,6 +90,29 @@ fn copy_through_memory(src: &File, dst: &File, offset: u64, len: u64) -> io::Res
 /// Gives the range's blocks back; it reads as zeros afterwards and the size stays (`fallocate(2)`).
 pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+}
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+pub fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let now = (len - done).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..now as usize], offset + done)?;
+        done += now;
+    }
+    Ok(())
+}
+
+/// A hole, or zeros where the file system has no holes. Of a block device the kernel only gives blocks back that read as
+/// zeros afterwards (`blkdev_fallocate`), and can't where the range does not fit its blocks.
+pub fn make_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    match punch_hole(file, offset, len) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENODEV)) => {
+            write_zeros(file, offset, len)
+        }
+        punched => punched,
+    }
 }
 
 /// The ranges (offset, length) of the first `size` bytes that are not holes, in order, as `SEEK_DATA` and `SEEK_HOLE`

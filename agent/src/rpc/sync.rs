@@ -197,9 +197,15 @@ impl Sync for SyncService {
         let located = self.lanes.run(Lane::Calls, move || held.volume.locate(point, path.as_ref())).await;
         let located = located.map_err(|error| error.to_status())?.map_err(|error| error.to_status())?;
         Ok(Response::new(v1::LocateContentResponse {
-            file: located.file.into_os_string().into_encoded_bytes().into(),
+            file: bytes_of(located.file),
             size: located.body.size,
             digest: located.body.digest.to_string(),
+            deltas: located
+                .deltas
+                .into_iter()
+                .map(|(ranges, data)| v1::Delta { ranges: bytes_of(ranges), data: bytes_of(data) })
+                .collect(),
+            scratch: bytes_of(located.scratch),
         }))
     }
 
@@ -220,4 +226,8 @@ impl Sync for SyncService {
         tracing::info!(volume = %id, "released: syncs may go on");
         Ok(Response::new(v1::ReleaseResponse {}))
     }
+}
+
+fn bytes_of(path: std::path::PathBuf) -> bytes::Bytes {
+    path.into_os_string().into_encoded_bytes().into()
 }

@@ -9,6 +9,7 @@ use super::Site;
 use crate::{
     error::Kind,
     fault, meta,
+    patch::{Patch, REDO},
     path::RelPath,
     plan::{Place, Step},
     stage::{Dirs, storage_kind, storage_reason},
@@ -106,6 +107,7 @@ fn failpoints(step: &Step) -> (&'static str, &'static str) {
         Step::In { .. } => ("apply.enter", "apply.entered"),
         Step::Exchange { .. } => ("apply.exchange", "apply.exchanged"),
         Step::Link { .. } => ("apply.link", "apply.linked"),
+        Step::Patch { .. } => ("apply.patch", "apply.patched"),
         Step::Meta { .. } => ("apply.meta", "apply.meta-set"),
         Step::Times { .. } => ("apply.times", "apply.times-set"),
         Step::Lock { .. } => ("apply.lock", "apply.lock"),
@@ -199,6 +201,14 @@ impl<'a> Hands<'a> {
                     None => via.rename_noreplace(&via_name, &dir, &name)?,
                 }
                 Ok(true)
+            }
+            Step::Patch { id, .. } => {
+                if here != Some(*id) {
+                    return Ok(false);
+                }
+                let (staged, staged_name) = self.place(&Place::Tree(step.path().clone()))?;
+                let (redo, live) = (Patch::expect(self.site.staging.patches(), REDO)?, dir.open_write(&name)?);
+                redo.apply(&staged.open_file(&staged_name)?, &live, "apply.patch-range").map(|()| true)
             }
             Step::Meta { id, old, new, .. } => {
                 if here != Some(*id) {

@@ -5,7 +5,8 @@
 //!         | 3 in:       path place id?              | 4 exchange: path place id? id
 //!         | 5 link:     path path place id? id?     | 6 meta: path id entry meta
 //!         | 7 times:    path time? time?            | 8 lock: path flags:uint
-//! place   = 1 path | 2 number:uint     retired = place (1 | 2 digest[32] | 3)     x? = 0 | 1 x
+//!         | 9 patch:    path id
+//! place   = 1 path | 2 number:uint     retired = place (1 | 2 digest[32] | 3 | 4 digest[32])     x? = 0 | 1 x
 //! id      = ino:uint born:time         time    = secs:int nanos:uint
 //! ```
 
@@ -69,6 +70,7 @@ pub(super) fn retired(w: &mut Writer, retired: &Retired) {
         Retire::Directory => w.u8(1),
         Retire::Body(digest) => w.u8(2).digest(digest),
         Retire::Name => w.u8(3),
+        Retire::Delta(digest) => w.u8(4).digest(digest),
     };
 }
 
@@ -78,6 +80,7 @@ pub(super) fn read_retired(r: &mut Reader<'_>) -> Result<Retired, DecodeError> {
         1 => Retire::Directory,
         2 => Retire::Body(r.digest()?),
         3 => Retire::Name,
+        4 => Retire::Delta(r.digest()?),
         value => {
             return Err(DecodeError::Unknown { what: "retirement", value: value.into() });
         }
@@ -95,6 +98,7 @@ pub(super) fn step(w: &mut Writer, step: &Step) {
         Step::Meta { .. } => 6,
         Step::Times { .. } => 7,
         Step::Lock { .. } => 8,
+        Step::Patch { .. } => 9,
     };
     w.u8(kind).path(step.path());
     match step {
@@ -122,6 +126,7 @@ pub(super) fn step(w: &mut Writer, step: &Step) {
             option(w, of.as_ref(), id);
             option(w, replaced.as_ref(), id);
         }
+        Step::Patch { id: of, .. } => id(w, of),
         Step::Meta { id: of, old, new, .. } => {
             id(w, of);
             old.encode(w);
@@ -155,6 +160,7 @@ pub(super) fn read_step(r: &mut Reader<'_>) -> Result<Step, DecodeError> {
         6 => Step::Meta { path, id: read_id(r)?, old: Box::new(Entry::decode(r)?), new: Box::new(Meta::decode(r)?) },
         7 => Step::Times { path, old: read_option(r, read_time)?, new: read_option(r, read_time)? },
         8 => Step::Lock { path, flags: Flags::carried(r.u32()?) },
+        9 => Step::Patch { path, id: read_id(r)? },
         value => {
             return Err(DecodeError::Unknown { what: "step", value: value.into() });
         }

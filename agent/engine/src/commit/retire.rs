@@ -24,6 +24,9 @@ pub(crate) fn retire(site: &Site<'_>, pool: &Pool, record: &CommitRecord) -> io:
 }
 
 fn one(site: &Site<'_>, pool: &Pool, transaction: u64, retired: &Retired) -> io::Result<()> {
+    if let Retire::Delta(digest) = &retired.what {
+        return pool.take_delta(site.staging.patches(), digest);
+    }
     let (dir, name) = match site.staging.locate(&retired.place) {
         // Its directory entered the tree and took the place along: it was retired before.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -31,7 +34,7 @@ fn one(site: &Site<'_>, pool: &Pool, transaction: u64, retired: &Retired) -> io:
     };
     let result = match retired.what {
         Retire::Body(digest) => pool.take(&dir, &name, &digest),
-        Retire::Name => dir.unlink(&name),
+        Retire::Name | Retire::Delta(_) => dir.unlink(&name),
         Retire::Directory => dir.rmdir(&name),
     };
     match result {

@@ -50,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         (path(), proptest::option::of(time.clone()), proptest::option::of(time))
             .prop_map(|(path, old, new)| Step::Times { path, old, new }),
         path().prop_map(move |path| Step::Lock { path, flags }),
+        (path(), id()).prop_map(|(path, id)| Step::Patch { path, id }),
     ]
 }
 
@@ -59,7 +60,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let dir = Dir::open(dir.path()).unwrap();
         let state = crate::point::VolumeState::new(VolumeId::random(), RelPath::root(), Role::Secondary, 2);
-        let whats = [Retire::Directory, Retire::Body(Digest::of(b"x")), Retire::Name];
+        let whats = [Retire::Directory, Retire::Body(Digest::of(b"x")), Retire::Name, Retire::Delta(Digest::of(b"z"))];
         let retired = places.into_iter().zip(whats.into_iter().cycle()).map(|(place, what)| Retired { place, what });
         let record = CommitRecord {
             direction: Direction::Forward,

@@ -9,7 +9,12 @@ use super::{
     Site,
     apply::{Found, Hands, exchanged, id_at},
 };
-use crate::{fault, meta, path::RelPath, plan::Step};
+use crate::{
+    fault, meta,
+    patch::{Patch, SAVED, UNDO},
+    path::RelPath,
+    plan::Step,
+};
 
 /// Paths that could not be put back.
 pub(super) fn backward(site: &Site<'_>, steps: &[Step]) -> Vec<RelPath> {
@@ -41,12 +46,17 @@ impl Hands<'_> {
             Step::Lock { .. } if here.is_some() => meta::clear_locking_flags(&dir, &name),
             Step::Times { old: Some(old), .. } if here.is_some() => dir.set_mtime(&name, *old),
             Step::Lock { .. } | Step::Times { .. } => Ok(()),
+            Step::Patch { id, .. } if here == Some(*id) => {
+                let patches = self.site.staging.patches();
+                let (undo, saved) = (Patch::expect(patches, UNDO)?, patches.open_file(SAVED)?);
+                undo.apply(&saved, &dir.open_write(&name)?, "undo.patch-range")
+            }
             Step::Meta { id, old, .. } if here == Some(*id) => meta::apply(&dir, &name, &old.node, &old.meta),
             Step::Unlock { id, flags, .. } if here == Some(*id) => {
                 let meta = crate::tree::Meta { flags: *flags, ..Default::default() };
                 meta::apply_locking_flags(&dir, &name, &meta)
             }
-            Step::Meta { .. } | Step::Unlock { .. } => Ok(()),
+            Step::Patch { .. } | Step::Meta { .. } | Step::Unlock { .. } => Ok(()),
             Step::Link { place, id, replaced, .. } => {
                 let (via, via_name) = self.place(place)?;
                 let there = id_at(&via, &via_name)?;

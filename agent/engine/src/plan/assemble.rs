@@ -237,7 +237,7 @@ impl Builder<'_> {
         steps.extend(locks.lock);
         let staged = self.staged.into_iter();
         let staged = staged.map(|(path, (entry, provider))| Staged { path, entry, provider }).collect();
-        Plan { staged, steps, retired: self.retired, changes }
+        Plan { staged, steps, retired: self.retired, changes, patched: None }
     }
 
     fn count(&self) -> Changes {

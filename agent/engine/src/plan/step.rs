@@ -77,6 +77,11 @@ pub enum Step {
         id: Option<FileId>,
         replaced: Option<FileId>,
     },
+    /// Writes the staged patch over the live content.
+    Patch {
+        path: RelPath,
+        id: FileId,
+    },
     Meta {
         path: RelPath,
         id: FileId,
@@ -103,6 +108,7 @@ impl Step {
             | Self::In { path, .. }
             | Self::Exchange { path, .. }
             | Self::Link { path, .. }
+            | Self::Patch { path, .. }
             | Self::Meta { path, .. }
             | Self::Times { path, .. }
             | Self::Lock { path, .. } => path,
@@ -117,6 +123,8 @@ pub enum Retire {
     Directory,
     /// The last name of a content: it goes to history.
     Body(Digest),
+    /// The patch that makes the old content of the new one goes to history.
+    Delta(Digest),
     /// Nothing is lost with it: a symlink, a node, or a name of an inode that stays.
     Name,
 }

@@ -42,7 +42,7 @@ use crate::{
 };
 
 pub use error::BodyError;
-pub use sink::{Dest, Fetch, Fetched, Leftovers, Replica, fetch};
+pub use sink::{Dest, Fetch, Fetched, Leftovers, Replica, Way, fetch};
 pub use small::{SmallBatch, SmallBody};
 pub use source::Server;
 

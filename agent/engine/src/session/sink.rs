@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Intent, Message, Offer, SessionError, SyncOptions, Wire,
-    body::{Dest, Fetch, Fetched, Leftovers, Limits, Replica, Settled, fetch},
+    body::{Dest, Fetch, Fetched, Leftovers, Limits, Replica, Settled, Way, fetch},
     compare::compare,
     descend::descend,
     point::{advance, propose},
@@ -105,7 +105,8 @@ impl<'a> Sync<'a> {
         let target = Target::new(descend(wire, &actual.manifest, offer)?);
         fault::hit("sink.compared").map_err(|source| storage(volume, source))?;
         wire.control().progress.enter(Phase::Planning, 0, 0);
-        let plan = Plan::new(actual, target.manifest());
+        let plan =
+            volume.plan(actual, target.manifest(), &wire.control().bases).map_err(|source| storage(volume, source))?;
         let fuzzy = offer.fuzzy.clone();
         let compare = begin.elapsed();
         let not_deleted = Vec::new();
@@ -113,6 +114,12 @@ impl<'a> Sync<'a> {
             Self { wire, volume, actual, offer, options, before, target, plan, not_deleted, fuzzy, found_by, compare };
         sync.look_again()?;
         Ok(sync)
+    }
+
+    fn planned(&self) -> Result<Plan, SessionError> {
+        self.volume
+            .plan(self.actual, self.target.manifest(), &self.wire.control().bases)
+            .map_err(|source| storage(self.volume, source))
     }
 
     fn look_again(&mut self) -> Result<(), SessionError> {
@@ -132,7 +139,7 @@ impl<'a> Sync<'a> {
         }
         if !self.not_deleted.is_empty() {
             self.target.keep(&self.actual.manifest, &self.not_deleted)?;
-            self.plan = Plan::new(self.actual, self.target.manifest());
+            self.plan = self.planned()?;
         }
         Ok(())
     }
@@ -286,7 +293,12 @@ impl<'a> Sync<'a> {
             let fetched = fetch(
                 self.wire,
                 &missing.iter().map(|missing| self.fetch_of(missing)).collect::<Vec<_>>(),
-                Replica { live: self.volume.live(), staging: builder.staging.tree(), bases: Some(self.volume.bases()) },
+                Replica {
+                    live: self.volume.live(),
+                    staging: builder.staging.tree(),
+                    patches: builder.staging.patches(),
+                    bases: Some(self.volume.bases()),
+                },
                 leftovers,
                 &Limits { in_flight_bytes: self.wire.control().in_flight_bytes, ..Limits::default() },
             )?;
@@ -295,7 +307,7 @@ impl<'a> Sync<'a> {
             if !self.amend(&missing, fetched)? {
                 return Ok(from_pool);
             }
-            self.plan = Plan::new(self.actual, self.target.manifest());
+            self.plan = self.planned()?;
             if let Some(refused) = self.guards()?.into_iter().next() {
                 return Err(refused.into());
             }
@@ -309,7 +321,8 @@ impl<'a> Sync<'a> {
         let base = missing.base.clone();
         let base_entry = base.as_ref().and_then(|base| self.actual.manifest.find(base));
         let base_body = base_entry.and_then(|entry| entry.node.body().copied());
-        Fetch { path: missing.path.clone(), body: missing.body, base, base_body, dest: Dest { dir, name } }
+        let way = if self.plan.patched.is_some() { Way::Patch } else { Way::Whole };
+        Fetch { path: missing.path.clone(), body: missing.body, base, base_body, dest: Dest { dir, name }, way }
     }
 
     fn amend(&mut self, missing: &[Missing], fetched: Vec<Fetched>) -> Result<bool, SessionError> {

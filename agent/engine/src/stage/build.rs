@@ -11,9 +11,10 @@ use crate::{
     control::{Cancelled, Control},
     error::Kind as ErrorKind,
     fault, hash, meta,
+    patch::{Covered, Overlay, Patch, REDO},
     path::RelPath,
-    plan::{Plan, Provider, Staged},
-    pool::Pool,
+    plan::{Patched, Plan, Provider, Staged},
+    pool::{Chain, Pool},
     tree::{Body, Node},
 };
 
@@ -102,7 +103,7 @@ impl Builder<'_> {
         for staged in &plan.staged {
             self.control.check()?;
             fault::hit("stage.prepare").map_err(StageError::Prepare)?;
-            self.entry(&mut dirs, staged, &mut missing, &mut from_pool)
+            self.entry(&mut dirs, staged, plan.patched.as_ref(), &mut missing, &mut from_pool)
                 .map_err(|source| StageError::Entry { path: staged.path.clone(), source })?;
         }
         Ok((missing, from_pool))
@@ -112,6 +113,7 @@ impl Builder<'_> {
         &self,
         dirs: &mut Dirs<'_>,
         staged: &Staged,
+        patched: Option<&Patched>,
         missing: &mut Vec<Missing>,
         from_pool: &mut Vec<crate::digest::Digest>,
     ) -> io::Result<()> {
@@ -120,8 +122,20 @@ impl Builder<'_> {
             (Provider::LinkTo(_), _) | (Provider::Made, Node::Directory { .. }) => Ok(()),
             (Provider::Made, node) => make(&dir, &name, node),
             (Provider::Body { copy_of, base }, Node::File(body)) => {
+                let chain = self.pool.chain(&body.digest)?;
+                // What enters the tree leaves history, whether it can be used for that or not.
+                from_pool.extend(chain.is_some().then_some(body.digest));
+                if let Some(patched) = patched {
+                    if !self.patch_from_pool(&dir, &name, chain, patched)? {
+                        missing.push(Missing { path: staged.path.clone(), body: *body, base: base.clone() });
+                    }
+                    return Ok(());
+                }
                 if self.link_from_pool(&dir, &name, body)? {
                     from_pool.push(body.digest);
+                    return Ok(());
+                }
+                if self.rebuild_from_pool(&dir, &name, chain, base.as_ref(), body)? {
                     return Ok(());
                 }
                 if let Some(copy_of) = copy_of
@@ -146,12 +160,54 @@ impl Builder<'_> {
             // Taken by another path of this plan already: that one has the inode, this one gets a copy.
             return self.copy_file(dir, name, &pool.open_file(&digest)?, body);
         }
-        match dir.unlink(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        unlink(dir, name)?;
         pool.link(&digest, dir, name)?;
         Ok(true)
+    }
+
+    /// The patches that lead from the live content to one of history, laid over each other.
+    fn patch_from_pool(&self, dir: &Dir, name: &[u8], chain: Option<Chain>, patched: &Patched) -> io::Result<bool> {
+        let Some(chain) = chain.filter(|chain| chain.base == (&patched.from).into()) else { return Ok(false) };
+        let (live_dir, live_name) = super::locate(self.live, &patched.path)?;
+        unlink(dir, name)?;
+        let data = dir.create_file(name, 0o600)?;
+        let overlay = Overlay::new(data, live_dir.open_file(&live_name)?, patched.from.size, Covered::default())?;
+        chain.deltas.iter().try_for_each(|delta| delta.patch.overlay(&delta.data, &overlay))?;
+        if overlay.size() != patched.to.size
+            || hash::hash_content(&overlay, patched.to.size, self.control)?.digest != patched.to.digest
+        {
+            tracing::warn!(digest = %patched.to.digest, "a content in history is damaged; it is not used");
+            dir.unlink(name)?;
+            return Ok(false);
+        }
+        let (from, to) = ((&patched.from).into(), (&patched.to).into());
+        Patch { from, to, covered: overlay.to_covered() }.store(self.staging.patches(), REDO)?;
+        Ok(true)
+    }
+
+    /// A content that history has as patches, as a file of its own.
+    fn rebuild_from_pool(
+        &self,
+        dir: &Dir,
+        name: &[u8],
+        chain: Option<Chain>,
+        live: Option<&RelPath>,
+        body: &Body,
+    ) -> io::Result<bool> {
+        let Some(chain) = chain else { return Ok(false) };
+        let base = match (self.pool.find(&chain.base.digest)?, live) {
+            (Some((pool, pooled)), _) => pool.open_file(&pooled)?,
+            (None, Some(live)) => {
+                let (live_dir, live_name) = super::locate(self.live, live)?;
+                live_dir.open_file(&live_name)?
+            }
+            (None, None) => return Ok(false),
+        };
+        unlink(dir, name)?;
+        let copy = dir.create_file(name, 0o600)?;
+        file::copy_content(&base, &copy, chain.base.size)?;
+        chain.deltas.iter().try_for_each(|delta| delta.patch.apply(&delta.data, &copy, "stage.prepare"))?;
+        self.is_whole(dir, name, &copy, body)
     }
 
     /// Content that another file of the replica has, if it still has it.
@@ -164,14 +220,16 @@ impl Builder<'_> {
     }
 
     fn copy_file(&self, dir: &Dir, name: &[u8], source: &std::fs::File, body: &Body) -> io::Result<bool> {
-        match dir.unlink(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        unlink(dir, name)?;
         let copy = dir.create_file(name, 0o600)?;
         file::copy_content(source, &copy, body.size)?;
-        let is_whole = hash::hash_file(&copy, body.size, self.control)?.digest == body.digest
-            && file::stat(&copy)?.size == body.size;
+        self.is_whole(dir, name, &copy, body)
+    }
+
+    /// What turns out to be something else is not kept.
+    fn is_whole(&self, dir: &Dir, name: &[u8], copy: &std::fs::File, body: &Body) -> io::Result<bool> {
+        let is_whole = hash::hash_file(copy, body.size, self.control)?.digest == body.digest
+            && file::stat(copy)?.size == body.size;
         if !is_whole {
             dir.unlink(name)?;
         }
@@ -188,7 +246,8 @@ impl Builder<'_> {
             }
         }
         fault::hit("stage.links").map_err(StageError::Prepare)?;
-        let by_parent = by_parent(plan);
+        // A patch has no metadata: that is set where it is applied.
+        let by_parent = if plan.patched.is_some() { BTreeMap::new() } else { by_parent(plan) };
         by_parent.par_iter().try_for_each(|(parent, entries)| self.metadata(parent, entries))?;
         fault::hit("stage.metadata").map_err(StageError::Prepare)?;
         let directories = plan.staged.iter().rev().filter(|staged| staged.entry.node.is_directory());
@@ -215,6 +274,13 @@ impl Builder<'_> {
                 .map_err(|source| StageError::Entry { path: staged.path.clone(), source })?;
         }
         Ok(())
+    }
+}
+
+fn unlink(dir: &Dir, name: &[u8]) -> io::Result<()> {
+    match dir.unlink(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn find(live: &Dir, actual: &Index, steps: &[Step]) -> io::Result<Opt
 
 fn old_inode(step: &Step) -> Option<FileId> {
     match step {
-        Step::Out { id, .. } | Step::Meta { id, .. } | Step::Unlock { id, .. } => Some(*id),
+        Step::Out { id, .. } | Step::Patch { id, .. } | Step::Meta { id, .. } | Step::Unlock { id, .. } => Some(*id),
         Step::Exchange { old, .. } => Some(*old),
         Step::Link { replaced, .. } => *replaced,
         Step::In { .. } | Step::Times { .. } | Step::Lock { .. } => None,

@@ -6,6 +6,7 @@ use drover_linux::WINDOW_NAME;
 
 use super::{Volume, VolumeError};
 use crate::{
+    digest::Digest,
     path::RelPath,
     point::{PointId, VolumeKind},
     transaction::load_manifest,
@@ -17,6 +18,10 @@ use crate::{
 pub struct Located {
     pub file: PathBuf,
     pub body: Body,
+    /// What has to be laid over the file's content to make the body, in order: ranges and data of each patch.
+    pub deltas: Vec<(PathBuf, PathBuf)>,
+    /// A directory of the same file system as the volume's own ones, for copies.
+    pub scratch: PathBuf,
 }
 
 impl Volume {
@@ -35,21 +40,27 @@ impl Volume {
             }
         };
         let body = body(&manifest, &path).ok_or_else(|| VolumeError::NoSuchFile { point: id, path: path.clone() })?;
-        if let Some((_, name)) = self.pool.find(&body.digest).map_err(storage)? {
-            let shard = OsStr::from_bytes(&name[..2]);
-            let pool = self.root.beside_path().join("volumes").join(self.id.to_string()).join("pool");
-            return Ok(Located { file: pool.join(shard).join(OsStr::from_bytes(&name)), body });
+        let scratch = self.root.beside_path().join("volumes").join(self.id.to_string());
+        let pooled = |name: &[u8]| {
+            let (shard, name) = (OsStr::from_bytes(&name[..2]), OsStr::from_bytes(name));
+            scratch.join("pool").join(shard).join(name)
+        };
+        let chain = self.pool.chain(&body.digest).map_err(storage)?;
+        let (base, deltas) = chain.map_or((body.digest, Vec::new()), |chain| (chain.base.digest, chain.deltas));
+        let deltas = deltas.iter().map(|delta| (pooled(&delta.ranges_name), pooled(&delta.data_name))).collect();
+        if let Some((_, name)) = self.pool.find(&base).map_err(storage)? {
+            return Ok(Located { file: pooled(&name), body, deltas, scratch });
         }
         let current = state.current_point().filter(|current| state.restorable(current.id).is_ok());
         let current = current.map(|current| load_manifest(self, current)).transpose()?;
-        let in_tree = current.as_ref().and_then(|current| with_content(current, &path, &body));
+        let in_tree = current.as_ref().and_then(|current| with_content(current, &path, &base));
         let in_tree = in_tree.ok_or(VolumeError::Incomplete { point: id, path, others: 0 })?;
         let live = self.root.path().join(OsStr::from_bytes(self.path.as_bytes()));
         let file = match state.kind {
             VolumeKind::BlockFile => live,
             VolumeKind::Directory => live.join(OsStr::from_bytes(in_tree.as_bytes())),
         };
-        Ok(Located { file, body })
+        Ok(Located { file, body, deltas, scratch })
     }
 }
 
@@ -62,10 +73,10 @@ fn body(manifest: &Manifest, path: &RelPath) -> Option<Body> {
 }
 
 /// Where the tree has a content: at the path itself, most of the time.
-fn with_content(tree: &Manifest, path: &RelPath, wanted: &Body) -> Option<RelPath> {
-    if body(tree, path).is_some_and(|body| body.digest == wanted.digest) {
+fn with_content(tree: &Manifest, path: &RelPath, wanted: &Digest) -> Option<RelPath> {
+    if body(tree, path).is_some_and(|body| body.digest == *wanted) {
         return Some(path.clone());
     }
     let mut entries = tree.entries();
-    entries.find(|(_, entry)| entry.node.body().is_some_and(|body| body.digest == wanted.digest)).map(|(path, _)| path)
+    entries.find(|(_, entry)| entry.node.body().is_some_and(|body| body.digest == *wanted)).map(|(path, _)| path)
 }

@@ -29,7 +29,7 @@ impl Volume {
         control.progress.enter(Phase::Scanning, 0, 0);
         let actual = self.scan_whole(false, control)?.index;
         control.progress.enter(Phase::Planning, 0, 0);
-        let plan = Plan::new(&actual, &target);
+        let plan = self.plan(&actual, &target, &control.bases).map_err(storage)?;
         let staging = self.staging().map_err(storage)?;
         let builder = Builder { staging: &staging, live: self.live(), pool: self.pool(), control };
         let (missing, from_pool) = builder.prepare(&plan).map_err(crate::transaction::CommitError::from)?;

@@ -14,6 +14,9 @@ impl Dir {
     /// A regular file to read, without touching its access time where this process may ask for that. Anything else is
     /// `InvalidInput`: a fifo or device that took the file's place is neither waited for nor read.
     pub fn open_file(&self, name: &[u8]) -> io::Result<File> {
+        if let Some(device) = self.open_window_device(name, OFlags::RDONLY)? {
+            return Ok(device);
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let name = self.real(name)?;
         let fd = match rustix::fs::openat(self, name, flags | OFlags::NOATIME, Mode::empty()) {
@@ -24,8 +27,12 @@ impl Dir {
         regular(File::from(fd))
     }
 
-    /// An existing regular file to read and write; anything else is `InvalidInput`.
+    /// An existing regular file to read and write; anything else is `InvalidInput`. A device is opened for this process
+    /// alone (`O_EXCL`, open(2)): `ResourceBusy` while it is mounted or used by another driver.
     pub fn open_write(&self, name: &[u8]) -> io::Result<File> {
+        if let Some(device) = self.open_window_device(name, OFlags::RDWR | OFlags::EXCL)? {
+            return Ok(device);
+        }
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         regular(File::from(rustix::fs::openat(self, self.real(name)?, flags, Mode::empty())?))
     }

@@ -14,7 +14,7 @@ use crate::{Kind, file};
 impl Dir {
     /// All flags as the file system tells them; 0 where it has none.
     pub fn inode_flags(&self, name: &[u8]) -> io::Result<u32> {
-        if name.is_empty() && self.is_window() {
+        if self.is_device_window() || (name.is_empty() && self.is_window()) {
             return Ok(0);
         }
         Ok(read(&self.open_for_flags(name)?)?.unwrap_or(0))

@@ -6,6 +6,7 @@
 //! why a big file is built in place under its final name.
 
 mod ask;
+mod dest;
 mod large;
 mod recheck;
 mod schedule;
@@ -44,6 +45,16 @@ pub struct Fetch {
     /// What that file held when the replica was scanned.
     pub base_body: Option<Body>,
     pub dest: Dest,
+    pub way: Way,
+}
+
+/// How a body is to get where it belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Staged as a file, which takes the place of the old one.
+    Whole,
+    /// Staged as a patch of the base, which is a big file and stays.
+    Patch,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +84,8 @@ pub struct Replica<'a> {
     /// Only read.
     pub live: &'a Dir,
     pub staging: &'a Dir,
+    /// Where the ranges of patches lie.
+    pub patches: &'a Dir,
     pub bases: Option<&'a Bases>,
 }
 
@@ -86,7 +99,8 @@ pub fn fetch(
 ) -> Result<Vec<Fetched>, BodyError> {
     let schedule = Schedule::new(fetches, limits.in_flight_bytes);
     let (live, staging) = (Dirs::new(replica.live), Dirs::new(replica.staging));
-    let sink = Sink { wire, fetches, live, staging, bases: replica.bases, leftovers, schedule };
+    let Replica { patches, bases, .. } = replica;
+    let sink = Sink { wire, fetches, live, staging, patches, bases, leftovers, schedule };
     thread::scope(|scope| {
         for _ in 0..limits.threads.max(1) {
             scope.spawn(|| sink.work());
@@ -103,6 +117,7 @@ struct Sink<'a> {
     fetches: &'a [Fetch],
     live: Dirs<'a>,
     staging: Dirs<'a>,
+    patches: &'a Dir,
     bases: Option<&'a Bases>,
     leftovers: Leftovers,
     schedule: Schedule<'a>,

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use drover_linux::{Dir, FileHandle, file::data_ranges};
 
-use super::{BodyError, Dest, Fetch, Fetched, Leftovers, Limits, Replica, Server, fetch};
+use super::{BodyError, Dest, Fetch, Fetched, Leftovers, Limits, Replica, Server, Way, fetch};
 use crate::{
     bases::Bases,
     control::Control,
@@ -90,11 +90,20 @@ impl Rig {
         let staged = self.path("staging", "").join(std::str::from_utf8(dir.as_bytes()).unwrap());
         fs::create_dir_all(staged).unwrap();
         let base = self.path("live", name).exists().then(|| path.clone());
-        Fetch { body: self.body("source", name), path, base, base_body: None, dest: Dest { dir, name: name_only } }
+        Fetch {
+            body: self.body("source", name),
+            path,
+            base,
+            base_body: None,
+            dest: Dest { dir, name: name_only },
+            way: Way::Whole,
+        }
     }
 
     fn replica(&self) -> Replica<'_> {
-        Replica { live: &self.live, staging: &self.staging, bases: self.bases.as_ref().map(|(_, replica)| replica) }
+        let bases = self.bases.as_ref().map(|(_, replica)| replica);
+        // Patches are tested by whole syncs.
+        Replica { live: &self.live, staging: &self.staging, patches: &self.staging, bases }
     }
 
     /// As agents have them that both saw the file as `live` holds it, and then scanned the source.

@@ -150,12 +150,12 @@ impl Sink<'_> {
 
     /// What the base holds there, less when it ends.
     fn read_base(&self, large: &Large, ask: &Ask, offset: u64, len: usize) -> Result<Vec<u8>, BodyError> {
-        let file = match (ask.origin, &large.base) {
-            (Origin::Staged, _) => &large.dest,
-            (Origin::Live, Some(base)) => &base.file,
+        let read = match (ask.origin, &large.base) {
+            (Origin::Staged, _) => large.dest.read_up_to(offset, len),
+            (Origin::Live, Some(base)) => read_up_to(&base.file, offset, len),
             (Origin::None, _) | (Origin::Live, None) => return Ok(Vec::new()),
         };
-        read_up_to(file, offset, len).map_err(self.stage_error(large.id))
+        read.map_err(self.stage_error(large.id))
     }
 }
 
@@ -170,7 +170,7 @@ fn known(large: &Large, ask: &Ask) -> Option<Known> {
 /// may have something.
 fn origin(large: &Large, pass: &Pass, ask: &Ask) -> Origin {
     let live = if large.base.is_some() { Origin::Live } else { Origin::None };
-    match &pass.staged {
+    match pass.fetched.as_ref().or(pass.staged.as_ref()) {
         Some(staged) if !staged.is_hole(ask.offset, ask.length) => Origin::Staged,
         Some(_) if pass.number > 1 => Origin::None,
         Some(_) | None => live,

@@ -9,11 +9,14 @@ use std::{
 
 use drover_linux::{Dir, file};
 
-use super::{Fetch, Fetched, Leftovers, Sink, schedule::Slot, whole::create_anew};
+use super::{Fetch, Fetched, Leftovers, Sink, Way, dest::Dest, schedule::Slot, whole::create_anew};
 use crate::{
     bases::{BASE_BYTES_MIN, New},
     content::{Allocation, SEGMENT_BYTES, block::Leaves},
+    hash::hash_content,
     leaves::LeafFile,
+    patch::{Overlay, Patch, REDO},
+    record,
     session::body::{BodyError, Known, Settled, error::is_no_file},
     tree::{Body, Meta},
 };
@@ -44,7 +47,7 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Large {
     pub(super) id: u32,
-    pub(super) dest: File,
+    pub(super) dest: Dest,
     pub(super) base: Option<Base>,
     /// The source does not know the base's content, so its digests are told.
     pub(super) is_base_unknown: AtomicBool,
@@ -93,6 +96,8 @@ pub(super) struct Pass {
     pub(super) trust: Trust,
     /// What the staged file held when the pass began; `None` when it was made for this pass.
     pub(super) staged: Option<Arc<Allocation>>,
+    /// Where an earlier run left something in an overlay, which holds all of its base besides.
+    pub(super) fetched: Option<Arc<Allocation>>,
     pub(super) shifts: Shifts,
     pub(super) is_gone: bool,
     next: u64,
@@ -151,7 +156,18 @@ impl Ask {
     }
 }
 
+impl Pass {
+    fn first(target: Target, staged: Option<Arc<Allocation>>, fetched: Option<Arc<Allocation>>) -> Self {
+        let (shifts, trust) = (Shifts::default(), Trust::Pages);
+        Self { number: 1, target, trust, staged, fetched, shifts, is_gone: false, next: 0, open: 0 }
+    }
+}
+
 impl Large {
+    fn new(id: u32, dest: Dest, base: Option<Base>, leaves: Option<Proof>, pass: Pass) -> Self {
+        Self { id, dest, base, is_base_unknown: AtomicBool::new(false), leaves, pass: Mutex::new(pass) }
+    }
+
     pub(super) fn pass(&self) -> MutexGuard<'_, Pass> {
         self.pass.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,10 +208,21 @@ impl Large {
         if let Some(proof) = &self.leaves {
             proof.file.resize(target.body.size)?;
         }
-        let staged = Some(Arc::new(Allocation::of(&self.dest)?));
+        let staged = Some(Arc::new(self.dest.allocation()?));
         let mut pass = self.pass();
         let number = pass.number + 1;
-        *pass = Pass { number, target, trust, staged, shifts: Shifts::default(), is_gone: false, next: 0, open: 0 };
+        let fetched = None;
+        *pass = Pass {
+            number,
+            target,
+            trust,
+            staged,
+            fetched,
+            shifts: Shifts::default(),
+            is_gone: false,
+            next: 0,
+            open: 0,
+        };
         Ok(())
     }
 }
@@ -214,6 +241,13 @@ impl Sink<'_> {
 
     /// `None` when all of it is there already.
     fn build(&self, id: u32, target: Target) -> io::Result<Option<Large>> {
+        match self.fetch(id).way {
+            Way::Whole => self.build_whole(id, target),
+            Way::Patch => self.build_patch(id, target),
+        }
+    }
+
+    fn build_whole(&self, id: u32, target: Target) -> io::Result<Option<Large>> {
         let fetch = self.fetch(id);
         let dir = self.staging.get(&fetch.dest.dir)?;
         let leftover = self.leftover(&dir, fetch.dest.name.as_bytes())?;
@@ -242,11 +276,44 @@ impl Sink<'_> {
         dest.set_len(target_size)?;
         // Only now: what the leftover did not reach is a hole, too.
         let staged = if is_leftover { Some(Arc::new(Allocation::of(&dest)?)) } else { None };
-        let (shifts, trust) = (Shifts::default(), Trust::Pages);
-        let pass = Pass { number: 1, target, trust, staged, shifts, is_gone: false, next: 0, open: 0 };
         let leaves = self.proof(base.as_ref(), target_size, is_leftover)?;
-        let is_base_unknown = AtomicBool::new(false);
-        Ok(Some(Large { id, dest, base, is_base_unknown, leaves, pass: Mutex::new(pass) }))
+        Ok(Some(Large::new(id, Dest::File(dest), base, leaves, Pass::first(target, staged, None))))
+    }
+
+    /// The replica's file is the base, and stays untouched until the commit: what it holds is looked at again then.
+    fn build_patch(&self, id: u32, target: Target) -> io::Result<Option<Large>> {
+        let fetch = self.fetch(id);
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the replica's file is not there any more");
+        let (live, from) = (self.open_live(fetch).ok_or_else(gone)??, fetch.base_body.as_ref().ok_or_else(gone)?);
+        let dir = self.staging.get(&fetch.dest.dir)?;
+        let (data, is_leftover) = match self.leftover(&dir, fetch.dest.name.as_bytes())? {
+            Some(file) => (file, true),
+            None => (create_anew(&dir, fetch.dest.name.as_bytes())?, false),
+        };
+        let known = if is_leftover { Patch::load(self.patches, REDO).unwrap_or(None) } else { None };
+        let known = known.filter(|known| known.from == from.into());
+        // Beyond what an earlier target needed there may be anything.
+        let covered = match &known {
+            Some(known) => known.covered.clone(),
+            None => Overlay::left_in(&data)?,
+        };
+        let fetched: Vec<_> = covered.iter().map(|(range, _)| (range.start, range.end - range.start)).collect();
+        let mut base = self.base_of(fetch, live.try_clone()?, None)?.ok_or_else(gone)?;
+        (base.is_cloned, base.is_frozen) = (true, true);
+        let overlay = Overlay::new(data, live, base.len, covered)?;
+        overlay.set_len(target.body.size)?;
+        if target.found.is_none()
+            && known.is_some_and(|known| known.to == (&target.body).into())
+            && hash_content(&overlay, target.body.size, &self.quiet())?.digest == target.body.digest
+        {
+            return Ok(None);
+        }
+        record::remove(self.patches, REDO)?;
+        let staged = if is_leftover { Some(Arc::new(overlay.allocation())) } else { None };
+        let fetched = is_leftover.then(|| Arc::new(Allocation::Data(fetched)));
+        let leaves = self.proof(Some(&base), target.body.size, is_leftover)?;
+        let pass = Pass::first(target, staged, fetched);
+        Ok(Some(Large::new(id, Dest::Overlay(overlay), Some(base), leaves, pass)))
     }
 
     /// What an interrupted run left, unless something else shares its inode.
@@ -271,27 +338,28 @@ impl Sink<'_> {
         Ok(Some(Proof { file, is_of_base: of_base.is_some(), new: Mutex::new(Some(new)) }))
     }
 
+    /// The base only saves work: without it all is fetched.
     fn open_base(&self, fetch: &Fetch) -> io::Result<Option<Base>> {
-        let Some((parent, name)) = fetch.base.as_ref().and_then(crate::path::RelPath::split) else {
-            return Ok(None);
-        };
         let body = fetch.base_body.filter(|body| body.size >= BASE_BYTES_MIN);
-        let known = self.bases.zip(body);
-        let frozen = known.map_or(Ok(None), |(bases, body)| bases.clone_of(&body.digest))?;
-        let is_frozen = frozen.is_some();
-        let file = match frozen {
-            Some(file) => file,
-            // The base only saves work: without it all is fetched.
-            None => match self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())) {
-                Ok(file) => file,
-                Err(_) => return Ok(None),
-            },
-        };
+        let frozen = self.bases.zip(body).map_or(Ok(None), |(bases, body)| bases.clone_of(&body.digest))?;
+        match (frozen, self.open_live(fetch)) {
+            (Some(frozen), Some(_)) => self.base_of(fetch, frozen.try_clone()?, Some(frozen)),
+            (None, Some(Ok(live))) => self.base_of(fetch, live, None),
+            (_, None | Some(Err(_))) => Ok(None),
+        }
+    }
+
+    fn open_live(&self, fetch: &Fetch) -> Option<io::Result<File>> {
+        let (parent, name) = fetch.base.as_ref()?.split()?;
+        Some(self.live.get(&parent).and_then(|dir| dir.open_file(name.as_bytes())))
+    }
+
+    fn base_of(&self, fetch: &Fetch, file: File, frozen: Option<File>) -> io::Result<Option<Base>> {
         let len = file::stat(&file)?.size;
-        let known = known.filter(|(_, body)| body.size == len);
+        let known = self.bases.zip(fetch.base_body).filter(|(_, body)| body.size >= BASE_BYTES_MIN && body.size == len);
         let leaves = known.map_or(Ok(None), |(bases, body)| bases.leaves_of(&body.digest, len))?;
         let known = known.map(|(_, body)| Known { digest: body.digest, size: len });
-        let allocation = Allocation::of(&file)?;
+        let (allocation, is_frozen) = (Allocation::of(&file)?, frozen.is_some());
         Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false, known, leaves, is_frozen }))
     }
 }

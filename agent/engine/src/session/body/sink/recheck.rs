@@ -7,12 +7,14 @@ use std::{
 
 use super::{
     Fetched, Sink,
+    dest::Dest,
     large::{Large, Target, Trust},
     schedule::{Asked, Key, Slot},
 };
 use crate::{
     fault,
-    hash::{PLAIN_BYTES_MAX, hash_file, hash_keeping},
+    hash::{PLAIN_BYTES_MAX, hash_content, hash_keeping},
+    patch::{Overlay, Patch, REDO},
     session::body::{BodyError, BodyMessage, Changed, SMALL_BYTES_MAX, Settled},
     tree::Body,
 };
@@ -33,8 +35,15 @@ impl Sink<'_> {
         if staged.digest == target.body.digest {
             let new =
                 large.leaves.as_ref().and_then(|proof| proof.new.lock().unwrap_or_else(PoisonError::into_inner).take());
+            if let Dest::Overlay(overlay) = &large.dest {
+                self.keep_patch(large.id, overlay, &staged).map_err(self.stage_error(large.id))?;
+            }
             if let Some((bases, new)) = self.bases.zip(new) {
-                let taken = bases.take(&large.dest, new, &staged.digest, &self.control().bases);
+                let content = match &large.dest {
+                    Dest::File(file) => Some(file),
+                    Dest::Overlay(_) => None,
+                };
+                let taken = bases.take(content, new, &staged.digest, &self.control().bases);
                 if let Err(error) = taken {
                     tracing::warn!(%error, "no base of a big file is kept: its next change is found by reading it");
                 }
@@ -48,6 +57,9 @@ impl Sink<'_> {
         match target.found {
             // It was written to all the time: what is staged is what is recorded, and it is named.
             Some((meta, _)) if trust != Trust::Nothing => {
+                if let Dest::Overlay(overlay) = &large.dest {
+                    self.keep_patch(large.id, overlay, &staged).map_err(self.stage_error(large.id))?;
+                }
                 self.close(large, Fetched::Changed { meta, body: staged, settled: Settled::Moving })
             }
             Some(_) | None => {
@@ -66,8 +78,14 @@ impl Sink<'_> {
                 true => Ok(*wanted),
                 false => hash_keeping(&large.dest, &large.dest, size, &proof.file, &control),
             },
-            _ => hash_file(&large.dest, size, &control),
+            _ => hash_content(&large.dest, size, &control),
         }
+    }
+
+    /// For the commit, which needs nothing else.
+    fn keep_patch(&self, id: u32, overlay: &Overlay, body: &Body) -> io::Result<()> {
+        let from = self.fetch(id).base_body.as_ref().ok_or(io::ErrorKind::InvalidData)?;
+        Patch { from: from.into(), to: body.into(), covered: overlay.to_covered() }.store(self.patches, REDO)
     }
 
     fn close(&self, large: &Large, fetched: Fetched) -> Result<(), BodyError> {

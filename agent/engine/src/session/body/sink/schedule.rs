@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Fetch, Fetched,
+    Fetch, Fetched, Way,
     large::{Ask, Large, Target},
 };
 use crate::{
@@ -346,6 +346,9 @@ impl State {
 }
 
 fn travels_whole(fetch: &Fetch) -> bool {
+    if fetch.way == Way::Patch {
+        return false;
+    }
     let limit = if fetch.base.is_some() { WHOLE_WITH_BASE_BYTES_MAX } else { SMALL_BYTES_MAX };
     fetch.body.size <= limit
 }

@@ -1,36 +1,23 @@
 //! Writing a segment, and what its answer tells about content that moved.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
-
-use drover_linux::file::{copy_range, punch_hole};
+use std::{fs::File, io, ops::Range, sync::Arc};
 
 use super::{
     Fetched, Sink,
     ask::read_up_to,
+    dest::Dest,
     large::{Ask, Large, Origin, Stage},
     schedule::Task,
 };
 use crate::{
     content::{Allocation, LEAF_BYTES, Part, SEGMENT_BYTES, part::is_zero},
     fault,
-    hash::read_padded,
+    hash::ReadContent as _,
     session::body::{BodyError, Run},
 };
 
 /// Of a run that has to be copied, so that a cancel is soon noticed and all threads have something to do.
 const RUN_BYTES_MAX: u64 = 64 << 20;
-
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
-pub(super) fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < len {
-        let now = (len - done).min(ZEROS.len() as u64);
-        file.write_all_at(&ZEROS[..now as usize], offset + done)?;
-        done += now;
-    }
-    Ok(())
-}
 
 impl Sink<'_> {
     pub(super) fn store_range(&self, large: &Arc<Large>, ask: Ask, parts: &[Part]) -> Result<(), BodyError> {
@@ -182,9 +169,9 @@ fn write_run(large: &Large, target: &Place<'_>, range: &Range<u64>, what: Run) -
 fn write_part(large: &Large, target: &Place<'_>, part: &Part, at: u64) -> io::Result<()> {
     match part {
         Part::Data(data) => large.dest.write_all_at(data, at),
-        Part::Zeros(len) => write_zeros(&large.dest, at, *len),
+        Part::Zeros(len) => large.dest.write_zeros(at, *len),
         Part::Hole(len) if target.is_hole(at, *len) => Ok(()),
-        Part::Hole(len) => make_hole(&large.dest, at, *len),
+        Part::Hole(len) => large.dest.make_hole(at, *len),
         Part::Copy { from, len } => target.copy(*from, at, *len),
     }
 }
@@ -237,7 +224,7 @@ fn hash_leaf(
         return Ok(hash_unless_zero(&data[from..from + len]));
     }
     buffer.resize(len, 0);
-    read_padded(&large.dest, buffer, leaf.start)?;
+    large.dest.read_padded(buffer, leaf.start)?;
     Ok(hash_unless_zero(buffer))
 }
 
@@ -247,9 +234,9 @@ fn hash_unless_zero(leaf: &[u8]) -> Option<blake3::Hash> {
 
 /// What the staged file holds already where a segment goes.
 struct Place<'a> {
-    dest: &'a File,
+    dest: &'a Dest,
     /// What copies are taken from, and how it is allocated.
-    base: Option<(&'a File, &'a Allocation)>,
+    base: Option<(Held<'a>, &'a Allocation)>,
     /// The staged file has all of the base already.
     is_base: bool,
     /// Nothing has been written there.
@@ -257,19 +244,28 @@ struct Place<'a> {
     staged: Option<Arc<Allocation>>,
 }
 
+#[derive(Clone, Copy)]
+enum Held<'a> {
+    Staged(&'a Dest),
+    Live(&'a File),
+}
+
 static FULL: Allocation = Allocation::Full;
 
 impl<'a> Place<'a> {
     fn of(large: &'a Large, ask: &Ask) -> Self {
         let staged = large.pass().staged.clone();
-        let is_cloned = staged.is_none() && large.base.as_ref().is_some_and(|base| base.is_cloned);
+        let begins_as_base = match &large.dest {
+            Dest::File(_) => staged.is_none() && large.base.as_ref().is_some_and(|base| base.is_cloned),
+            Dest::Overlay(_) => true,
+        };
         let base = match (ask.origin, &large.base) {
-            (Origin::Staged, _) => Some((&large.dest, &FULL)),
-            (Origin::Live, Some(base)) => Some((&base.file, &base.allocation)),
+            (Origin::Staged, _) => Some((Held::Staged(&large.dest), &FULL)),
+            (Origin::Live, Some(base)) => Some((Held::Live(&base.file), &base.allocation)),
             (Origin::None, _) | (Origin::Live, None) => None,
         };
-        let is_base = ask.origin == Origin::Staged || is_cloned;
-        Self { dest: &large.dest, base, is_base, is_empty: staged.is_none() && !is_cloned, staged }
+        let is_base = ask.origin == Origin::Staged || begins_as_base;
+        Self { dest: &large.dest, base, is_base, is_empty: staged.is_none() && !begins_as_base, staged }
     }
 
     fn is_hole(&self, at: u64, len: u64) -> bool {
@@ -280,53 +276,52 @@ impl<'a> Place<'a> {
 
     /// All of the base's content and holes, where the staged file does not begin with them.
     fn same(&self, at: u64, len: u64) -> io::Result<()> {
-        let (base, allocation) = self.base.ok_or(io::ErrorKind::InvalidData)?;
+        let Some((Held::Live(base), allocation)) = self.base else { return Err(io::ErrorKind::InvalidData.into()) };
         let mut done = at;
         for hole in allocation.holes_within(at, len as usize) {
             let (start, end) = (at + hole.start as u64, at + hole.end as u64);
-            copy_range(base, self.dest, done, start - done)?;
+            self.dest.copy_from(base, done, start - done)?;
             if !self.is_empty {
-                make_hole(self.dest, start, end - start)?;
+                self.dest.make_hole(start, end - start)?;
             }
             done = end;
         }
-        copy_range(base, self.dest, done, at + len - done).map(drop)
+        self.dest.copy_from(base, done, at + len - done)
     }
 
     fn copy(&self, from: u64, at: u64, len: u64) -> io::Result<()> {
         let (base, allocation) = self.base.ok_or(io::ErrorKind::InvalidData)?;
         if from != at {
-            return copy_shifted(base, self.dest, from, at, len);
+            return self.copy_shifted(base, from, at, len);
         }
-        if !self.is_base {
-            copy_range(base, self.dest, at, len)?;
+        if let Held::Live(base) = base
+            && !self.is_base
+        {
+            self.dest.copy_from(base, at, len)?;
         }
         // The source has data here: zeros where the base, or a clone of it, has a hole.
         let allocation = self.staged.as_deref().filter(|_| self.is_base).unwrap_or(allocation);
         for hole in allocation.holes_within(at, len as usize) {
-            write_zeros(self.dest, at + hole.start as u64, hole.len() as u64)?;
+            self.dest.write_zeros(at + hole.start as u64, hole.len() as u64)?;
         }
         Ok(())
     }
-}
 
-fn copy_shifted(base: &File, dest: &File, from: u64, at: u64, len: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < len {
-        let content = read_up_to(base, from + done, (len - done).min(SEGMENT_BYTES as u64) as usize)?;
-        if content.is_empty() {
-            // The base became shorter: the body's digest will tell.
-            break;
+    fn copy_shifted(&self, base: Held<'_>, from: u64, at: u64, len: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < len {
+            let piece = (len - done).min(SEGMENT_BYTES as u64) as usize;
+            let content = match base {
+                Held::Staged(staged) => staged.read_up_to(from + done, piece)?,
+                Held::Live(live) => read_up_to(live, from + done, piece)?,
+            };
+            if content.is_empty() {
+                // The base became shorter: the body's digest will tell.
+                break;
+            }
+            self.dest.write_all_at(&content, at + done)?;
+            done += content.len() as u64;
         }
-        dest.write_all_at(&content, at + done)?;
-        done += content.len() as u64;
-    }
-    Ok(())
-}
-
-fn make_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    match punch_hole(file, offset, len) {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => write_zeros(file, offset, len),
-        punched => punched,
+        Ok(())
     }
 }

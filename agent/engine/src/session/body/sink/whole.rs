@@ -111,7 +111,7 @@ impl Sink<'_> {
         for part in parts {
             match part {
                 Part::Data(data) => file.write_all_at(data, at)?,
-                Part::Zeros(len) => super::store::write_zeros(&file, at, *len)?,
+                Part::Zeros(len) => drover_linux::file::write_zeros(&file, at, *len)?,
                 Part::Hole(_) | Part::Copy { .. } => {}
             }
             at += part.len();

@@ -1,0 +1,211 @@
+//! Patches: what turns one content into another one in place, where no clone can be exchanged for it (a device, a file
+//! without reflinks). The new content is staged as an overlay; before a byte of the live content changes, what the
+//! overlay will replace is saved as a patch of the opposite direction: undo first (R3), and history afterwards.
+//!
+//! ```text
+//! staging/tree/<path>   data of the redo patch, sparse: each range at its own offset
+//! staging/patch/redo    its ranges                     record = magic "DRVD", version 1; payload:
+//! staging/patch/undo    ranges of the undo patch                from digest[32] size:uint, to digest[32] size:uint,
+//! staging/patch/saved   its data                                { gap:uint length:uint what:u8 }*   what = 0 data | 1 hole
+//! ```
+//! Once the new point stands, the undo patch moves to the pool as `<digest>.delta` and `<digest>.data`: the older content
+//! is the newer one with this patch over it.
+
+mod covered;
+mod overlay;
+
+use std::{fs::File, io, ops::Range, os::unix::ffi::OsStrExt as _, path::Path};
+
+use drover_linux::{Dir, file};
+
+pub(crate) use covered::{Cover, Covered};
+pub(crate) use overlay::Overlay;
+
+use crate::{
+    codec::{DecodeError, Reader, Writer},
+    content::SEGMENT_BYTES,
+    control::Control,
+    digest::Digest,
+    fault,
+    hash::{ReadContent, allocated},
+    record::{self, RecordError, RecordKind},
+};
+
+const RECORD: RecordKind = RecordKind { magic: *b"DRVD", version: 1 };
+
+pub(crate) const REDO: &[u8] = b"redo";
+pub(crate) const UNDO: &[u8] = b"undo";
+pub(crate) const SAVED: &[u8] = b"saved";
+
+/// A content by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+impl From<&crate::tree::Body> for Named {
+    fn from(body: &crate::tree::Body) -> Self {
+        Self { digest: body.digest, size: body.size }
+    }
+}
+
+/// Applied to `from` it makes `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Patch {
+    pub(crate) from: Named,
+    pub(crate) to: Named,
+    pub(crate) covered: Covered,
+}
+
+impl Patch {
+    /// Durable when it returns.
+    pub(crate) fn store(&self, dir: &Dir, name: &[u8]) -> io::Result<()> {
+        record::replace(dir, name, RECORD, &self.encode())
+    }
+
+    pub(crate) fn load(dir: &Dir, name: &[u8]) -> Result<Option<Self>, RecordError> {
+        let Some((_, payload)) = record::load(dir, name, RECORD)? else { return Ok(None) };
+        let malformed = |source| RecordError::Malformed { name: String::from_utf8_lossy(name).into_owned(), source };
+        Self::decode(&payload).map(Some).map_err(malformed)
+    }
+
+    /// For a step of a commit, which can't be without it.
+    pub(crate) fn expect(dir: &Dir, name: &[u8]) -> io::Result<Self> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "the ranges of a patch are missing");
+        Self::load(dir, name).map_err(io::Error::other)?.ok_or_else(missing)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        for content in [&self.from, &self.to] {
+            w.digest(&content.digest).uint(content.size);
+        }
+        w.uint(self.covered.len() as u64);
+        let mut at = 0;
+        for (range, cover) in self.covered.iter() {
+            w.uint(range.start - at).uint(range.end - range.start);
+            w.u8(u8::from(cover == Cover::Hole));
+            at = range.end;
+        }
+        w.into_bytes()
+    }
+
+    fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(payload);
+        let (from, to) =
+            (Named { digest: r.digest()?, size: r.uint()? }, Named { digest: r.digest()?, size: r.uint()? });
+        let mut covered = Covered::default();
+        let mut at = 0u64;
+        for _ in 0..r.count(3)? {
+            let start = at.checked_add(r.uint()?).ok_or(DecodeError::Overflow)?;
+            at = start.checked_add(r.uint()?).ok_or(DecodeError::Overflow)?;
+            let cover = match r.u8()? {
+                0 => Cover::Data,
+                1 => Cover::Hole,
+                value => return Err(DecodeError::Unknown { what: "cover", value: value.into() }),
+            };
+            covered.put(start..at, cover);
+        }
+        r.end()?;
+        Ok(Self { from, to, covered })
+    }
+
+    /// Turns `live` into `to`; may be done again after it was interrupted.
+    pub(crate) fn apply(&self, data: &File, live: &File, failpoint: &'static str) -> io::Result<()> {
+        let size = file::stat(live)?.size;
+        if self.to.size > size {
+            live.set_len(self.to.size)?;
+        }
+        for (range, cover) in self.covered.iter() {
+            fault::hit(failpoint)?;
+            match cover {
+                Cover::Data => drop(file::copy_range(data, live, range.start, range.end - range.start)?),
+                Cover::Hole => file::make_hole(live, range.start, range.end - range.start)?,
+            }
+        }
+        if self.to.size < size {
+            live.set_len(self.to.size)?;
+        }
+        record::sync_file(live)
+    }
+
+    /// The same changes on content that is still being put together.
+    pub(crate) fn overlay(&self, data: &File, onto: &Overlay) -> io::Result<()> {
+        if onto.size() != self.to.size {
+            onto.set_len(self.to.size)?;
+        }
+        let mut buffer = Vec::new();
+        for (range, cover) in self.covered.iter() {
+            match cover {
+                Cover::Hole => onto.make_hole(range.start, range.end - range.start)?,
+                Cover::Data => in_pieces(&range, |at, len| {
+                    buffer.resize(len, 0);
+                    data.read_padded(&mut buffer, at)?;
+                    onto.write_all_at(&buffer, at)
+                })?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The patch that takes this one back, and its data from `live`, which this one was not applied to yet.
+    pub(crate) fn inverse(&self, live: &File, saved: &File, control: &Control) -> io::Result<Self> {
+        let mut replaced = self.covered.clone();
+        // What a shorter content loses at its end.
+        replaced.put(self.to.size.min(self.from.size)..self.from.size, Cover::Data);
+        let data = allocated(live, self.from.size)?;
+        let mut covered = Covered::default();
+        saved.set_len(self.from.size)?;
+        for (range, _) in replaced.iter() {
+            let range = range.start..range.end.min(self.from.size);
+            if range.is_empty() {
+                continue;
+            }
+            control.check().map_err(io::Error::other)?;
+            covered.put(range.clone(), Cover::Hole);
+            for (start, len) in within(&data, &range) {
+                fault::hit("commit.save")?;
+                copy_whole(live, saved, start, len)?;
+                covered.put(start..start + len, Cover::Data);
+            }
+        }
+        record::sync_file(saved)?;
+        Ok(Self { from: self.to, to: self.from, covered })
+    }
+}
+
+/// Lays a patch of history over a copy of what it belongs on: `ranges` is its record, `data` what they hold.
+pub fn lay_over(copy: &File, ranges: &Path, data: &Path) -> io::Result<()> {
+    let no_name = || io::Error::from(io::ErrorKind::InvalidInput);
+    let (dir, name) = ranges.parent().zip(ranges.file_name()).ok_or_else(no_name)?;
+    let patch = Patch::expect(&Dir::open(dir)?, name.as_bytes())?;
+    patch.apply(&File::open(data)?, copy, "points.lay-over")
+}
+
+/// Those parts of `data` that lie in a range.
+fn within(data: &[(u64, u64)], range: &Range<u64>) -> impl Iterator<Item = (u64, u64)> {
+    let first = data.partition_point(|(start, len)| start + len <= range.start);
+    data[first..].iter().take_while(|(start, _)| *start < range.end).map(|(start, len)| {
+        let (from, to) = ((*start).max(range.start), (start + len).min(range.end));
+        (from, to - from)
+    })
+}
+
+fn in_pieces(range: &Range<u64>, mut each: impl FnMut(u64, usize) -> io::Result<()>) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(SEGMENT_BYTES as u64) as usize;
+        each(at, len)?;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// What is saved must be all of it.
+fn copy_whole(from: &File, to: &File, offset: u64, len: u64) -> io::Result<()> {
+    match file::copy_range(from, to, offset, len)? {
+        copied if copied == len => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the replica became shorter while it was read")),
+    }
+}
