@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use drover_engine::beside::RootKind;
 use serde::Deserialize;
 
 pub use limits::{Defaults, Limits};
@@ -36,6 +37,10 @@ pub enum ConfigError {
     Relative { what: &'static str, path: PathBuf },
     #[error("{what} {value:?} is not a name: 1 to 64 characters of [A-Za-z0-9._-]")]
     Name { what: &'static str, value: String },
+    #[error(
+        "root {root} is for devices and names no `beside`: a directory for their journal and history, on a file system"
+    )]
+    NoBeside { root: String },
     #[error("peer {peer}: address {address:?} is not https://HOST:PORT")]
     Address { peer: String, address: String },
     #[error("certificate name {san:?} has both the role peer and the role {other}; give each its own certificate")]
@@ -94,7 +99,10 @@ pub struct Roles {
 pub struct RootConfig {
     pub name: String,
     pub path: PathBuf,
-    /// Where the state beside the volumes lies, on the same file system; `.drover` in the root by default.
+    #[serde(default)]
+    pub kind: RootKind,
+    /// Where the state beside the volumes lies, on the same file system; `.drover` in the root by default. A root of
+    /// devices must name one, on whatever file system has room for their journal and history.
     pub beside: Option<PathBuf>,
 }
 
@@ -145,6 +153,9 @@ impl Config {
             name("root name", &root.name)?;
             absolute("root path", &root.path)?;
             root.beside.as_deref().map_or(Ok(()), |beside| absolute("beside", beside))?;
+            if root.kind == RootKind::Devices && root.beside.is_none() {
+                return Err(ConfigError::NoBeside { root: root.name.clone() });
+            }
         }
         if self.metrics_listen == Some(self.listen) && self.listen.port() != 0 {
             return Err(ConfigError::SameAddress);
@@ -239,6 +250,7 @@ mod tests {
             ("https://", "http://", "is not https://HOST:PORT"),
             ("peer = [\"site-b.drover\"]", "peer = [\"viewer.drover\"]", "both the role peer"),
             ("from = \"08:00\"", "from = \"8 o'clock\"", "HH:MM"),
+            ("beside = \"/var/lib/drover/disks\"", "# beside", "names no `beside`"),
             ("jobs = 4", "jobs = 0", "limits.jobs"),
         ] {
             assert!(SAMPLE.contains(from), "{from}");

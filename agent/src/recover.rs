@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use clap::Args;
 use drover_engine::{
-    beside::{Open, Root},
+    beside::{Open, Root, RootKind},
     volume::Volume,
 };
 
@@ -18,11 +18,15 @@ pub struct RecoverArgs {
     /// Where the state beside the volumes lies, when it is not ROOT/.drover
     #[arg(long, value_name = "DIR")]
     beside: Option<PathBuf>,
+    /// ROOT holds block devices (`kind = "devices"`); needs --beside
+    #[arg(long, requires = "beside")]
+    devices: bool,
 }
 
 pub fn run(args: &RecoverArgs) -> anyhow::Result<ExitCode> {
     let shown = args.root.display();
-    let root = Root::open(&args.root, args.beside.as_deref(), Open::Existing).context("open the root")?;
+    let kind = if args.devices { RootKind::Devices } else { RootKind::Files };
+    let root = Root::open(&args.root, kind, args.beside.as_deref(), Open::Existing).context("open the root")?;
     let (root, mut failed) = (Arc::new(root), 0);
     let volumes = root.volumes().context("list the volumes")?;
     for id in &volumes {

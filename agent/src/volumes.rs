@@ -9,10 +9,10 @@ use std::{
 };
 
 use drover_engine::{
-    beside::{BesideError, Open, Root},
+    beside::{BesideError, Open, Root, RootKind},
     error::Kind,
     id::VolumeId,
-    point::VolumeState,
+    point::{VolumeKind, VolumeState},
     volume::{Disposal, NewVolume, Recovery, Volume, VolumeError},
 };
 
@@ -154,7 +154,8 @@ impl Volumes {
 
     fn open_root(&self, configured: &RootConfig) -> Option<Arc<Root>> {
         let (name, path) = (&configured.name, configured.path.display());
-        let problem = match Root::open(&configured.path, configured.beside.as_deref(), Open::Existing) {
+        let problem = match Root::open(&configured.path, configured.kind, configured.beside.as_deref(), Open::Existing)
+        {
             Ok(root) => {
                 let root = Arc::new(root);
                 let mut table = self.write();
@@ -254,9 +255,13 @@ impl Volumes {
     }
 
     /// Idempotent: the same volume again is the volume as it is.
-    pub fn enable(&self, root: &str, new: NewVolume) -> Result<Arc<Held>, VolumesError> {
+    pub fn enable(&self, root: &str, mut new: NewVolume) -> Result<Arc<Held>, VolumesError> {
         let _opening = self.opening()?;
         let hall = self.root(root)?;
+        // Callers name a block volume; its root says what it is.
+        if new.kind == VolumeKind::BlockFile && hall.kind() == RootKind::Devices {
+            new.kind = VolumeKind::BlockDevice;
+        }
         let (id, state) = (new.id, |held: &Held| held.volume.state());
         {
             let table = self.read();
@@ -356,7 +361,7 @@ impl Volumes {
             let known = self.configured.iter().map(|root| root.name.as_str()).collect::<Vec<_>>().join(", ");
             VolumesError::NoSuchRoot { name: name.to_owned(), known }
         })?;
-        let root = Root::open(&configured.path, configured.beside.as_deref(), Open::Create)
+        let root = Root::open(&configured.path, configured.kind, configured.beside.as_deref(), Open::Create)
             .map_err(|source| VolumesError::Root { root: name.to_owned(), source })?;
         let root = Arc::new(root);
         self.write().roots.insert(name.to_owned(), root.clone());

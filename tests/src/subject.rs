@@ -12,6 +12,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::{
     judge::{self, Portrait},
+    mount::Device,
     rounds::Rounds,
     seed::Rng,
     tree,
@@ -25,12 +26,15 @@ const IMAGE_BYTES: u64 = 6 << 20;
 /// Smaller images are replaced as a whole and bigger ones patched where clones are not to be had: a campaign that counts
 /// failpoints stays on one side.
 const IMAGE_BYTES_MIN: u64 = 4 << 20;
+const DEVICE_BYTES: u64 = 8 << 20;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Subject {
     #[default]
     Tree,
     Image,
+    /// A bare loop device; in the directory lie the file behind it and a symlink to it.
+    Device,
 }
 
 impl Subject {
@@ -38,8 +42,29 @@ impl Subject {
     pub fn path(self, dir: &str) -> String {
         match self {
             Self::Tree => dir.to_owned(),
-            Self::Image => format!("{dir}/{IMAGE}"),
+            Self::Image | Self::Device => format!("{dir}/{IMAGE}"),
         }
+    }
+
+    /// For what is told of a campaign.
+    pub fn of(self) -> &'static str {
+        match self {
+            Self::Tree => "",
+            Self::Image => " of an image",
+            Self::Device => " of a device",
+        }
+    }
+
+    /// A device beneath `dir`, made at the first call and attached again at later ones.
+    pub fn attach(dir: &Path) -> io::Result<Device> {
+        fs::create_dir_all(dir)?;
+        let (backing, link) = (dir.join("backing"), dir.join(IMAGE));
+        let device = if backing.exists() { Device::of(&backing) } else { Device::new(&backing, DEVICE_BYTES)? };
+        if link.symlink_metadata().is_ok() {
+            fs::remove_file(&link)?;
+        }
+        std::os::unix::fs::symlink(device.path(), link)?;
+        Ok(device)
     }
 
     pub fn image(self, dir: &Path) -> PathBuf {
@@ -63,6 +88,7 @@ impl Subject {
                 OpenOptions::new().write(true).open(self.image(dir)).unwrap().set_len(IMAGE_BYTES).unwrap();
                 self.edit(dir, rng, rounds);
             }
+            Self::Device => self.edit(dir, rng, rounds),
         }
     }
 
@@ -70,6 +96,7 @@ impl Subject {
         match self {
             Self::Tree => drop(tree::edit(dir, rng, rounds.edits)),
             Self::Image => edit_image(&self.image(dir), rng, rounds.edits).expect("edit the image"),
+            Self::Device => edit_device(&self.image(dir), rng, rounds.edits).expect("edit the device"),
         }
     }
 
@@ -81,6 +108,7 @@ impl Subject {
         match self {
             Self::Tree => Portrait::try_of(dir),
             Self::Image => Portrait::try_of_file(&self.image(dir)),
+            Self::Device => Portrait::try_of_content(&self.image(dir)),
         }
     }
 
@@ -88,6 +116,10 @@ impl Subject {
     pub fn assert_same(self, source: &Path, replica: &Path, why: &str) {
         match self {
             Self::Tree => judge::assert_same(source, replica, why),
+            Self::Device => {
+                let differences = judge::compare(&self.portrait(source), &self.portrait(replica));
+                assert!(differences.is_empty(), "{why}: {differences:?}");
+            }
             Self::Image => {
                 judge::assert_same_file(&self.image(source), &self.image(replica), why);
                 let differences = judge::compare(&self.portrait(source), &self.portrait(replica));
@@ -122,6 +154,29 @@ fn edit_image(path: &Path, rng: &mut Rng, count: usize) -> io::Result<()> {
             _ => {
                 let length = rng.usize(1..20_000);
                 file.write_all_at(&random(rng, length), at)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes of any size at any offset, zeros, and blocks given back.
+fn edit_device(path: &Path, rng: &mut Rng, count: usize) -> io::Result<()> {
+    let device = OpenOptions::new().read(true).write(true).open(path)?;
+    for _ in 0..count {
+        let at = rng.u64(0..DEVICE_BYTES - (1 << 20));
+        match rng.u8(0..8) {
+            0 | 1 => punch(&device, at & !4095, rng.u64(1..200) * 4096)?,
+            2 => device.write_all_at(&vec![0; rng.usize(1..300_000)], at)?,
+            3 => device.write_all_at(&random(rng, 1 << 19), at & !0xffff)?,
+            4 => {
+                let mut content = vec![0; 64 << 10];
+                device.read_exact_at(&mut content, at)?;
+                device.write_all_at(&content, rng.u64(0..DEVICE_BYTES - (1 << 20)))?;
+            }
+            _ => {
+                let length = rng.usize(1..20_000);
+                device.write_all_at(&random(rng, length), at)?;
             }
         }
     }

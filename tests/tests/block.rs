@@ -131,7 +131,7 @@ fn every_restore_point_of_an_image_is_its_saved_copy() {
         for _ in 0..POINTS {
             subject.edit(&pair.source(), &mut rng, &rounds);
             let outcome = pair.sync();
-            let id = outcome.report.pointer("/point/id").and_then(|id| id.as_str()).expect("the point's id").to_owned();
+            let id = outcome.point_id();
             saved.push((id, subject.portrait(&pair.replica())));
         }
         rng.shuffle(&mut saved);

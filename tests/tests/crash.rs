@@ -183,8 +183,8 @@ fn kill_at_every_failpoint(name: &str, subject: Subject) {
     let places = places(subject, &rounds, seeds.round(0));
     // An image is one file: it is exchanged or patched, and that is all.
     let (names_min, applying_min, of) = match subject {
-        Subject::Tree => (25, 10, ""),
-        Subject::Image => (15, 3, " of an image"),
+        Subject::Tree => (25, 10, subject.of()),
+        Subject::Image | Subject::Device => (15, 3, subject.of()),
     };
     let (names, applying) = count(&places);
     println!("{name}: {names} failpoints, {applying} of them in apply, {} places on both agents", places.len());
@@ -238,7 +238,7 @@ fn kill_at_any_moment(name: &str, subject: Subject) {
     }
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(name));
     rounds.announce(name, "kills", |rounds| rounds.random_kills);
-    let of = if subject == Subject::Image { " of an image" } else { "" };
+    let of = subject.of();
     let mut site = Site::new(subject, rounds, seeds.round(0));
     let mut phases: BTreeMap<String, u64> = BTreeMap::new();
     let mut found = BTreeMap::<Found, u64>::new();
@@ -301,6 +301,16 @@ fn r1_replica_is_a_whole_point_after_a_kill_at_any_moment() {
 #[test]
 fn r1_image_is_a_whole_point_after_a_kill_at_any_moment() {
     kill_at_any_moment("r1_image_is_a_whole_point_after_a_kill_at_any_moment", Subject::Image);
+}
+
+#[test]
+fn r1_device_is_a_whole_point_after_a_kill_at_every_failpoint() {
+    kill_at_every_failpoint("r1_device_is_a_whole_point_after_a_kill_at_every_failpoint", Subject::Device);
+}
+
+#[test]
+fn r1_device_is_a_whole_point_after_a_kill_at_any_moment() {
+    kill_at_any_moment("r1_device_is_a_whole_point_after_a_kill_at_any_moment", Subject::Device);
 }
 
 /// The same test without recovery must fail, or it would prove nothing.

@@ -42,7 +42,7 @@ impl Workload {
     pub(crate) fn prepare(self, pair: &Pair, rounds: &Rounds, rng: &mut Rng) {
         let source = pair.source();
         pair.subject.edit(&source, rng, rounds);
-        if pair.subject == Subject::Image {
+        if pair.subject != Subject::Tree {
             if self == Self::Repair {
                 pair.subject.edit(&pair.replica(), rng, rounds);
             }

@@ -100,7 +100,7 @@ fn a_quota_leaves_the_old_point() {
     let root = target.join("root");
     must("btrfs", &[&"subvolume", &"create", &root], second);
     must("btrfs", &[&"qgroup", &"limit", &"32M", &root], second);
-    let pair = Pair::with(PairSetup { root_b: Some(root), ..PairSetup::default() });
+    let mut pair = Pair::with(PairSetup { root_b: Some(root), ..PairSetup::default() });
     tree::create(&pair.source(), &mut Seeds::of(NAME).rng(0), 50);
     let other = pair.protect("other");
     pair.sync();
@@ -167,7 +167,7 @@ fn r5_a_source_that_cannot_be_read_deletes_nothing() {
         Ok(fuse) => fuse,
         Err(error) => return skip::skipped(NAME, &format!("FUSE can't be mounted: {error}")),
     };
-    let pair = Pair::with(PairSetup { root_a: Some(fuse.path().to_owned()), ..PairSetup::default() });
+    let mut pair = Pair::with(PairSetup { root_a: Some(fuse.path().to_owned()), ..PairSetup::default() });
     for name in ["good", "bad", "gone"] {
         fs::write(pair.source().join(name), name.repeat(1000)).expect("write");
     }

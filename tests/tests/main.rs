@@ -3,6 +3,7 @@
 mod access;
 mod block;
 mod crash;
+mod device;
 mod failpoints;
 mod full;
 mod judges;

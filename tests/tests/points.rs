@@ -11,7 +11,7 @@ use std::{
 
 use drover_tests::{
     figure::{self, Goal},
-    host::{Outcome, Pair, PairSetup, SYNC, agent_binary},
+    host::{Pair, PairSetup, SYNC, agent_binary},
     judge::assert_same_file,
     mount::{FileSystem, Image, Mounted, Store},
     process::{self, Done},
@@ -31,8 +31,9 @@ fn points(pair: &Pair, arguments: &[&str]) -> Done {
     process::run(command, DEADLINE)
 }
 
-fn id_of(outcome: &Outcome) -> String {
-    outcome.report.pointer("/point/id").and_then(|id| id.as_str()).expect("the point's id").to_owned()
+/// A point of the pair's first volume, as the command writes it.
+pub(crate) fn export(pair: &Pair, id: &str, out: &Path) {
+    points(pair, &["export", &pair.volume, id, &out.display().to_string()]).expect("points export");
 }
 
 fn bytes_of(path: &Path) -> Vec<u8> {
@@ -59,7 +60,7 @@ fn a_point_of_an_image_is_exported_and_attached() {
         let len = disk.metadata().expect("stat").len();
         // Two of them are whole sectors.
         disk.set_len(len / 512 * 512 + if n == 1 { 7 } else { 512 }).expect("size");
-        let id = id_of(&pair.sync());
+        let id = pair.sync().point_id();
         let copy = scratch.join(format!("saved-{n}"));
         fs::copy(Subject::Image.image(&pair.replica()), &copy).expect("save");
         saved.push((id, copy));
@@ -121,9 +122,9 @@ fn a_file_of_a_directorys_point_is_exported() {
     let (pair, scratch) = (Pair::start(), Scratch::new("out"));
     fs::create_dir(pair.source().join("dir")).expect("directory");
     fs::write(pair.source().join("dir/report"), "the old text").expect("write");
-    let old = id_of(&pair.sync());
+    let old = pair.sync().point_id();
     fs::write(pair.source().join("dir/report"), "the new text, which is longer").expect("write");
-    let new = id_of(&pair.sync());
+    let new = pair.sync().point_id();
     for (id, text) in [(&old, "the old text"), (&new, "the new text, which is longer")] {
         let out = scratch.join(format!("out-{id}"));
         let target = out.display().to_string();
@@ -233,7 +234,7 @@ fn a_database_opens_cleanly_from_every_crash_consistent_point() {
                 let synced = pair.sync();
                 let label = synced.report.pointer("/point/label").and_then(|label| label.as_str());
                 assert_eq!(label, Some("crash-consistent"), "{}", synced.report);
-                saved.push((id_of(&synced), committed));
+                saved.push((synced.point_id(), committed));
             }
         }
         for (id, committed) in &saved {

@@ -9,9 +9,10 @@ use drover_tests::{
     figure::{self, Goal},
     host::{Faults, Pair, PairSetup, SYNC, recover},
     judge::{Difference, Portrait, compare},
-    mount::{FileSystem, Image, Mounted, Store},
+    mount::{Device, FileSystem, Image, Mounted, Store},
     process,
     rounds::Rounds,
+    scratch::Scratch,
     seed::{Rng, Seeds},
     skip,
     subject::Subject,
@@ -42,7 +43,8 @@ struct Site {
     pair: Pair,
     image: Image,
     // Unmounted last.
-    _mounts: [Mounted; 2],
+    mounts: [Option<Mounted>; 2],
+    _at: Scratch,
     _images: Image,
     _store: Store,
 }
@@ -51,7 +53,13 @@ impl Site {
     fn new(file_system: FileSystem, subject: Subject, faults: &Faults) -> Self {
         let store = Store::new(8 << 30).expect("a store for images");
         let images = [0, 1].map(|_| store.image(file_system, 1 << 30).expect("image"));
-        let mounts = [0, 1].map(|side| images[side].mount().expect("mount"));
+        // At places of their own, where clones can take the images' places.
+        let at = Scratch::new("power");
+        let mounts = [0, 1].map(|side| {
+            let at = at.join(side.to_string());
+            std::fs::create_dir(&at).expect("mount point");
+            images[side].mount_at(&at).expect("mount")
+        });
         let pair = Pair::with(PairSetup {
             root_a: Some(mounts[0].join("root")),
             root_b: Some(mounts[1].join("root")),
@@ -60,7 +68,7 @@ impl Site {
             ..PairSetup::default()
         });
         let [source, image] = images;
-        Self { pair, image, _mounts: mounts, _images: source, _store: store }
+        Self { pair, image, mounts: mounts.map(Some), _at: at, _images: source, _store: store }
     }
 
     /// What was written until now is on the disk.
@@ -70,7 +78,10 @@ impl Site {
     }
 
     /// The tree as recovery leaves it after a cut, and what recovery said.
-    fn recovered(&self, clone: &Image) -> Result<(Portrait, &'static str), String> {
+    fn recovered(&mut self, clone: &Image) -> Result<(Portrait, &'static str), String> {
+        if self.pair.subject == Subject::Device {
+            return self.recovered_device(clone);
+        }
         let mounted = clone.mount().map_err(|error| format!("mount the clone: {error}"))?;
         let root = mounted.join("root");
         let done = recover(&root, &Faults::none());
@@ -80,6 +91,31 @@ impl Site {
         let portrait =
             self.pair.subject.try_portrait(&root.join("v")).map_err(|error| format!("look at the clone: {error}"))?;
         Ok((portrait, said(&done.stdout)))
+    }
+}
+
+impl Site {
+    /// The file behind the device lies on the same image as what is beside the device, so that both are cut at one instant. The
+    /// device is known by that file's path, so the clone takes the image's place for this.
+    fn recovered_device(&mut self, clone: &Image) -> Result<(Portrait, &'static str), String> {
+        let (root, dir) = (self.pair.root_b().to_owned(), self.pair.replica());
+        let at = self.mounts[1].as_ref().expect("the replica's file system is mounted").path().to_owned();
+        self.pair.b.kill();
+        let device = self.pair.devices.pop().expect("the replica's device").path().to_owned();
+        self.mounts[1] = None;
+        let found = {
+            let _mounted = clone.mount_at(&at).map_err(|error| format!("mount the clone: {error}"))?;
+            let _device = Device::named(&device, &dir.join("backing"));
+            let done = recover(&root, &Faults::none());
+            match done.status.success() {
+                true => Ok((Subject::Device.portrait(&dir), said(&done.stdout))),
+                false => Err(format!("recover: {}\n{}{}", done.status, done.stdout, done.stderr)),
+            }
+        };
+        self.mounts[1] = Some(self.image.mount_at(&at).map_err(|error| format!("mount the image: {error}"))?);
+        self.pair.devices.push(Device::named(&device, &dir.join("backing")));
+        self.pair.b.start(&Faults::none());
+        found
     }
 }
 
@@ -204,7 +240,7 @@ fn r1_power_cut_on(file_system: FileSystem, subject: Subject, name: &str) {
     let tally = tally.unwrap_or_else(|why| panic!("DROVER_SEED={}: {why}", seeds.round(0)));
     println!("{name}: {} cuts: {} old, {} new; recovery {:?}", tally.cuts, tally.old, tally.new, tally.recoveries);
     println!("{name}: {} cuts at a random step, the others at a random time: {:?}", tally.stepped, tally.phases);
-    let of = if subject == Subject::Image { " of an image" } else { "" };
+    let of = subject.of();
     let what = format!("power cuts{of} on {}, each a whole point", file_system.name());
     figure::report(&what, tally.cuts, "cuts", Goal::AtLeast(200));
 }
@@ -217,6 +253,11 @@ fn r1_power_cut_ext4() {
 #[test]
 fn r1_power_cut_image_ext4() {
     r1_power_cut_on(FileSystem::Ext4, Subject::Image, "r1_power_cut_image_ext4");
+}
+
+#[test]
+fn r1_power_cut_device() {
+    r1_power_cut_on(FileSystem::Ext4, Subject::Device, "r1_power_cut_device");
 }
 
 #[test]

@@ -106,15 +106,17 @@ pub struct Bases {
 }
 
 impl Bases {
-    pub(crate) fn open(volume: &Dir) -> io::Result<Self> {
+    /// `is_device`: what they are of is no file, of which there could be clones.
+    pub(crate) fn open(volume: &Dir, is_device: bool) -> io::Result<Self> {
         let dir = subdirectory(volume, b"bases")?;
-        let has_maps = matches!(dir.filesystem()?, FilesystemType::Xfs | FilesystemType::Btrfs);
+        let has_maps = !is_device && matches!(dir.filesystem()?, FilesystemType::Xfs | FilesystemType::Btrfs);
         for (name, _) in dir.list()? {
             if name.starts_with(b"new-") {
                 dir.unlink(&name)?;
             }
         }
-        Ok(Self { dir, has_maps, can_clone: OnceLock::new(), next: AtomicU64::new(0), deltas: Mutex::default() })
+        let can_clone = if is_device { OnceLock::from(false) } else { OnceLock::new() };
+        Ok(Self { dir, has_maps, can_clone, next: AtomicU64::new(0), deltas: Mutex::default() })
     }
 
     /// Digest of a big file, frozen first where that can be; `before` is what it held at the last look.

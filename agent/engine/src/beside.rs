@@ -58,6 +58,8 @@ pub enum BesideError {
     },
     #[error("{beside} is on another file system than root {root}; choose a directory on the same one")]
     OtherFilesystem { root: PathBuf, beside: PathBuf },
+    #[error("root {path} is for devices: name a directory for what lies beside them")]
+    DevicesWithoutBeside { path: PathBuf },
     #[error("root {path} is in use by another drover process")]
     Locked { path: PathBuf },
     #[error("mark of volume {volume}")]
@@ -79,7 +81,9 @@ impl BesideError {
         match self {
             Self::Root { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
             Self::Root { .. } | Self::Beside { .. } => Kind::Storage,
-            Self::NoBeside { .. } | Self::OtherFilesystem { .. } => Kind::Precondition,
+            Self::NoBeside { .. } | Self::OtherFilesystem { .. } | Self::DevicesWithoutBeside { .. } => {
+                Kind::Precondition
+            }
             Self::Locked { .. } => Kind::Unavailable,
             Self::Mark { source, .. } => source.kind(),
             Self::MarkFormat { .. } => Kind::DataLoss,
@@ -92,6 +96,7 @@ impl BesideError {
             Self::NoBeside { .. } => "root-not-marked",
             Self::Beside { .. } => "beside-unusable",
             Self::OtherFilesystem { .. } => "beside-on-other-filesystem",
+            Self::DevicesWithoutBeside { .. } => "beside-missing",
             Self::Locked { .. } => "root-locked",
             Self::Mark { .. } | Self::MarkFormat { .. } => "mark-damaged",
         }
@@ -105,10 +110,22 @@ pub enum Open {
     Create,
 }
 
+/// What a root's volumes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootKind {
+    /// Directories and files of the root's file system, on which Drover's own directory lies, too.
+    #[default]
+    Files,
+    /// Block devices by their names beneath `/dev`; what lies beside them is on some other file system.
+    Devices,
+}
+
 /// One root, locked for this process.
 #[derive(Debug)]
 pub struct Root {
     path: PathBuf,
+    kind: RootKind,
     root: Dir,
     beside: Dir,
     beside_path: PathBuf,
@@ -188,7 +205,10 @@ pub(crate) fn keep_foreign(beside: &Dir, from: &Dir, name: &[u8], label: &str) -
 }
 
 impl Root {
-    pub fn open(path: &Path, beside: Option<&Path>, how: Open) -> Result<Self, BesideError> {
+    pub fn open(path: &Path, kind: RootKind, beside: Option<&Path>, how: Open) -> Result<Self, BesideError> {
+        if kind == RootKind::Devices && beside.is_none() {
+            return Err(BesideError::DevicesWithoutBeside { path: path.into() });
+        }
         let root = Dir::open(path).map_err(|source| BesideError::Root { path: path.into(), source })?;
         let beside_path = beside.map_or_else(|| path.join(BESIDE_NAME), Path::to_path_buf);
         let io = |source| BesideError::Beside { path: beside_path.clone(), source };
@@ -202,7 +222,7 @@ impl Root {
             io::ErrorKind::NotFound => BesideError::NoBeside { path: path.into() },
             _ => io(source),
         })?;
-        if root.stat_self().map_err(io)?.dev != beside.stat_self().map_err(io)?.dev {
+        if kind == RootKind::Files && root.stat_self().map_err(io)?.dev != beside.stat_self().map_err(io)?.dev {
             return Err(BesideError::OtherFilesystem { root: path.into(), beside: beside_path });
         }
         beside.chmod(b"", 0o700).map_err(io)?;
@@ -219,11 +239,15 @@ impl Root {
         }
         // Made while there is space, for when there is none.
         open_or_create(&beside, b"clock").map_err(io)?;
-        Ok(Self { path: path.into(), root, beside, beside_path, claimed: Mutex::default(), _lock: lock })
+        Ok(Self { path: path.into(), kind, root, beside, beside_path, claimed: Mutex::default(), _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub fn kind(&self) -> RootKind {
+        self.kind
     }
 
     pub fn beside_path(&self) -> &Path {

@@ -27,7 +27,7 @@ mod tests;
 
 pub use diff::{Change, Diff, Old, diff};
 pub use guard::{GuardError, Guards};
-pub(crate) use patch::Patched;
+pub(crate) use patch::{Patched, Writing};
 pub use step::{Place, Provider, Retire, Retired, Staged, Step};
 
 use crate::{index::Index, report::Changes, tree::Manifest};

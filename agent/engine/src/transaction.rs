@@ -19,7 +19,7 @@ use crate::{
     index::{Index, manifest_file},
     patch::{Patch, REDO, SAVED, UNDO},
     path::RelPath,
-    plan::{Patched, Place, Plan, Step},
+    plan::{Patched, Place, Plan, Step, Writing},
     point::{Point, PointId, VolumeState},
     record::{self, RecordError, RecordKind},
     reindex::reindex,
@@ -129,7 +129,7 @@ impl Transaction<'_> {
             store_manifest(self.volume, point.id, manifest).map_err(write("manifest"))?;
         }
         fault::hit("commit.manifests").map_err(write("manifest"))?;
-        if let Some(patched) = &self.plan.patched {
+        if let Some(patched) = self.plan.patched.as_ref().filter(|patched| patched.writing == Writing::Patch) {
             self.save_replaced(builder, patched).map_err(write("what is to be replaced"))?;
         }
         builder.finish(&self.plan)?;

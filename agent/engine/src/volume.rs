@@ -2,6 +2,7 @@
 
 mod content;
 mod create;
+mod device;
 mod error;
 mod rollback;
 
@@ -102,6 +103,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// stays while files in it are replaced, is what the mark knows.
 fn open_live(root: &Dir, kind: VolumeKind, path: &RelPath) -> Result<Dir, VolumeError> {
     let opened = match kind {
+        VolumeKind::BlockDevice => root.try_clone().and_then(|root| root.device_window(path.as_bytes())),
         VolumeKind::Directory => root.open_beneath(path.as_bytes()),
         VolumeKind::BlockFile => stage::locate(root, path).and_then(|(parent, name)| parent.window(&name)),
     };
@@ -122,12 +124,15 @@ impl Volume {
         let state = commit::load_state(&beside).map_err(|source| VolumeError::State { volume: id, source })?;
         let state = state.ok_or(VolumeError::NotFound(id))?;
         let live = open_live(root.dir(), state.kind, &path)?;
+        if let Some(expected) = &state.device {
+            device::check(&live, &path, expected)?;
+        }
         if !mark.is_of(live.stat_self().map_err(storage)?.id) {
             return Err(VolumeError::NotTheMarkedTree { volume: id, path });
         }
         let mark = beside.stat(b"mark").map_err(storage)?.id;
         let pool = Pool::open(&beside).map_err(storage)?;
-        let bases = Bases::open(&beside).map_err(storage)?;
+        let bases = Bases::open(&beside, state.kind == VolumeKind::BlockDevice).map_err(storage)?;
         let (root, state, busy) = (Arc::clone(root), Mutex::new(state), Mutex::new(None));
         let (ended, recovery) = (AtomicBool::new(false), Recovery::Clean);
         let mut volume =
@@ -245,6 +250,11 @@ impl Volume {
         &self.live
     }
 
+    /// Of the file system that staging is on.
+    pub(crate) fn staging_space(&self) -> io::Result<drover_linux::Space> {
+        self.beside.space()
+    }
+
     pub(crate) fn beside(&self) -> &Dir {
         &self.beside
     }
@@ -325,19 +335,23 @@ impl Volume {
     }
 
     /// How the tree becomes the target's: by renames, or where whole copies would have to be made for them, by a patch.
-    pub(crate) fn plan(&self, actual: &Index, target: &Manifest, limits: &BaseLimits) -> io::Result<Plan> {
+    pub(crate) fn plan(&self, actual: &Index, target: &Manifest, limits: &BaseLimits) -> Result<Plan, VolumeError> {
         let plan = Plan::new(actual, target);
-        if self.state().kind == VolumeKind::Directory {
-            return Ok(plan);
-        }
-        match plan.patching(actual) {
-            Some(patching) if self.is_to_be_patched(&patching, limits)? => Ok(patching),
-            _ => Ok(plan),
+        match self.state().kind {
+            VolumeKind::Directory => Ok(plan),
+            VolumeKind::BlockDevice => self.device_plan(plan, actual, target),
+            VolumeKind::BlockFile => {
+                let storage = |source| VolumeError::Storage { volume: self.id, source };
+                match plan.patching(actual) {
+                    Some(patching) if self.is_to_be_patched(&patching, limits).map_err(storage)? => Ok(patching),
+                    _ => Ok(plan),
+                }
+            }
         }
     }
 
     fn is_to_be_patched(&self, plan: &Plan, limits: &BaseLimits) -> io::Result<bool> {
-        let Some(Patched { path, from, to }) = &plan.patched else { return Ok(false) };
+        let Some(Patched { path, from, to, .. }) = &plan.patched else { return Ok(false) };
         // History has it whole, or as patches of something else than what the tree holds.
         if self.pool.find(&to.digest)?.is_some()
             || self.pool.chain(&to.digest)?.is_some_and(|chain| chain.base != from.into())
@@ -349,7 +363,11 @@ impl Volume {
     }
 
     pub(crate) fn scan(&self, deep: bool, control: &Control) -> Result<Scan, ScanError> {
-        let previous = Index::load(&self.beside, b"index");
+        let mut previous = Index::load(&self.beside, b"index");
+        let shown = self.shown_meta(previous.as_ref());
+        if let (Some(_), Some(previous)) = (&shown, &mut previous) {
+            device::strip(previous)?;
+        }
         let clock = || self.root.clock();
         let options = ScanOptions {
             mark: self.mark,
@@ -359,11 +377,14 @@ impl Volume {
             waive_mount_points: false,
             bases: Some(&self.bases),
         };
-        let scan = scan(&self.live, previous.as_ref(), &options, control)?;
+        let mut scan = scan(&self.live, previous.as_ref(), &options, control)?;
         // However often the other side does not get what was found, no more than two clones of a file are kept.
         if !scan.found_by.is_empty() {
             let before = previous.as_ref().map(|index| &index.manifest);
             self.keep_bases(&before.into_iter().chain([&scan.index.manifest]).collect::<Vec<_>>());
+        }
+        if let Some(shown) = shown {
+            device::dress(&mut scan.index, &shown)?;
         }
         Ok(scan)
     }

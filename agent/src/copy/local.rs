@@ -12,7 +12,7 @@ use std::{
 };
 
 use drover_engine::{
-    beside::{BESIDE_NAME, Open, Root},
+    beside::{BESIDE_NAME, Open, Root, RootKind},
     id::VolumeId,
     path::RelPath,
     point::{Role, VolumeKind},
@@ -103,7 +103,7 @@ impl Spot {
     }
 
     fn root(&self, beside: Option<&Path>) -> Result<Arc<Root>, CopyError> {
-        let opened = Root::open(&self.parent, beside, Open::Create);
+        let opened = Root::open(&self.parent, RootKind::Files, beside, Open::Create);
         opened.map(Arc::new).map_err(|source| CopyError::Beside { root: self.parent.clone(), source })
     }
 }

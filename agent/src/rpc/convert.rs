@@ -97,7 +97,9 @@ fn spec_of(held: &Held, kind: VolumeKind) -> v1::VolumeSpec {
     let (root, path) = (held.root.clone(), held.volume.path().to_string());
     let kind = match kind {
         VolumeKind::Directory => v1::volume_spec::Kind::Directory(v1::Directory { root, path }),
-        VolumeKind::BlockFile => v1::volume_spec::Kind::BlockFile(v1::BlockFile { root, path }),
+        VolumeKind::BlockFile | VolumeKind::BlockDevice => {
+            v1::volume_spec::Kind::BlockFile(v1::BlockFile { root, path })
+        }
     };
     v1::VolumeSpec { kind: Some(kind) }
 }

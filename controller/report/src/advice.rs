@@ -28,6 +28,11 @@ pub const REASONS: &[Reason] = &[
         "choose another --request-id",
     ),
     reason(
+        "beside-missing",
+        "a root for devices names no directory for what lies beside them",
+        "set `beside` for the root in the agent's configuration",
+    ),
+    reason(
         "beside-on-other-filesystem",
         "the directory for Drover's state is not on the file system of its root",
         "choose a `beside` on the same file system as the root",
@@ -57,6 +62,21 @@ pub const REASONS: &[Reason] = &[
         "content-mismatch",
         "content arrived with a wrong digest, again and again",
         "sync again; if it stays, check memory and disks of the source",
+    ),
+    reason(
+        "device-busy",
+        "something is mounted or built on the replica's device",
+        "unmount it, or detach what is built on it; lsblk shows it",
+    ),
+    reason(
+        "device-size",
+        "the two copies have different sizes, and a device can't be given another one",
+        "make the replica's device as large as the primary",
+    ),
+    reason(
+        "device-without-identity",
+        "the device has no WWN, UUID or serial number that tells it from others",
+        "use another name or driver for it, or waive it with `--waive device-identity` when its name is certain",
     ),
     reason(
         "empty-source",
@@ -141,8 +161,13 @@ pub const REASONS: &[Reason] = &[
         "enable the volume with the right --peer at both agents",
     ),
     reason(
+        "other-device",
+        "another device has the name of the one that was enabled",
+        "attach the right one under that name; if the device was replaced for good, disable the volume and enable it again",
+    ),
+    reason(
         "other-kind",
-        "one copy is a directory, the other a block file",
+        "one copy is a directory, the other a block volume",
         "disable one of them and enable it with the --kind of the other",
     ),
     reason("other-volume", "the two sides speak of different volumes", "enable both copies with the same --id"),

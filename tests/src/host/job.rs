@@ -58,6 +58,13 @@ impl Outcome {
         self.reason().to_owned()
     }
 
+    /// The sync point that a sync made or confirmed.
+    #[track_caller]
+    pub fn point_id(&self) -> String {
+        let id = self.report.pointer("/point/id").and_then(Value::as_str);
+        id.unwrap_or_else(|| panic!("no point in {}", self.report)).to_owned()
+    }
+
     /// A number of the report, by its JSON pointer.
     #[track_caller]
     pub fn number(&self, pointer: &str) -> u64 {

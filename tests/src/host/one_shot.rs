@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Faults, agent_binary};
+use super::{Faults, agent_binary, pair::DEVICES_BESIDE};
 use crate::{
     judge,
     process::{self, Done},
@@ -75,7 +75,13 @@ impl Default for OneShot {
 #[track_caller]
 pub fn recover(root: &Path, faults: &Faults) -> Done {
     let mut command = Command::new(agent_binary());
-    command.arg("recover").arg(root);
+    // A pair that has devices keeps what is beside them here.
+    let devices = root.join(DEVICES_BESIDE);
+    if devices.exists() {
+        command.args(["recover", "/dev", "--devices", "--beside"]).arg(devices);
+    } else {
+        command.arg("recover").arg(root);
+    }
     faults.apply(&mut command);
     process::run(command, COPY)
 }

@@ -9,10 +9,13 @@ use std::{
 use drover_proto::v1::{self, Direction, VolumeRole, volume_spec::Kind};
 
 use super::{Agent, Certificates, Client, Faults, Outcome};
-use crate::{cutlink::CutLink, scratch::Scratch, subject::Subject};
+use crate::{cutlink::CutLink, mount::Device, scratch::Scratch, subject::Subject};
 
 pub const SYNC: Duration = Duration::from_secs(300);
 const ROOT: &str = "nfs";
+const DEVICES: &str = "disks";
+/// In each root, for the volumes that are devices.
+pub(super) const DEVICES_BESIDE: &str = ".disks";
 const PEER_A: &str = "site-a";
 const PEER_B: &str = "site-b";
 
@@ -46,6 +49,7 @@ pub struct Pair {
     retain: Option<u32>,
     root_a: PathBuf,
     root_b: PathBuf,
+    pub devices: Vec<Device>,
     scratch: Scratch,
 }
 
@@ -68,11 +72,19 @@ impl Pair {
             fs::create_dir_all(root).expect("root");
             agent.setup.roots = vec![(ROOT.to_owned(), root.clone())];
             agent.setup.more = setup.more.clone();
+            if setup.subject == Subject::Device {
+                let beside = root.join(DEVICES_BESIDE);
+                agent.setup.more = format!(
+                    "[[root]]\nname = {DEVICES:?}\npath = \"/dev\"\nkind = \"devices\"\nbeside = {beside:?}\n{}",
+                    setup.more
+                );
+            }
         }
         a.start(&setup.faults_a);
         b.start(&setup.faults_b);
         let (subject, retain) = (setup.subject, setup.retain);
-        let mut pair = Self { a, b, link, volume: String::new(), subject, retain, root_a, root_b, scratch };
+        let devices = Vec::new();
+        let mut pair = Self { a, b, link, volume: String::new(), subject, retain, root_a, root_b, devices, scratch };
         pair.volume = pair.protect_as(subject, "v");
         pair
     }
@@ -99,23 +111,35 @@ impl Pair {
 
     /// Protects one more volume beneath both roots; returns its id.
     #[track_caller]
-    pub fn protect(&self, path: &str) -> String {
+    pub fn protect(&mut self, path: &str) -> String {
         self.protect_as(Subject::Tree, path)
     }
 
     /// `dir` is the directory, or the one that the image is in.
     #[track_caller]
-    pub fn protect_as(&self, subject: Subject, dir: &str) -> String {
-        subject.found(&self.root_a.join(dir)).expect("source");
+    pub fn protect_as(&mut self, subject: Subject, dir: &str) -> String {
         let volume_id = uuid::Uuid::new_v4().to_string();
         let (root, path) = (ROOT.to_owned(), subject.path(dir));
-        let kind = match subject {
-            Subject::Tree => Kind::Directory(v1::Directory { root, path }),
-            Subject::Image => Kind::BlockFile(v1::BlockFile { root, path }),
+        let kinds = match subject {
+            Subject::Tree => {
+                [(); 2].map(|()| Kind::Directory(v1::Directory { root: root.clone(), path: path.clone() }))
+            }
+            Subject::Image => {
+                [(); 2].map(|()| Kind::BlockFile(v1::BlockFile { root: root.clone(), path: path.clone() }))
+            }
+            Subject::Device => [&self.root_a, &self.root_b].map(|root| {
+                let device = Subject::attach(&root.join(dir)).expect("a loop device");
+                let path = device.name().to_owned();
+                self.devices.push(device);
+                Kind::BlockFile(v1::BlockFile { root: DEVICES.to_owned(), path })
+            }),
         };
+        if subject != Subject::Device {
+            subject.found(&self.root_a.join(dir)).expect("source");
+        }
         let request = |role: VolumeRole, peer: &str| v1::EnableRequest {
             volume_id: volume_id.clone(),
-            spec: Some(v1::VolumeSpec { kind: Some(kind.clone()) }),
+            spec: Some(v1::VolumeSpec { kind: Some(kinds[usize::from(role == VolumeRole::Secondary)].clone()) }),
             role: role.into(),
             peer: Some(peer.to_owned()),
             retain: self.retain,

@@ -24,7 +24,7 @@ const HOST_BOUND: [&str; 6] =
     ["security.selinux", "security.SMACK64", "security.apparmor", "security.ima", "security.evm", "trusted.SGI_ACL_"];
 const XATTR_BYTES_MAX: usize = 65536;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     pub kind: u32,
     pub mode: u32,
@@ -64,6 +64,12 @@ impl Portrait {
         let mut painter = Painter::default();
         painter.entry(&dir, &CString::new(name.as_encoded_bytes())?, Vec::new())?;
         Ok(painter.finish())
+    }
+
+    /// Of content alone, under the empty path: of a block device, through whatever links.
+    pub fn try_of_content(file: &Path) -> io::Result<Self> {
+        let content = Some(digest(File::open(file)?)?);
+        Ok(Self { entries: BTreeMap::from([(Vec::new(), Entry { content, ..Entry::default() })]) })
     }
 
     pub fn try_of(root: &Path) -> io::Result<Self> {

@@ -17,6 +17,15 @@ pub(crate) struct Patched {
     pub(crate) path: RelPath,
     pub(crate) from: Body,
     pub(crate) to: Body,
+    pub(crate) writing: Writing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// Staged, and applied by the commit.
+    Patch,
+    /// As it arrives: what is overwritten is nobody's.
+    AtOnce,
 }
 
 impl Plan {
@@ -49,7 +58,7 @@ impl Plan {
             }
         }
         let delta = Retired { place: Place::Tree(path.clone()), what: Retire::Delta(from.digest) };
-        let patched = Patched { path: path.clone(), from, to: *to };
+        let patched = Patched { path: path.clone(), from, to: *to, writing: Writing::Patch };
         Some(Self {
             staged: self.staged.clone(),
             steps,

@@ -88,7 +88,7 @@ pub fn accept(source: &VolumeState, replica: &VolumeState) -> Result<Acceptance,
     if source.volume != replica.volume {
         return Err(LineageConflict::Volume { source_volume: source.volume, replica_volume: replica.volume });
     }
-    if source.kind != replica.kind {
+    if source.kind != replica.kind && !(source.kind.is_block() && replica.kind.is_block()) {
         return Err(LineageConflict::Kind { source_kind: source.kind, replica_kind: replica.kind });
     }
     if source.role != Role::Primary {

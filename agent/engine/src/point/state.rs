@@ -36,6 +36,18 @@ pub enum VolumeKind {
     Directory,
     /// One regular file: a raw image.
     BlockFile,
+    /// One block device.
+    BlockDevice,
+}
+
+impl VolumeKind {
+    /// One sequence of bytes; copies of such volumes may be of different kinds.
+    pub fn is_block(self) -> bool {
+        match self {
+            Self::Directory => false,
+            Self::BlockFile | Self::BlockDevice => true,
+        }
+    }
 }
 
 impl std::fmt::Display for VolumeKind {
@@ -43,6 +55,7 @@ impl std::fmt::Display for VolumeKind {
         f.write_str(match self {
             Self::Directory => "directory",
             Self::BlockFile => "block file",
+            Self::BlockDevice => "block device",
         })
     }
 }
@@ -99,6 +112,12 @@ pub struct VolumeState {
     /// Name of the peer agent in the configuration.
     #[serde(default)]
     pub peer: Option<String>,
+    /// What a secondary held when it was enabled is to be kept.
+    #[serde(default)]
+    pub adopted: bool,
+    /// Which device it is (`drover_linux::device::identity`).
+    #[serde(default)]
+    pub device: Option<String>,
 }
 
 impl VolumeState {
@@ -125,6 +144,8 @@ impl VolumeState {
             resync: false,
             confirmed_at: None,
             peer: None,
+            adopted: false,
+            device: None,
         }
     }
 

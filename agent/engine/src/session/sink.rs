@@ -21,7 +21,7 @@ use crate::{
     fault,
     index::Index,
     path::RelPath,
-    plan::{Change, GuardError, Guards, Plan, Provider, Step, diff},
+    plan::{Change, GuardError, Guards, Plan, Provider, Step, Writing, diff},
     point::{Label, Point, VolumeState, accept},
     report::{Action, Changes, Durations, FoundOn, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
     scan::Scan,
@@ -105,8 +105,7 @@ impl<'a> Sync<'a> {
         let target = Target::new(descend(wire, &actual.manifest, offer)?);
         fault::hit("sink.compared").map_err(|source| storage(volume, source))?;
         wire.control().progress.enter(Phase::Planning, 0, 0);
-        let plan =
-            volume.plan(actual, target.manifest(), &wire.control().bases).map_err(|source| storage(volume, source))?;
+        let plan = volume.plan(actual, target.manifest(), &wire.control().bases)?;
         let fuzzy = offer.fuzzy.clone();
         let compare = begin.elapsed();
         let not_deleted = Vec::new();
@@ -117,9 +116,7 @@ impl<'a> Sync<'a> {
     }
 
     fn planned(&self) -> Result<Plan, SessionError> {
-        self.volume
-            .plan(self.actual, self.target.manifest(), &self.wire.control().bases)
-            .map_err(|source| storage(self.volume, source))
+        Ok(self.volume.plan(self.actual, self.target.manifest(), &self.wire.control().bases)?)
     }
 
     fn look_again(&mut self) -> Result<(), SessionError> {
@@ -145,7 +142,7 @@ impl<'a> Sync<'a> {
     }
 
     fn guards(&self) -> Result<Vec<GuardError>, SessionError> {
-        let space = self.volume.live().space().map_err(|source| storage(self.volume, source))?;
+        let space = self.volume.staging_space().map_err(|source| storage(self.volume, source))?;
         let guards = Guards {
             options: self.options,
             source: self.target.manifest().totals(),
@@ -321,7 +318,11 @@ impl<'a> Sync<'a> {
         let base = missing.base.clone();
         let base_entry = base.as_ref().and_then(|base| self.actual.manifest.find(base));
         let base_body = base_entry.and_then(|entry| entry.node.body().copied());
-        let way = if self.plan.patched.is_some() { Way::Patch } else { Way::Whole };
+        let way = match self.plan.patched.as_ref().map(|patched| patched.writing) {
+            None => Way::Whole,
+            Some(Writing::Patch) => Way::Patch,
+            Some(Writing::AtOnce) => Way::AtOnce,
+        };
         Fetch { path: missing.path.clone(), body: missing.body, base, base_body, dest: Dest { dir, name }, way }
     }
 

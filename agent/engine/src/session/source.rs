@@ -79,8 +79,11 @@ fn label(volume: &Volume, scan: &Scan) -> Label {
     }
     // One file, and frozen: one instant.
     let mut bodies = scan.index.manifest.entries().filter_map(|(_, entry)| entry.node.body().copied());
-    let is_frozen = volume.state().kind == VolumeKind::BlockFile
-        && bodies.all(|body| matches!(volume.bases().clone_of(&body.digest), Ok(Some(_))));
+    // A device that nobody wrote to while it was read is at one instant, too.
+    let is_device = volume.state().kind == VolumeKind::BlockDevice;
+    let is_frozen = is_device
+        || volume.state().kind == VolumeKind::BlockFile
+            && bodies.all(|body| matches!(volume.bases().clone_of(&body.digest), Ok(Some(_))));
     if is_frozen { Label::CrashConsistent } else { Label::PerFile }
 }
 

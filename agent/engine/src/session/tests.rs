@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command, sync::Arc, th
 
 use super::*;
 use crate::{
-    beside::{Open, Root},
+    beside::{Open, Root, RootKind},
     control::Control,
     id::VolumeId,
     path::RelPath,
@@ -21,7 +21,7 @@ struct Pair {
 
 fn volume(dir: &Path, id: VolumeId, role: Role) -> Volume {
     fs::create_dir_all(dir.join("v")).unwrap();
-    let root = Arc::new(Root::open(dir, None, Open::Create).unwrap());
+    let root = Arc::new(Root::open(dir, RootKind::Files, None, Open::Create).unwrap());
     let path = RelPath::new(b"v").unwrap();
     Volume::create(
         &root,

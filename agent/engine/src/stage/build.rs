@@ -13,7 +13,7 @@ use crate::{
     fault, hash, meta,
     patch::{Covered, Overlay, Patch, REDO},
     path::RelPath,
-    plan::{Patched, Plan, Provider, Staged},
+    plan::{Patched, Plan, Provider, Staged, Writing},
     pool::{Chain, Pool},
     tree::{Body, Node},
 };
@@ -126,7 +126,7 @@ impl Builder<'_> {
                 // What enters the tree leaves history, whether it can be used for that or not.
                 from_pool.extend(chain.is_some().then_some(body.digest));
                 if let Some(patched) = patched {
-                    if !self.patch_from_pool(&dir, &name, chain, patched)? {
+                    if patched.writing == Writing::AtOnce || !self.patch_from_pool(&dir, &name, chain, patched)? {
                         missing.push(Missing { path: staged.path.clone(), body: *body, base: base.clone() });
                     }
                     return Ok(());

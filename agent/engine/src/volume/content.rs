@@ -33,9 +33,11 @@ impl Volume {
         let manifest = load_manifest(self, point)?;
         let path = match (state.kind, path) {
             (VolumeKind::Directory, Some(path)) => path.clone(),
-            (VolumeKind::BlockFile, None) => RelPath::new(WINDOW_NAME).expect("a window's name is a path"),
+            (VolumeKind::BlockFile | VolumeKind::BlockDevice, None) => {
+                RelPath::new(WINDOW_NAME).expect("a window's name is a path")
+            }
             (VolumeKind::Directory, None) => return Err(VolumeError::NoFileNamed(self.id)),
-            (VolumeKind::BlockFile, Some(path)) => {
+            (VolumeKind::BlockFile | VolumeKind::BlockDevice, Some(path)) => {
                 return Err(VolumeError::NoSuchFile { point: id, path: path.clone() });
             }
         };
@@ -57,7 +59,7 @@ impl Volume {
         let in_tree = in_tree.ok_or(VolumeError::Incomplete { point: id, path, others: 0 })?;
         let live = self.root.path().join(OsStr::from_bytes(self.path.as_bytes()));
         let file = match state.kind {
-            VolumeKind::BlockFile => live,
+            VolumeKind::BlockFile | VolumeKind::BlockDevice => live,
             VolumeKind::Directory => live.join(OsStr::from_bytes(in_tree.as_bytes())),
         };
         Ok(Located { file, body, deltas, scratch })

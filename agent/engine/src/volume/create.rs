@@ -8,9 +8,9 @@ use std::{
 use drover_linux::{Dir, Kind, WINDOW_NAME, privileges};
 use serde::{Deserialize, Serialize};
 
-use super::{Volume, VolumeError, unix_now};
+use super::{Volume, VolumeError, device, unix_now};
 use crate::{
-    beside::{Mark, Root, subdirectory},
+    beside::{Mark, Root, RootKind, subdirectory},
     commit,
     error::Kind as ErrorKind,
     id::VolumeId,
@@ -23,6 +23,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Waiver {
+    /// The device has nothing that tells it from others: its name is certain to lead to it.
+    DeviceIdentity,
     /// This process may lack capabilities; what it can't set fails the sync that needs it.
     Capabilities,
 }
@@ -70,17 +72,30 @@ impl Volume {
         check_suitable(root, &new)?;
         let beneath = open_tree(root, &new)?;
         let live = super::open_live(root.dir(), new.kind, &new.path)?;
-        if new.kind == VolumeKind::BlockFile {
-            check_image(&live, &new)?;
+        let mut state = VolumeState::new(new.id, new.path.clone(), new.role, new.retain);
+        match new.kind {
+            VolumeKind::Directory => {}
+            VolumeKind::BlockFile => check_image(&live, &new)?,
+            VolumeKind::BlockDevice => {
+                state.device = device::identity(&live, &new.path)?;
+                if state.device.is_none() && !new.waive.contains(&Waiver::DeviceIdentity) {
+                    return Err(VolumeError::NoIdentity { path: new.path });
+                }
+                device::check_new(&live, &new)?;
+            }
         }
-        if new.role == Role::Secondary && !new.adopt && !is_empty(&live).map_err(storage)? {
+        let is_device = new.kind == VolumeKind::BlockDevice;
+        if !is_device && new.role == Role::Secondary && !new.adopt && !is_empty(&live).map_err(storage)? {
             return Err(VolumeError::NotEmpty { path: new.path });
         }
         let beside = root.create_volume_dir(new.id).map_err(storage)?;
-        prove_renames(&beside, &beneath).map_err(|source| VolumeError::NoRename { path: new.path.clone(), source })?;
-        let mut state = VolumeState::new(new.id, new.path.clone(), new.role, new.retain);
+        if !is_device {
+            let proved = prove_renames(&beside, &beneath);
+            proved.map_err(|source| VolumeError::NoRename { path: new.path.clone(), source })?;
+        }
         state.kind = new.kind;
         state.peer = new.peer;
+        state.adopted = new.adopt;
         commit::store_state(&beside, &state).map_err(storage)?;
         // The mark comes last: a volume without one does not exist.
         Mark::new(new.id, new.path, live.stat_self().map_err(storage)?.id).store(&beside).map_err(storage)?;
@@ -106,6 +121,10 @@ impl Volume {
         self.finish_interrupted()?;
         let storage = |source| VolumeError::Storage { volume: self.id(), source };
         match disposal {
+            Disposal::Trash if self.state().kind == VolumeKind::BlockDevice => Err(VolumeError::Unsuitable {
+                path: self.path().clone(),
+                problem: "a device can't be moved to the trash; disable it without",
+            }),
             Disposal::Trash if self.state().role == Role::Primary => Err(VolumeError::PrimaryCantBeTrashed(self.id())),
             Disposal::Trash => {
                 // By its path, which may lead elsewhere by now.
@@ -183,6 +202,15 @@ fn trash(root: &Root, id: VolumeId) -> io::Result<Dir> {
 
 fn check_suitable(root: &Root, new: &NewVolume) -> Result<(), VolumeError> {
     let path = || new.path.clone();
+    if (new.kind == VolumeKind::BlockDevice) != (root.kind() == RootKind::Devices) {
+        let problem = match root.kind() {
+            RootKind::Devices => "its root is for block devices: enable it with --kind block-file",
+            RootKind::Files => {
+                "its root is for directories and files; block devices need a root with kind = \"devices\""
+            }
+        };
+        return Err(VolumeError::Unsuitable { path: path(), problem });
+    }
     let tree = root.path().join(os(&new.path));
     if tree.starts_with(root.beside_path()) {
         return Err(VolumeError::Unsuitable { path: path(), problem: "it lies inside Drover's own directory" });
@@ -223,6 +251,8 @@ fn check_image(live: &Dir, new: &NewVolume) -> Result<(), VolumeError> {
 fn open_tree(root: &Root, new: &NewVolume) -> Result<Dir, VolumeError> {
     let tree = |source| VolumeError::Tree { path: new.path.clone(), source };
     let path = match (new.kind, new.path.split()) {
+        // Names in /dev may lead through symlinks; the device is opened by its window.
+        (VolumeKind::BlockDevice, _) => return root.dir().try_clone().map_err(tree),
         (VolumeKind::BlockFile, Some((parent, _))) => parent,
         _ => new.path.clone(),
     };

@@ -34,6 +34,16 @@ pub enum VolumeError {
          mounted); put the old one back, or disable the volume and enable it again"
     )]
     NotTheMarkedTree { volume: VolumeId, path: RelPath },
+    #[error("{path} is another device than the one that was enabled: that was {expected:?}, this is {found:?}")]
+    OtherDevice { path: RelPath, expected: String, found: String },
+    #[error(
+        "device {path} can't be told from others (it has no WWN, UUID or serial number); waive it as `device-identity` if its name is certain"
+    )]
+    NoIdentity { path: RelPath },
+    #[error("device {path} has {have} bytes and the other copy {want}: a replica must be as large as its primary")]
+    DeviceSize { path: RelPath, have: u64, want: u64 },
+    #[error("device {path} of the replica is in use; unmount it, or detach what is built on it")]
+    DeviceBusy { path: RelPath },
     #[error("{path} can't be a volume: {problem}")]
     Unsuitable { path: RelPath, problem: &'static str },
     #[error("{path} and staging are not on one file system: {source}")]
@@ -42,7 +52,9 @@ pub enum VolumeError {
     Taken { path: RelPath, other: VolumeId },
     #[error("volume {volume} exists with path {path} and role {role}")]
     Different { volume: VolumeId, path: RelPath, role: crate::point::Role },
-    #[error("{path} is not empty; adopt what is there (it is kept as a restore point), or choose an empty directory")]
+    #[error(
+        "{path} is not empty; adopt what is there (it is kept as a restore point), or clear it or choose another one"
+    )]
     NotEmpty { path: RelPath },
     #[error("this process lacks {missing}, so it can't make faithful copies; grant them or waive them by name")]
     MissingCapabilities { missing: String },
@@ -121,6 +133,10 @@ impl VolumeError {
             Self::Unsuitable { .. } => Kind::Invalid,
             Self::Taken { .. } | Self::Different { .. } => Kind::Exists,
             Self::NotTheMarkedTree { .. }
+            | Self::OtherDevice { .. }
+            | Self::NoIdentity { .. }
+            | Self::DeviceSize { .. }
+            | Self::DeviceBusy { .. }
             | Self::CommitOpen { .. }
             | Self::NoRename { .. }
             | Self::NotEmpty { .. }
@@ -148,6 +164,10 @@ impl VolumeError {
             Self::CommitOpen { .. } => "commit-open",
             Self::Tree { .. } => "tree-unusable",
             Self::NotTheMarkedTree { .. } => "not-the-marked-tree",
+            Self::OtherDevice { .. } => "other-device",
+            Self::NoIdentity { .. } => "device-without-identity",
+            Self::DeviceSize { .. } => "device-size",
+            Self::DeviceBusy { .. } => "device-busy",
             Self::Unsuitable { .. } => "unsuitable-path",
             Self::NoRename { .. } => "staging-on-other-filesystem",
             Self::Taken { .. } => "path-taken",

@@ -4,7 +4,7 @@ use super::{Volume, VolumeError};
 use crate::{
     control::{Control, Phase},
     index::Index,
-    plan::Plan,
+    plan::{Plan, Writing},
     point::{Label, Origin, Point, PointId, Role, VolumeState},
     report::RollbackReport,
     scan::Scan,
@@ -29,7 +29,7 @@ impl Volume {
         control.progress.enter(Phase::Scanning, 0, 0);
         let actual = self.scan_whole(false, control)?.index;
         control.progress.enter(Phase::Planning, 0, 0);
-        let plan = self.plan(&actual, &target, &control.bases).map_err(storage)?;
+        let plan = self.plan(&actual, &target, &control.bases)?;
         let staging = self.staging().map_err(storage)?;
         let builder = Builder { staging: &staging, live: self.live(), pool: self.pool(), control };
         let (missing, from_pool) = builder.prepare(&plan).map_err(crate::transaction::CommitError::from)?;
@@ -73,7 +73,9 @@ impl Volume {
         let root = actual.manifest.root_digest();
         let is_point = state.current_point().map(|point| point.root) == Some(root);
         let is_new_and_empty = state.current.is_none() && actual.manifest.totals().entries <= 1;
-        if is_point || is_new_and_empty || plan.is_empty() {
+        // What a device holds before its first sync is nobody's.
+        let is_nobodys = plan.patched.as_ref().is_some_and(|patched| patched.writing == Writing::AtOnce);
+        if is_point || is_new_and_empty || is_nobodys || plan.is_empty() {
             return None;
         }
         let number = state.current.map_or(0, |current| current.number);

@@ -10,7 +10,7 @@ use rustix::{
 };
 
 use super::{Dir, invalid, one_name};
-use crate::{FileId, Kind, Stat, Time, device, file, stat::stat_at};
+use crate::{FileId, Kind, Stat, Time, file, stat::stat_at};
 
 /// The name that a window shows its entry under.
 pub const WINDOW_NAME: &[u8] = b"image";
@@ -126,6 +126,7 @@ fn open_device(dir: &Dir, path: &[u8], flags: OFlags) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device;
     use std::{io::Write as _, path::Path, process::Command};
 
     /// Detached when it goes.

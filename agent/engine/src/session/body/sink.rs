@@ -55,6 +55,8 @@ pub enum Way {
     Whole,
     /// Staged as a patch of the base, which is a big file and stays.
     Patch,
+    /// Written to the base at once, which is a device whose content is nobody's.
+    AtOnce,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -110,7 +110,7 @@ impl Rig {
     fn with_bases(&mut self, name: &str) -> Fetch {
         let open = |side| {
             fs::create_dir(self.path(side, "")).unwrap();
-            Bases::open(&Dir::open(&self.path(side, "")).unwrap()).unwrap()
+            Bases::open(&Dir::open(&self.path(side, "")).unwrap(), false).unwrap()
         };
         let (source, replica) = (open("source-beside"), open("replica-beside"));
         let read = |bases: &Bases, side, before| {

@@ -244,6 +244,7 @@ impl Sink<'_> {
         match self.fetch(id).way {
             Way::Whole => self.build_whole(id, target),
             Way::Patch => self.build_patch(id, target),
+            Way::AtOnce => self.build_at_once(id, target),
         }
     }
 
@@ -278,6 +279,18 @@ impl Sink<'_> {
         let staged = if is_leftover { Some(Arc::new(Allocation::of(&dest)?)) } else { None };
         let leaves = self.proof(base.as_ref(), target_size, is_leftover)?;
         Ok(Some(Large::new(id, Dest::File(dest), base, leaves, Pass::first(target, staged, None))))
+    }
+
+    /// All of the device is taken for what an interrupted run left: segments are told by their digests, and right ones stay.
+    fn build_at_once(&self, id: u32, target: Target) -> io::Result<Option<Large>> {
+        let fetch = self.fetch(id);
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the device is not there any more");
+        let (parent, name) = fetch.base.as_ref().and_then(crate::path::RelPath::split).ok_or_else(gone)?;
+        let dest = Dest::Device(self.live.get(&parent)?.open_write(name.as_bytes())?);
+        dest.set_len(target.body.size)?;
+        let staged = Some(Arc::new(Allocation::Full));
+        let leaves = self.proof(None, target.body.size, true)?;
+        Ok(Some(Large::new(id, dest, None, leaves, Pass::first(target, staged, None))))
     }
 
     /// The replica's file is the base, and stays untouched until the commit: what it holds is looked at again then.

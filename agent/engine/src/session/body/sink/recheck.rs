@@ -14,7 +14,8 @@ use super::{
 use crate::{
     fault,
     hash::{PLAIN_BYTES_MAX, hash_content, hash_keeping},
-    patch::{Overlay, Patch, REDO},
+    patch::{Patch, REDO},
+    record,
     session::body::{BodyError, BodyMessage, Changed, SMALL_BYTES_MAX, Settled},
     tree::Body,
 };
@@ -35,13 +36,11 @@ impl Sink<'_> {
         if staged.digest == target.body.digest {
             let new =
                 large.leaves.as_ref().and_then(|proof| proof.new.lock().unwrap_or_else(PoisonError::into_inner).take());
-            if let Dest::Overlay(overlay) = &large.dest {
-                self.keep_patch(large.id, overlay, &staged).map_err(self.stage_error(large.id))?;
-            }
+            self.settle(large, &staged).map_err(self.stage_error(large.id))?;
             if let Some((bases, new)) = self.bases.zip(new) {
                 let content = match &large.dest {
                     Dest::File(file) => Some(file),
-                    Dest::Overlay(_) => None,
+                    Dest::Overlay(_) | Dest::Device(_) => None,
                 };
                 let taken = bases.take(content, new, &staged.digest, &self.control().bases);
                 if let Err(error) = taken {
@@ -57,9 +56,7 @@ impl Sink<'_> {
         match target.found {
             // It was written to all the time: what is staged is what is recorded, and it is named.
             Some((meta, _)) if trust != Trust::Nothing => {
-                if let Dest::Overlay(overlay) = &large.dest {
-                    self.keep_patch(large.id, overlay, &staged).map_err(self.stage_error(large.id))?;
-                }
+                self.settle(large, &staged).map_err(self.stage_error(large.id))?;
                 self.close(large, Fetched::Changed { meta, body: staged, settled: Settled::Moving })
             }
             Some(_) | None => {
@@ -82,10 +79,17 @@ impl Sink<'_> {
         }
     }
 
-    /// For the commit, which needs nothing else.
-    fn keep_patch(&self, id: u32, overlay: &Overlay, body: &Body) -> io::Result<()> {
-        let from = self.fetch(id).base_body.as_ref().ok_or(io::ErrorKind::InvalidData)?;
-        Patch { from: from.into(), to: body.into(), covered: overlay.to_covered() }.store(self.patches, REDO)
+    /// What the commit needs besides the staged file, which it syncs with all others.
+    fn settle(&self, large: &Large, body: &Body) -> io::Result<()> {
+        match &large.dest {
+            Dest::File(_) => Ok(()),
+            Dest::Device(device) => record::sync_file(device),
+            Dest::Overlay(overlay) => {
+                let from = self.fetch(large.id).base_body.as_ref().ok_or(io::ErrorKind::InvalidData)?;
+                let patch = Patch { from: from.into(), to: body.into(), covered: overlay.to_covered() };
+                patch.store(self.patches, REDO)
+            }
+        }
     }
 
     fn close(&self, large: &Large, fetched: Fetched) -> Result<(), BodyError> {

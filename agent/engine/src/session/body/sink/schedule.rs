@@ -346,7 +346,7 @@ impl State {
 }
 
 fn travels_whole(fetch: &Fetch) -> bool {
-    if fetch.way == Way::Patch {
+    if fetch.way != Way::Whole {
         return false;
     }
     let limit = if fetch.base.is_some() { WHOLE_WITH_BASE_BYTES_MAX } else { SMALL_BYTES_MAX };

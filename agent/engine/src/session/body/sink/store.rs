@@ -256,7 +256,9 @@ impl<'a> Place<'a> {
     fn of(large: &'a Large, ask: &Ask) -> Self {
         let staged = large.pass().staged.clone();
         let begins_as_base = match &large.dest {
-            Dest::File(_) => staged.is_none() && large.base.as_ref().is_some_and(|base| base.is_cloned),
+            Dest::File(_) | Dest::Device(_) => {
+                staged.is_none() && large.base.as_ref().is_some_and(|base| base.is_cloned)
+            }
             Dest::Overlay(_) => true,
         };
         let base = match (ask.origin, &large.base) {

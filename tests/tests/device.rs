@@ -1,0 +1,287 @@
+//! Bare block devices as source and as target: loop devices without a file system.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use drover_proto::v1::{self, Direction, VolumeRole, volume_spec::Kind};
+use drover_tests::{
+    figure::{self, Goal},
+    host::{Client, Faults, Outcome, Pair, PairSetup, SYNC, status_reason},
+    judge,
+    mount::Device,
+    rounds::Rounds,
+    scratch::Scratch,
+    seed::{Rng, Seeds},
+    skip,
+    subject::Subject,
+};
+
+const DEVICE: Subject = Subject::Device;
+
+fn pair(retain: u32) -> Pair {
+    Pair::with(PairSetup { subject: DEVICE, retain: Some(retain), ..PairSetup::default() })
+}
+
+fn open(dir: &Path) -> File {
+    File::options().read(true).write(true).open(DEVICE.image(dir)).expect("open the device")
+}
+
+fn rolled_back(pair: &Pair, id: &str) {
+    let client = pair.b.controller();
+    let job = client.rollback(&pair.volume, id).expect("start a rollback");
+    client.outcome(&job, SYNC).expect("watch a rollback").expect_done(id);
+}
+
+/// A sync that a kill of the sink ends somewhere; the next one goes on.
+fn interrupt(pair: &mut Pair, rng: &mut Rng) {
+    let (old, new) = (DEVICE.portrait(&pair.replica()), DEVICE.portrait(&pair.source()));
+    pair.b.restart(&Faults::kill("stage.*", rng.u64(1..=6)));
+    let (client, job) = pair.start_sync();
+    drover_tests::process::until("a kill or the sync's end", SYNC, || {
+        (!pair.b.is_running() || client.watch(&job, SYNC, |_| true).is_ok_and(|it| it.is_done())).then_some(())
+    });
+    pair.b.kill();
+    let now = DEVICE.portrait(&pair.replica());
+    assert!(
+        judge::compare(&old, &now).is_empty() || judge::compare(&new, &now).is_empty(),
+        "the replica is neither point after a kill while its change is staged"
+    );
+    pair.b.start(&Faults::none());
+    client.outcome(&job, SYNC).expect("watch").expect_done("the resumed job");
+}
+
+#[test]
+fn random_devices_between_agents() {
+    const NAME: &str = "random_devices_between_agents";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
+    rounds.announce(NAME, "rounds", |rounds| rounds.image_rounds);
+    let (mut rng, mut pair) = (seeds.rng(0), pair(2));
+    DEVICE.create(&pair.source(), &mut rng, &rounds);
+    pair.sync();
+    for round in 0..rounds.image_rounds {
+        let why = format!("DROVER_SEED={}, round {round}", seeds.round(0));
+        let edits = rng.usize(1..=rounds.edits);
+        DEVICE.edit(&pair.source(), &mut rng, &rounds.with_edits(edits));
+        match rng.u8(0..6) {
+            0 => DEVICE.edit(&pair.replica(), &mut rng, &rounds.with_edits(2)),
+            1 => pair.b.restart(&Faults::none()),
+            2 => interrupt(&mut pair, &mut rng),
+            _ => {}
+        }
+        let direction = if rng.bool() { Direction::Pull } else { Direction::Unspecified };
+        pair.try_sync_of(&pair.volume, direction).expect_done(&why);
+        pair.assert_same(&why);
+    }
+    figure::report("random devices between two agents", rounds.image_rounds, "rounds", Goal::AtLeast(200));
+}
+
+#[test]
+fn every_restore_point_of_a_device_is_its_saved_copy() {
+    const NAME: &str = "every_restore_point_of_a_device_is_its_saved_copy";
+    const POINTS: u32 = 8;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds, scratch) = (Rounds::chosen(), Seeds::of(NAME), Scratch::new("out"));
+    let (mut rng, pair) = (seeds.rng(0), pair(POINTS));
+    let mut saved = Vec::new();
+    for _ in 0..POINTS {
+        DEVICE.edit(&pair.source(), &mut rng, &rounds);
+        let outcome = pair.sync();
+        saved.push((outcome.point_id(), DEVICE.portrait(&pair.replica())));
+    }
+    for (id, portrait) in &saved {
+        let out = scratch.join(format!("export-{id}"));
+        crate::points::export(&pair, id, &out);
+        let found = drover_tests::judge::Portrait::try_of_content(&out).expect("look at an export");
+        assert!(judge::compare(portrait, &found).is_empty(), "DROVER_SEED={}: export of {id}", seeds.round(0));
+    }
+    rng.shuffle(&mut saved);
+    for (id, portrait) in &saved {
+        rolled_back(&pair, id);
+        let differences = judge::compare(portrait, &DEVICE.portrait(&pair.replica()));
+        assert!(differences.is_empty(), "DROVER_SEED={}, point {id}: {differences:?}", seeds.round(0));
+    }
+    pair.b.controller().release(&pair.volume).expect("release");
+    pair.sync();
+    pair.assert_same("after all rollbacks");
+}
+
+#[test]
+fn a_device_that_nobody_wrote_to_is_not_read() {
+    const NAME: &str = "a_device_that_nobody_wrote_to_is_not_read";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds, pair) = (Rounds::chosen(), Seeds::of(NAME), pair(2));
+    DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
+    let first = pair.sync();
+    let label = first.report.pointer("/point/label").and_then(|label| label.as_str());
+    assert_eq!(label, Some("crash-consistent"), "its write counters stood still while it was read: {}", first.report);
+    let read = |outcome: &Outcome, side: &str| {
+        let counts =
+            outcome.report.pointer(&format!("/found_by/{side}")).and_then(|counts| counts.as_object()).cloned();
+        counts.unwrap_or_default().values().filter_map(serde_json::Value::as_u64).sum::<u64>()
+    };
+    let second = pair.sync();
+    assert_eq!((read(&second, "source"), read(&second, "replica")), (0, 0), "{}", second.report);
+    // Put back as it was: only the counters tell.
+    let device = open(&pair.replica());
+    let mut block = [0; 4096];
+    device.read_exact_at(&mut block, 0).expect("read");
+    device.write_all_at(&block.map(|byte| !byte), 0).expect("write");
+    let third = pair.sync();
+    assert_eq!((read(&third, "source"), read(&third, "replica")), (0, 1), "{}", third.report);
+    pair.assert_same("a write behind our back");
+}
+
+/// An image file here, a device there, and back: the roles swap, and both ends' changes move.
+#[test]
+fn r7_an_image_and_a_device_change_roles_and_catch_up_by_what_changed() {
+    const NAME: &str = "r7_an_image_and_a_device_change_roles_and_catch_up_by_what_changed";
+    const BYTES: u64 = 64 << 20;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (seeds, scratch) = (Seeds::of(NAME), Scratch::new("mixed"));
+    let mut rng = seeds.rng(0);
+    let more = |beside: &Path| {
+        format!("[[root]]\nname = \"disks\"\npath = \"/dev\"\nkind = \"devices\"\nbeside = {beside:?}\n")
+    };
+    let beside = scratch.join("disks");
+    // The replica's agent alone has a root for devices.
+    let mut pair = Pair::with(PairSetup { more: more(&beside), ..PairSetup::default() });
+    pair.a.kill();
+    pair.a.setup.more = String::new();
+    pair.a.start(&Faults::none());
+    let device = Device::new(&scratch.join("backing"), BYTES).expect("a loop device");
+    let image: PathBuf = pair.root_a().join("vm.img");
+    let mut content = vec![0; BYTES as usize];
+    rng.fill(&mut content[..BYTES as usize / 2]);
+    fs::write(&image, &content).expect("write the image");
+    let volume = uuid::Uuid::new_v4().to_string();
+    let enable = |root: &str, path: &str, role: VolumeRole, peer: &str| v1::EnableRequest {
+        volume_id: volume.clone(),
+        spec: Some(v1::VolumeSpec {
+            kind: Some(Kind::BlockFile(v1::BlockFile { root: root.into(), path: path.into() })),
+        }),
+        role: role.into(),
+        peer: Some(peer.into()),
+        retain: Some(4),
+        adopt: false,
+        waive: Vec::new(),
+    };
+    let (a, b) = (pair.a.controller(), pair.b.controller());
+    a.enable(enable("nfs", "vm.img", VolumeRole::Primary, "site-b")).expect("enable the image");
+    b.enable(enable("disks", device.name(), VolumeRole::Secondary, "site-a")).expect("enable the device");
+    let same = |why: &str| {
+        let (one, other) = (fs::read(&image).expect("read"), fs::read(device.path()).expect("read"));
+        assert!(one == other, "{why}: image and device differ");
+    };
+    let write = |path: &Path, at: u64, rng: &mut Rng| {
+        let mut block = [0; 4096];
+        rng.fill(&mut block);
+        File::options().write(true).open(path).and_then(|file| file.write_all_at(&block, at)).expect("write");
+    };
+    pair.try_sync_of(&volume, Direction::Unspecified).expect_done("first copy");
+    same("first copy");
+    for at in [4096, 10 << 20, 40 << 20] {
+        write(&image, at, &mut rng);
+    }
+    pair.try_sync_of(&volume, Direction::Unspecified).expect_done("second sync");
+    same("second sync");
+    // Disaster: the device is promoted and written to, while the old primary is written to as well.
+    b.promote(&volume, false).expect("promote the device");
+    write(device.path(), 20 << 20, &mut rng);
+    write(&image, 30 << 20, &mut rng);
+    let diverged = fs::read(&image).expect("read");
+    a.demote(&volume).expect("demote the old primary");
+    a.resync(&volume).expect("give the old line up");
+    let client = pair.b.controller();
+    let job = client.start(pair.request(&volume, Direction::Push)).expect("start the sync back");
+    let back = client.outcome(&job, SYNC).expect("watch").expect_done("the sync back");
+    same("the sync back");
+    let moved = back.number("/wire_sent") + back.number("/wire_received");
+    assert!(moved < 400_000, "{moved} bytes moved for two changed pages: {}", back.report);
+    // R7: what only the old primary had is a restore point.
+    let kept = back.report.pointer("/kept_as").and_then(|id| id.as_str()).expect("a kept point").to_owned();
+    let job = a.rollback(&volume, &kept).expect("start a rollback");
+    a.outcome(&job, SYNC).expect("watch").expect_done("rollback to what was kept");
+    assert!(fs::read(&image).expect("read") == diverged, "the kept point is what the old primary held");
+    a.release(&volume).expect("release");
+    figure::report("wire of a catch-up after both sides changed a page", moved, "bytes", Goal::AtMost(400_000));
+}
+
+#[test]
+fn a_device_is_recognised_and_never_taken_from_others() {
+    const NAME: &str = "a_device_is_recognised_and_never_taken_from_others";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds, scratch) = (Rounds::chosen(), Seeds::of(NAME), Scratch::new("others"));
+    let mut pair = pair(2);
+    DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
+    pair.sync();
+    let enable_as = |client: &Client, volume_id: &str, device: &Device, adopt: bool| {
+        client.enable(v1::EnableRequest {
+            volume_id: volume_id.to_owned(),
+            spec: Some(v1::VolumeSpec {
+                kind: Some(Kind::BlockFile(v1::BlockFile { root: "disks".into(), path: device.name().into() })),
+            }),
+            role: VolumeRole::Secondary.into(),
+            peer: Some("site-a".into()),
+            retain: None,
+            adopt,
+            waive: Vec::new(),
+        })
+    };
+    let client = pair.b.controller();
+    let enable = |device: &Device, adopt: bool| enable_as(&client, &uuid::Uuid::new_v4().to_string(), device, adopt);
+    let reason = |refused: Result<v1::VolumeInfo, tonic::Status>| status_reason(&refused.expect_err("refused"));
+    // Not blank.
+    let other = Device::new(&scratch.join("other"), 8 << 20).expect("a loop device");
+    let file = File::options().write(true).open(other.path()).expect("open");
+    file.write_all_at(b"precious", 100).expect("write");
+    assert_eq!(reason(enable(&other, false)), "replica-not-empty");
+    // In use by a file system.
+    drover_tests::process::must("mkfs.ext4", &[&"-q", &other.path()], SYNC);
+    let at = scratch.join("mnt");
+    fs::create_dir(&at).expect("mount point");
+    drover_tests::process::must("mount", &[&other.path(), &at], SYNC);
+    let refused = enable(&other, true);
+    drover_tests::process::must("umount", &[&at], SYNC);
+    assert_eq!(reason(refused), "unsuitable-path");
+    // Another disk has the name.
+    let link = DEVICE.image(&pair.replica());
+    let path = fs::read_link(&link).expect("the device");
+    pair.b.kill();
+    drop(pair.devices.pop());
+    let thief = Device::named(&path, &scratch.join("other"));
+    let before = fs::read(&path).expect("read");
+    pair.b.start(&Faults::none());
+    DEVICE.edit(&pair.source(), &mut seeds.rng(1), &rounds);
+    let failed = pair.try_sync();
+    assert!(!failed.is_done(), "a sync to another device: {}", failed.report);
+    let told = pair.b.log_text();
+    assert!(told.contains("another device"), "{told}");
+    assert!(fs::read(&path).expect("read") == before, "another device was written to");
+    // Its own one is back.
+    drop(thief);
+    pair.devices.push(Device::named(&path, &pair.replica().join("backing")));
+    pair.b.restart(&Faults::none());
+    pair.sync();
+    pair.assert_same("its own device is back");
+    // A device of another size.
+    let small = Device::new(&scratch.join("small"), 4 << 20).expect("a loop device");
+    let client = pair.b.controller();
+    let disable = v1::DisableRequest { volume_id: pair.volume.clone(), ..v1::DisableRequest::default() };
+    client.call(client.replication().disable(disable)).expect("disable");
+    enable_as(&client, &pair.volume, &small, false).expect("enable a blank device");
+    assert_eq!(pair.try_sync().reason(), "device-size");
+}
