@@ -212,8 +212,8 @@ fn limits(config: &Config, found: &mut Findings) {
     }
     let defaults = &config.defaults;
     found.line(format!(
-        "defaults: {} restore points, refuse to delete more than {} %, {} days in the trash",
-        defaults.retain, defaults.delete_percent_max, defaults.trash_days
+        "defaults: {} restore points and all of the last {} hours, refuse to delete more than {} %, {} days in the trash",
+        defaults.retain, defaults.retain_hours, defaults.delete_percent_max, defaults.trash_days
     ));
 }
 

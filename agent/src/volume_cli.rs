@@ -91,6 +91,9 @@ struct EnableArgs {
     /// Restore points that are kept besides the current one [default: the agent's]
     #[arg(long)]
     retain: Option<u32>,
+    /// Restore points that are younger are kept besides, however many [default: the agent's]
+    #[arg(long, value_name = "HOURS")]
+    retain_hours: Option<u32>,
     /// A secondary: take over a directory that is not empty; what it holds is kept as a restore point
     #[arg(long)]
     adopt: bool,
@@ -347,6 +350,7 @@ impl EnableArgs {
             role: role.into(),
             peer: self.peer.clone(),
             retain: self.retain,
+            retain_seconds: self.retain_hours.map(|hours| u64::from(hours) * 3600),
             adopt: self.adopt,
             waive: self.waive.clone(),
         }

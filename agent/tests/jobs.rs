@@ -45,6 +45,7 @@ impl Pair {
             role: role.into(),
             peer: Some(peer.to_owned()),
             waive: vec!["capabilities".to_owned()],
+            retain_seconds: None,
             ..Default::default()
         };
         let mut client = replication(site).await;

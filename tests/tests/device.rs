@@ -176,6 +176,7 @@ fn r7_an_image_and_a_device_change_roles_and_catch_up_by_what_changed() {
         retain: Some(4),
         adopt: false,
         waive: Vec::new(),
+        retain_seconds: None,
     };
     let (a, b) = (pair.a.controller(), pair.b.controller());
     a.enable(enable("nfs", "vm.img", VolumeRole::Primary, "site-b")).expect("enable the image");
@@ -239,6 +240,7 @@ fn a_device_is_recognised_and_never_taken_from_others() {
             retain: None,
             adopt,
             waive: Vec::new(),
+            retain_seconds: None,
         })
     };
     let client = pair.b.controller();

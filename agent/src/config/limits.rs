@@ -75,6 +75,8 @@ impl Limits {
 pub struct Defaults {
     /// Restore points that a volume keeps besides the current one.
     pub retain: u32,
+    /// Restore points that are younger are kept besides, however many.
+    pub retain_hours: u32,
     /// A sync that would delete a larger share of the replica is refused.
     pub delete_percent_max: u8,
     /// Days that a deleted replica waits in the trash before it is gone for good.
@@ -93,6 +95,6 @@ impl Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { retain: 2, delete_percent_max: 50, trash_days: 30 }
+        Self { retain: 2, retain_hours: 0, delete_percent_max: 50, trash_days: 30 }
     }
 }

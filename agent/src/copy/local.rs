@@ -121,6 +121,7 @@ fn new_volume(spot: &Spot, id: VolumeId, role: Role, args: &CopyArgs) -> NewVolu
         path: spot.name.clone(),
         role,
         retain: args.retain,
+        retain_secs: 0,
         peer: None,
         adopt: false,
         waive,

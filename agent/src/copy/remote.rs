@@ -214,6 +214,7 @@ async fn enable(
             role: role(side).into(),
             peer: None,
             retain: Some(args.retain),
+            retain_seconds: None,
             adopt: args.adopt,
             waive: if args.waive.is_empty() { Vec::new() } else { vec!["capabilities".to_owned()] },
         };

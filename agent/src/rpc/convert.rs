@@ -251,6 +251,7 @@ pub fn volume_info(held: &Held, running_job: Option<String>) -> v1::VolumeInfo {
         oldest_read_unix_secs: volume.oldest_read(),
         recovery: recovery.into(),
         recovery_detail,
+        retain_seconds: state.retain_secs,
     }
 }
 

@@ -205,6 +205,7 @@ fn new_volume(
         path,
         role: convert::role(request.role)?,
         retain: request.retain.unwrap_or(defaults.retain),
+        retain_secs: request.retain_seconds.unwrap_or(u64::from(defaults.retain_hours) * 3600),
         peer,
         adopt: request.adopt,
         waive: request.waive.iter().map(|name| convert::waiver(name)).collect::<Result<_, _>>()?,

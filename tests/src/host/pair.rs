@@ -145,6 +145,7 @@ impl Pair {
             retain: self.retain,
             adopt: false,
             waive: Vec::new(),
+            retain_seconds: None,
         };
         self.a.controller().enable(request(VolumeRole::Primary, PEER_B)).expect("enable the primary");
         self.b.controller().enable(request(VolumeRole::Secondary, PEER_A)).expect("enable the secondary");

@@ -100,6 +100,9 @@ pub struct VolumeState {
     pub transaction: u64,
     /// How many restore points of syncs are kept besides the current one.
     pub retain: u32,
+    /// Restore points of syncs younger than this are kept as well, however many they are.
+    #[serde(default)]
+    pub retain_secs: u64,
     /// Rolled back: no sync until released.
     #[serde(default)]
     pub paused: bool,
@@ -140,6 +143,7 @@ impl VolumeState {
             restorable: Vec::new(),
             transaction: 0,
             retain,
+            retain_secs: 0,
             paused: false,
             resync: false,
             confirmed_at: None,
@@ -200,14 +204,21 @@ impl VolumeState {
         self.history.drain(..surplus);
     }
 
-    /// Takes the restore points out of the list that retention no longer covers, and returns them.
-    pub fn expire(&mut self) -> Vec<Point> {
+    /// Takes the restore points out of the list that retention no longer covers `now`, in seconds since 1970, and returns
+    /// them.
+    pub fn expire(&mut self, now: i64) -> Vec<Point> {
         let mut expired = Vec::new();
-        for (origin, keep) in [(Origin::Sync, self.retain as usize), (Origin::Kept, Self::KEPT_MAX)] {
+        let since = now.saturating_sub(i64::try_from(self.retain_secs).unwrap_or(i64::MAX));
+        for (origin, keep, since) in [(Origin::Sync, self.retain as usize, since), (Origin::Kept, Self::KEPT_MAX, now)]
+        {
             let is_old = |point: &&Point| point.origin == origin && Some(point.id) != self.current;
-            let mut old: Vec<PointId> = self.restorable.iter().filter(is_old).map(|point| point.id).collect();
+            let mut old: Vec<_> =
+                self.restorable.iter().filter(is_old).map(|point| (point.id, point.taken_at)).collect();
             old.sort_unstable();
             old.truncate(old.len().saturating_sub(keep));
+            let is_one_too_many = old.len().saturating_sub(Self::HISTORY_MAX);
+            let by_age = old.iter().enumerate().filter(|(n, (_, taken_at))| *n < is_one_too_many || *taken_at <= since);
+            let old: Vec<PointId> = by_age.map(|(_, (id, _))| *id).collect();
             expired.extend(self.restorable.extract_if(.., |point| old.contains(&point.id)));
         }
         expired
@@ -219,4 +230,42 @@ impl VolumeState {
 pub enum Force {
     No,
     Yes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{digest::Digest, point::Label};
+
+    fn point(number: u64, taken_at: i64) -> Point {
+        Point {
+            id: PointId::sync(number),
+            origin: Origin::Sync,
+            lineage: LineageId::random(),
+            epoch: 1,
+            parent: None,
+            taken_at,
+            root: Digest::default(),
+            totals: crate::point::PointTotals::default(),
+            label: Label::PerFile,
+            bytes_moved: 0,
+            lost: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn points_are_kept_by_number_and_by_age() {
+        const HOUR: i64 = 3600;
+        let now = 100 * HOUR;
+        for (retain, hours, kept) in [(2, 0, 2), (2, 5, 4), (6, 3, 6), (0, 0, 0), (20, 100, 9)] {
+            let mut state = VolumeState::new(VolumeId::random(), RelPath::root(), Role::Secondary, retain);
+            // One an hour; the newest is the current one.
+            state.restorable = (0..10).map(|n| point(n, now - (9 - n as i64) * HOUR)).collect();
+            (state.current, state.retain_secs) = (Some(PointId::sync(9)), hours * HOUR as u64);
+            let expired = state.expire(now);
+            assert_eq!(state.restorable.len() - 1, kept, "{retain} points and {hours} hours");
+            assert_eq!(expired.len() + state.restorable.len(), 10);
+            assert!(expired.iter().all(|old| state.restorable.iter().all(|new| old.id < new.id)));
+        }
+    }
 }

@@ -40,6 +40,7 @@ pub(super) fn advance(
     point: &Point,
     kept: Option<&Point>,
     lost: Vec<crate::path::RelPath>,
+    now: i64,
 ) -> (VolumeState, Vec<Point>) {
     let mut state = before.clone();
     if let Some(current) = state.current
@@ -58,6 +59,6 @@ pub(super) fn advance(
     state.paused = false;
     state.resync = false;
     state.confirmed_at = Some(offer.taken_at);
-    let expired = state.expire();
+    let expired = state.expire(now);
     (state, expired)
 }

@@ -28,7 +28,7 @@ use crate::{
     stage::{Builder, Missing, Staging},
     transaction::{Transaction, load_manifest},
     tree::{Manifest, Node},
-    volume::{Volume, VolumeError},
+    volume::{Volume, VolumeError, unix_now},
 };
 
 /// Times that the target may be amended because the source is written while it is read.
@@ -386,7 +386,7 @@ impl<'a> Sync<'a> {
         fault::hit("sink.proceed").map_err(|source| storage(self.volume, source))?;
         let (repaired, lost) = self.repaired()?;
         let kept = self.volume.kept_point(&self.before, self.actual, &self.plan);
-        let (state, expired) = advance(self.offer, &self.before, &point, kept.as_ref(), lost);
+        let (state, expired) = advance(self.offer, &self.before, &point, kept.as_ref(), lost, unix_now());
         let target = self.target.manifest().clone();
         let mut points = vec![(&point, &target)];
         points.extend(kept.as_ref().map(|kept| (kept, &self.actual.manifest)));

@@ -25,7 +25,17 @@ fn volume(dir: &Path, id: VolumeId, role: Role) -> Volume {
     let path = RelPath::new(b"v").unwrap();
     Volume::create(
         &root,
-        NewVolume { id, kind: VolumeKind::Directory, path, role, retain: 3, peer: None, adopt: false, waive: vec![] },
+        NewVolume {
+            id,
+            kind: VolumeKind::Directory,
+            path,
+            role,
+            retain: 3,
+            retain_secs: 0,
+            peer: None,
+            adopt: false,
+            waive: vec![],
+        },
     )
     .unwrap()
 }

@@ -37,6 +37,8 @@ pub struct NewVolume {
     pub path: RelPath,
     pub role: Role,
     pub retain: u32,
+    /// Younger restore points are kept besides.
+    pub retain_secs: u64,
     pub peer: Option<String>,
     /// A secondary may hold something already: it is compared by digests and kept as a restore point.
     pub adopt: bool,
@@ -94,6 +96,7 @@ impl Volume {
             proved.map_err(|source| VolumeError::NoRename { path: new.path.clone(), source })?;
         }
         state.kind = new.kind;
+        state.retain_secs = new.retain_secs;
         state.peer = new.peer;
         state.adopted = new.adopt;
         commit::store_state(&beside, &state).map_err(storage)?;

@@ -43,7 +43,7 @@ impl Volume {
         state.transaction += 1;
         state.current = Some(to);
         state.paused = state.history.last().is_some_and(|newest| newest.id != to);
-        let expired = state.expire();
+        let expired = state.expire(super::unix_now());
         let changes = plan.changes.clone();
         let points: Vec<_> = kept.iter().map(|point| (point, &actual.manifest)).collect();
         let transaction = Transaction { volume: self, actual: &actual, target: &target, plan, control };
