@@ -51,6 +51,9 @@ pub struct Arguments {
     /// Only rsync in its variants, without Drover
     #[arg(long)]
     rivals_only: bool,
+    /// Only Drover, for a profile of it
+    #[arg(long, conflicts_with = "rivals_only")]
+    drover_only: bool,
     /// Where the numbers of every round go
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -77,7 +80,7 @@ impl Arguments {
         print!("{}", table::header(&machine, self.size, self.rounds));
         let rsync = Rsync::start(&site)?;
         let agents = if self.rivals_only { None } else { Some(Agents::start(&site, &self.agent()?)?) };
-        let mut arena = Arena::new(&site, &rsync, agents.as_ref(), self.rounds);
+        let mut arena = Arena::new(&site, &rsync, agents.as_ref(), self.rounds, !self.drover_only);
         let mut workloads = Vec::new();
         for workload in self.workloads() {
             let outcome = arena.run(workload).with_context(|| format!("measure {}", workload.name()))?;

@@ -58,6 +58,7 @@ pub struct Arena<'a> {
     /// None: rivals among themselves.
     pub agents: Option<&'a Agents>,
     pub rounds: u64,
+    with_rivals: bool,
     /// Volumes by their source: workloads on one source share them.
     pairs: HashMap<&'static str, Pair>,
     round: u64,
@@ -83,8 +84,8 @@ struct Series {
 }
 
 impl<'a> Arena<'a> {
-    pub fn new(site: &'a Site, rsync: &'a Rsync, agents: Option<&'a Agents>, rounds: u64) -> Self {
-        Self { site, rsync, agents, rounds, pairs: HashMap::new(), round: 0 }
+    pub fn new(site: &'a Site, rsync: &'a Rsync, agents: Option<&'a Agents>, rounds: u64, with_rivals: bool) -> Self {
+        Self { site, rsync, agents, rounds, with_rivals, pairs: HashMap::new(), round: 0 }
     }
 
     pub fn run(&mut self, workload: Workload) -> Result<Outcome> {
@@ -116,7 +117,8 @@ impl<'a> Arena<'a> {
 
     fn entrants(&self, workload: Workload) -> Vec<Series> {
         let drover = self.agents.map(|_| Entrant::Drover);
-        let entrants = drover.into_iter().chain(Variant::of(workload).iter().map(Entrant::Rival));
+        let rivals = Variant::of(workload).iter().filter(|_| self.with_rivals).map(Entrant::Rival);
+        let entrants = drover.into_iter().chain(rivals);
         entrants.map(|entrant| Series { entrant, costs: Vec::new(), report: None }).collect()
     }
 

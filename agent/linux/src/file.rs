@@ -166,6 +166,12 @@ fn is_without_map(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::EINVAL))
 }
 
+/// What is read of this open file lies here and there: nothing is read ahead (`posix_fadvise(2)`, `POSIX_FADV_RANDOM`).
+pub fn expect_random(file: &File) -> io::Result<()> {
+    let to_the_end: Option<NonZeroU64> = None;
+    Ok(rustix::fs::fadvise(file, 0, to_the_end, Advice::Random)?)
+}
+
 /// Lets the kernel forget the clean cached pages of the file (`posix_fadvise(2)`, `POSIX_FADV_DONTNEED`).
 pub fn drop_cache(file: &File) -> io::Result<()> {
     let to_the_end: Option<NonZeroU64> = None;

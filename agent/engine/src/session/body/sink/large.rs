@@ -265,6 +265,10 @@ impl Sink<'_> {
                 let file = create_anew(&dir, fetch.dest.name.as_bytes())?;
                 if let Some(base) = &mut base {
                     base.is_cloned = file::reflink(&base.file, &file)?;
+                    // Of a clone only what is beside the change is read, and the page cache has none of it.
+                    if base.is_cloned {
+                        file::expect_random(&file)?;
+                    }
                     if base.is_cloned && !base.is_frozen {
                         // The file may have changed since: what counts is what the clone got.
                         base.allocation = Allocation::of(&file)?;
@@ -373,6 +377,9 @@ impl Sink<'_> {
         let leaves = known.map_or(Ok(None), |(bases, body)| bases.leaves_of(&body.digest, len))?;
         let known = known.map(|(_, body)| Known { digest: body.digest, size: len });
         let (allocation, is_frozen) = (Allocation::of(&file)?, frozen.is_some());
+        if is_frozen {
+            file::expect_random(&file)?;
+        }
         Ok((len > 0).then_some(Base { file, len, allocation, is_cloned: false, known, leaves, is_frozen }))
     }
 }

@@ -91,6 +91,9 @@ impl Source<'_> {
             (None, Some(live)) => (live, None),
             (None, None) => return Ok(None),
         };
+        if warm.is_some() {
+            file::expect_random(&file)?;
+        }
         let mut open = OpenFile::new(file, want.body.holes)?;
         if let Some(bases) = self.bases.filter(|_| want.body.size > PLAIN_BYTES_MAX) {
             open.leaves = bases.leaves_of(&want.body.digest, want.body.size)?;
