@@ -13,7 +13,9 @@ use std::{
 use drover_engine::beside::RootKind;
 use serde::Deserialize;
 
-pub use limits::{Defaults, Limits};
+use crate::snapshot::SnapshotConfig;
+pub use limits::{Defaults, Limits, Scrub};
+
 pub use timetable::{Clock, Slot, Timetable, TimetableError};
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,8 @@ pub enum ConfigError {
     Relative { what: &'static str, path: PathBuf },
     #[error("{what} {value:?} is not a name: 1 to 64 characters of [A-Za-z0-9._-]")]
     Name { what: &'static str, value: String },
+    #[error("snapshot of root {root}: {problem}")]
+    Snapshot { root: String, problem: &'static str },
     #[error(
         "root {root} is for devices and names no `beside`: a directory for their journal and history, on a file system"
     )]
@@ -74,6 +78,8 @@ pub struct Config {
     pub limits: Limits,
     #[serde(default)]
     pub defaults: Defaults,
+    #[serde(default)]
+    pub scrub: Scrub,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -104,6 +110,8 @@ pub struct RootConfig {
     /// Where the state beside the volumes lies, on the same file system; `.drover` in the root by default. A root of
     /// devices must name one, on whatever file system has room for their journal and history.
     pub beside: Option<PathBuf>,
+    /// How the root's block volumes are frozen while they are the source of a sync.
+    pub snapshot: Option<SnapshotConfig>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -153,6 +161,7 @@ impl Config {
             name("root name", &root.name)?;
             absolute("root path", &root.path)?;
             root.beside.as_deref().map_or(Ok(()), |beside| absolute("beside", beside))?;
+            root.snapshot.as_ref().map_or(Ok(()), |snapshot| snapshot.validate(&root.name))?;
             if root.kind == RootKind::Devices && root.beside.is_none() {
                 return Err(ConfigError::NoBeside { root: root.name.clone() });
             }

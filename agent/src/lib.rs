@@ -17,6 +17,8 @@ pub mod peers;
 pub mod points_cli;
 pub mod recover;
 pub mod rpc;
+pub mod scrub;
+pub mod snapshot;
 pub mod throttle;
 pub mod tls;
 pub mod transfer;

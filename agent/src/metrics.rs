@@ -60,6 +60,8 @@ pub struct Metrics {
     volume_role: Ints<VolumeLabel>,
     volume_epoch: Ints<VolumeIdLabel>,
     volume_rpo_age: Ints<VolumeIdLabel>,
+    volume_damaged: Ints<VolumeIdLabel>,
+    scrubbed: Counter<u64, AtomicU64>,
     peak_rss: Gauge<i64, AtomicI64>,
 }
 
@@ -83,6 +85,8 @@ impl Metrics {
         let volume_role = register(r, "volume_role", "1 for the role that the copy has");
         let volume_epoch = register(r, "volume_epoch", "Epoch of the copy");
         let volume_rpo_age = register(r, "volume_rpo_age_seconds", "Seconds since both copies were last seen equal");
+        let volume_damaged = register(r, "volume_damaged_bytes", "Bytes that a scrub found to differ from the point");
+        let scrubbed = register(r, "scrubbed_bytes", "Bytes that scrubs have read");
         let peak_rss = register(r, "peak_rss_bytes", "Highest resident memory of the process");
         Self {
             registry,
@@ -94,6 +98,8 @@ impl Metrics {
             volume_role,
             volume_epoch,
             volume_rpo_age,
+            volume_damaged,
+            scrubbed,
             peak_rss,
         }
     }
@@ -117,6 +123,10 @@ impl Metrics {
         self.bytes_moved.get_or_create(&DirectionLabel { direction: "received" }).inc_by(received);
     }
 
+    pub fn scrubbed(&self, bytes: u64) {
+        self.scrubbed.inc_by(bytes);
+    }
+
     /// `method` is a row of the access table or "unknown".
     pub fn rpc(&self, method: &'static str, code: &'static str) {
         self.rpcs.get_or_create(&RpcLabel { method, code }).inc();
@@ -131,12 +141,17 @@ impl Metrics {
         self.volume_role.clear();
         self.volume_epoch.clear();
         self.volume_rpo_age.clear();
+        self.volume_damaged.clear();
         for held in volumes.all() {
             let (state, volume) = (held.volume.state(), held.volume.id().to_string());
             let role = state.role.to_string();
             self.volume_role.get_or_create(&VolumeLabel { volume: volume.clone(), role }).set(1);
             let label = VolumeIdLabel { volume };
             self.volume_epoch.get_or_create(&label).set(i64::try_from(state.epoch).unwrap_or(i64::MAX));
+            if let Some(scrub) = held.volume.scrub_state() {
+                let damaged = i64::try_from(scrub.damaged_bytes).unwrap_or(i64::MAX);
+                self.volume_damaged.get_or_create(&label).set(damaged);
+            }
             if let Some(age) = crate::rpc::convert::rpo_age_seconds(&state) {
                 self.volume_rpo_age.get_or_create(&label).set(i64::try_from(age).unwrap_or(i64::MAX));
             }

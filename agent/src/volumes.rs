@@ -13,7 +13,7 @@ use drover_engine::{
     error::Kind,
     id::VolumeId,
     point::{VolumeKind, VolumeState},
-    volume::{Disposal, NewVolume, Recovery, Volume, VolumeError},
+    volume::{Disposal, Freezer, NewVolume, Recovery, Volume, VolumeError},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, RootConfig},
     rpc::status::chain,
+    snapshot::CommandFreezer,
     work::{Lane, Lanes},
 };
 
@@ -197,9 +198,17 @@ impl Volumes {
         }
     }
 
+    /// What the configuration of its root says of a volume.
+    fn configure(&self, root: &str, volume: &Volume) {
+        let configured = self.configured.iter().find(|configured| configured.name == root);
+        let snapshot = configured.and_then(|configured| configured.snapshot.clone());
+        volume.set_freezer(snapshot.map(|snapshot| Arc::new(CommandFreezer(snapshot)) as Arc<dyn Freezer>));
+    }
+
     fn open_volume(&self, name: &str, root: &Arc<Root>, id: VolumeId) {
         match Volume::open(root, id) {
             Ok(volume) => {
+                self.configure(name, &volume);
                 tell(name, &volume);
                 self.write().hold(name, volume);
             }
@@ -280,6 +289,7 @@ impl Volumes {
             }
         }
         let volume = Volume::create(&hall, new)?;
+        self.configure(root, &volume);
         Ok(self.write().hold(root, volume))
     }
 

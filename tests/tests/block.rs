@@ -12,6 +12,7 @@ use drover_tests::{
     host::{Faults, Outcome, Pair, PairSetup, SYNC},
     judge::{self, Portrait},
     mount::{FileSystem, Image, Mounted, Store},
+    process,
     rounds::Rounds,
     seed::{Rng, Seeds},
     skip,
@@ -351,6 +352,43 @@ fn a_sparse_image_of_a_tebibyte_is_replicated() {
         for agent in [&site.pair.a, &site.pair.b] {
             let what = format!("peak of an agent with a sparse image of 1 TiB on {}", file_system.name());
             figure::report(&what, agent.peak_bytes() >> 20, "MiB", Goal::AtMost(128));
+        }
+    }
+}
+
+/// A guest's image, converted from qcow2 by a tool that no one here wrote, which also judges the replica.
+#[test]
+fn qemu_img_finds_the_replica_of_a_guests_image_equal() {
+    const NAME: &str = "qemu_img_finds_the_replica_of_a_guests_image_equal";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    if !process::has("qemu-img") {
+        return skip::skipped(NAME, "qemu-img is not installed (Debian package qemu-utils)");
+    }
+    let pair = Pair::with(PairSetup { subject: Subject::Image, ..PairSetup::default() });
+    let (guest, raw) = (pair.scratch().join("guest"), pair.scratch().join("guest.raw"));
+    let qcow = pair.scratch().join("guest.qcow2");
+    fs::create_dir(&guest).expect("directory");
+    for n in 0..200u32 {
+        fs::write(guest.join(format!("file-{n}")), n.to_string().repeat(20_000)).expect("write");
+    }
+    File::create(&raw).and_then(|file| file.set_len(256 << 20)).expect("size");
+    process::must("mkfs.ext4", &[&"-q", &"-F", &"-d", &guest, &raw], SYNC);
+    process::must("qemu-img", &[&"convert", &"-f", &"raw", &"-O", &"qcow2", &"-c", &raw, &qcow], SYNC);
+    let source = Subject::Image.image(&pair.source());
+    process::must("qemu-img", &[&"convert", &"-f", &"qcow2", &"-O", &"raw", &qcow, &source], SYNC);
+    let replica = Subject::Image.image(&pair.replica());
+    for round in 0..3u8 {
+        pair.sync();
+        // Content by content, and the guest's own file system on it.
+        process::must("qemu-img", &[&"compare", &"-f", &"raw", &"-F", &"raw", &source, &replica], SYNC);
+        process::must("qemu-img", &[&"compare", &"-f", &"raw", &"-F", &"qcow2", &replica, &qcow], SYNC);
+        process::must("e2fsck", &[&"-f", &"-n", &replica], SYNC);
+        // What the guest writes next, in both formats.
+        for (path, format) in [(&source, "raw"), (&qcow, "qcow2")] {
+            let at = format!("write -P {} {} 64k", 0x40 + round, (100 << 20) + u64::from(round) * (1 << 20));
+            process::must("qemu-io", &[&"-f", &format, &"-c", &at, path], SYNC);
         }
     }
 }

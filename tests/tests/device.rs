@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use drover_proto::v1::{self, Direction, VolumeRole, volume_spec::Kind};
@@ -11,7 +12,7 @@ use drover_tests::{
     figure::{self, Goal},
     host::{Client, Faults, Outcome, Pair, PairSetup, SYNC, status_reason},
     judge,
-    mount::Device,
+    mount::{Device, FileSystem, Image},
     rounds::Rounds,
     scratch::Scratch,
     seed::{Rng, Seeds},
@@ -217,6 +218,145 @@ fn r7_an_image_and_a_device_change_roles_and_catch_up_by_what_changed() {
     assert!(fs::read(&image).expect("read") == diverged, "the kept point is what the old primary held");
     a.release(&volume).expect("release");
     figure::report("wire of a catch-up after both sides changed a page", moved, "bytes", Goal::AtMost(400_000));
+}
+
+/// Rot beneath a device moves no counter: only reading finds it.
+#[test]
+fn a_scrub_tells_rot_by_its_offset_and_a_sync_repairs_it() {
+    const NAME: &str = "a_scrub_tells_rot_by_its_offset_and_a_sync_repairs_it";
+    const AT: u64 = 3 << 20;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
+    let pair = Pair::with(PairSetup {
+        subject: DEVICE,
+        retain: Some(2),
+        more: "[scrub]\nmib_per_second = 1000\ndays = 0\n".to_owned(),
+        ..PairSetup::default()
+    });
+    DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
+    pair.sync();
+    let scrub = || pair.b.controller().info(&pair.volume).expect("info").scrub.expect("scrub");
+    let wait = |why: &str, is_it: &dyn Fn(&v1::Scrub) -> bool| {
+        drover_tests::process::until(why, SYNC, || Some(scrub()).filter(is_it))
+    };
+    wait("a clean pass", &|scrub| scrub.passed_at_unix_secs.is_some() && scrub.damaged.is_empty());
+    let backing =
+        File::options().read(true).write(true).open(pair.replica().join("backing")).expect("the file behind it");
+    let mut byte = [0];
+    backing.read_exact_at(&mut byte, AT).expect("read");
+    backing.write_all_at(&[byte[0] ^ 1], AT).expect("rot");
+    backing.sync_all().expect("sync");
+    let found = wait("the rot", &|scrub| scrub.damaged_bytes > 0);
+    assert_eq!(found.damaged, [v1::ByteRange { offset: AT, length: 64 << 10 }]);
+    let info = pair.b.controller().info(&pair.volume).expect("info");
+    assert!(info.health_because.iter().any(|why| why.contains("3145728+65536")), "{:?}", info.health_because);
+    pair.b.assert_logged("scrub found rot");
+    // Until an agent has looked again the ordinary sync trusts the counters: the scrub made it read.
+    drover_tests::process::until("a repair", SYNC, || {
+        pair.sync();
+        judge::compare(&DEVICE.portrait(&pair.source()), &DEVICE.portrait(&pair.replica())).is_empty().then_some(())
+    });
+    wait("a clean pass after the repair", &|scrub| scrub.damaged.is_empty());
+}
+
+/// The snapshot command is a reflink of the file behind the device, which is one instant of what has reached that.
+#[test]
+fn a_device_that_is_written_all_the_time_is_one_instant_by_a_snapshot() {
+    const NAME: &str = "a_device_that_is_written_all_the_time_is_one_instant_by_a_snapshot";
+    const SECOND: u64 = 6 << 20;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    if let Some(why) = FileSystem::Xfs.missing() {
+        return skip::skipped(NAME, &why);
+    }
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
+    let image = Image::new(FileSystem::Xfs, 512 << 20).expect("image");
+    let mounted = image.mount().expect("mount");
+    let (root, scratch) = (mounted.join("root"), Scratch::new("replica"));
+    let (backing, snapshot) = (root.join("v/backing"), root.join("snapshot-{id}"));
+    let more = format!(
+        "[root.snapshot]\ncreate = [\"/bin/cp\", \"--reflink=always\", {backing:?}, {snapshot:?}]\npath = {snapshot:?}\n\
+         remove = [\"/bin/rm\", {snapshot:?}]\n"
+    );
+    let pair = Pair::with(PairSetup {
+        subject: DEVICE,
+        root_a: Some(root.clone()),
+        root_b: Some(scratch.path().to_owned()),
+        more,
+        ..PairSetup::default()
+    });
+    DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
+    let (device, stop) = (open(&pair.source()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (1u64..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                for at in [0, SECOND] {
+                    device.write_all_at(&n.to_le_bytes(), at).and_then(|()| device.sync_all()).expect("write");
+                }
+            }
+        });
+        for sync in 0..3 {
+            let outcome = pair.sync();
+            let label = outcome.report.pointer("/point/label").and_then(|label| label.as_str());
+            assert_eq!(label, Some("crash-consistent"), "{}", outcome.report);
+            assert_eq!(outcome.number("/found_by/source/snapshot"), 1);
+            let replica = open(&pair.replica());
+            let [first, second] = [0, SECOND].map(|at| {
+                let mut bytes = [0; 8];
+                replica.read_exact_at(&mut bytes, at).expect("read");
+                u64::from_le_bytes(bytes)
+            });
+            assert!(first - second <= 1, "sync {sync}: {first} and {second} are of two instants");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let left: Vec<_> = fs::read_dir(&root).expect("list").flatten().map(|entry| entry.file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("snapshot-")), "{left:?}");
+    drop(pair);
+}
+
+/// What is there already, from a shipped disk say, is taken over by its digests.
+#[test]
+fn a_copy_that_is_there_is_adopted() {
+    const NAME: &str = "a_copy_that_is_there_is_adopted";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(NAME));
+    let mut pair = pair(2);
+    DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
+    let content = fs::read(DEVICE.image(&pair.source())).expect("read");
+    let disable = v1::DisableRequest { volume_id: pair.volume.clone(), ..v1::DisableRequest::default() };
+    let client = pair.b.controller();
+    client.call(client.replication().disable(disable)).expect("disable");
+    let device = open(&pair.replica());
+    device.write_all_at(&content, 0).expect("copy");
+    device.write_all_at(&[0x5a; 4096], 2 << 20).expect("write");
+    device.sync_all().expect("sync");
+    let shipped = DEVICE.portrait(&pair.replica());
+    let name = pair.devices[1].name().to_owned();
+    let request = v1::EnableRequest {
+        volume_id: pair.volume.clone(),
+        spec: Some(v1::VolumeSpec { kind: Some(Kind::BlockFile(v1::BlockFile { root: "disks".into(), path: name })) }),
+        role: VolumeRole::Secondary.into(),
+        peer: Some("site-a".into()),
+        retain: Some(2),
+        retain_seconds: None,
+        adopt: true,
+        waive: Vec::new(),
+    };
+    client.enable(request).expect("adopt");
+    let outcome = pair.sync();
+    pair.assert_same("after the adoption");
+    let moved = outcome.number("/wire_sent") + outcome.number("/wire_received");
+    assert!(moved < 100_000, "{moved} bytes moved for one page: {}", outcome.report);
+    let kept = outcome.report.pointer("/kept_as").and_then(|id| id.as_str()).expect("a kept point").to_owned();
+    rolled_back(&pair, &kept);
+    assert!(judge::compare(&shipped, &DEVICE.portrait(&pair.replica())).is_empty(), "the shipped copy is a point");
+    pair.devices.clear();
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub enum FoundBy {
     ReadFrozen,
     /// All of the live file was read.
     ReadLive,
+    /// What had to be read was read from a snapshot that a command made.
+    Snapshot,
 }
 
 /// Number of files.

@@ -8,6 +8,7 @@
 //!   mark                    names the volume, and the inodes of its root and of this file
 //!   state                   role, epoch, lineage, points
 //!   index                   what the last scan knew; a cache
+//!   scrub                   how far the content was read again; a cache
 //!   bases/<digest>.*        what is known of big files (`bases`); a cache
 //!   points/<point>          manifests of restore points
 //!   pool/<xx>/<digest>      contents that older points need and the tree no longer has; as .delta and .data those that

@@ -4,12 +4,14 @@ mod content;
 mod create;
 mod device;
 mod error;
+mod freeze;
 mod rollback;
+mod scrub;
 
 use std::{
     fmt, io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -20,6 +22,8 @@ pub use content::Located;
 pub use create::{Disposal, NewVolume, Waiver};
 pub use error::VolumeError;
 pub(crate) use error::{scan_kind, scan_reason};
+pub use freeze::{Freezer, Frozen};
+pub use scrub::{ScrubState, Scrubbed};
 
 use crate::{
     bases::{BASE_BYTES_MIN, BaseLimits, Bases},
@@ -79,6 +83,8 @@ pub struct Volume {
     bases: Bases,
     state: Mutex<VolumeState>,
     busy: Mutex<Option<&'static str>>,
+    scrubber: scrub::Scrubber,
+    freezer: RwLock<Option<Arc<dyn Freezer>>>,
     /// Disabled, or half disabled: nothing works on it any more, whoever still holds it.
     ended: AtomicBool,
     recovery: Recovery,
@@ -135,8 +141,24 @@ impl Volume {
         let bases = Bases::open(&beside, state.kind == VolumeKind::BlockDevice).map_err(storage)?;
         let (root, state, busy) = (Arc::clone(root), Mutex::new(state), Mutex::new(None));
         let (ended, recovery) = (AtomicBool::new(false), Recovery::Clean);
-        let mut volume =
-            Self { root, id, beside, live, path, mark, pool, bases, state, busy, ended, recovery, _claim: claim };
+        let scrubber = scrub::Scrubber::default();
+        let mut volume = Self {
+            scrubber,
+            freezer: RwLock::default(),
+            root,
+            id,
+            beside,
+            live,
+            path,
+            mark,
+            pool,
+            bases,
+            state,
+            busy,
+            ended,
+            recovery,
+            _claim: claim,
+        };
         volume.recovery = volume.recover()?;
         volume.forget_strays();
         Ok(volume)
@@ -363,6 +385,11 @@ impl Volume {
     }
 
     pub(crate) fn scan(&self, deep: bool, control: &Control) -> Result<Scan, ScanError> {
+        self.scan_of(&self.live, deep, control)
+    }
+
+    /// `tree` is the volume's own, or a snapshot's of it.
+    pub(crate) fn scan_of(&self, tree: &Dir, deep: bool, control: &Control) -> Result<Scan, ScanError> {
         let mut previous = Index::load(&self.beside, b"index");
         let shown = self.shown_meta(previous.as_ref());
         if let (Some(_), Some(previous)) = (&shown, &mut previous) {
@@ -377,7 +404,7 @@ impl Volume {
             waive_mount_points: false,
             bases: Some(&self.bases),
         };
-        let mut scan = scan(&self.live, previous.as_ref(), &options, control)?;
+        let mut scan = scan(tree, previous.as_ref(), &options, control)?;
         // However often the other side does not get what was found, no more than two clones of a file are kept.
         if !scan.found_by.is_empty() {
             let before = previous.as_ref().map(|index| &index.manifest);

@@ -166,6 +166,14 @@ fn is_without_map(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::EINVAL))
 }
 
+/// As [`drop_cache`], of a range.
+pub fn drop_cache_of(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    match NonZeroU64::new(len) {
+        None => Ok(()),
+        len => Ok(rustix::fs::fadvise(file, offset, len, Advice::DontNeed)?),
+    }
+}
+
 /// What is read of this open file lies here and there: nothing is read ahead (`posix_fadvise(2)`, `POSIX_FADV_RANDOM`).
 pub fn expect_random(file: &File) -> io::Result<()> {
     let to_the_end: Option<NonZeroU64> = None;

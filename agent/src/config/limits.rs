@@ -69,6 +69,22 @@ impl Limits {
     }
 }
 
+/// How block volumes are read again in the background.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// MiB a second for all volumes together; 0 switches scrubs off.
+    pub mib_per_second: u64,
+    /// Each block volume is read once in so many days, if the budget allows it; 0 is one pass after the other.
+    pub days: u32,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { mib_per_second: 16, days: 30 }
+    }
+}
+
 /// What Enable and Start take when the caller says nothing.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

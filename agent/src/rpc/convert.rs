@@ -214,6 +214,9 @@ fn health(held: &Held, state: &VolumeState) -> (v1::Health, Vec<String>) {
     if state.newest().is_some_and(|newest| newest.label == point::Label::Fuzzy) {
         because.push("the newest point is fuzzy: files changed while they were read".to_owned());
     }
+    if let Some(scrub) = held.volume.scrub_state().filter(|scrub| scrub.damaged_bytes > 0) {
+        because.push(format!("a scrub found rot or a foreign write: {}", crate::scrub::damage(&scrub)));
+    }
     let health = if because.is_empty() { v1::Health::Ok } else { v1::Health::Degraded };
     (health, because)
 }
@@ -252,6 +255,16 @@ pub fn volume_info(held: &Held, running_job: Option<String>) -> v1::VolumeInfo {
         recovery: recovery.into(),
         recovery_detail,
         retain_seconds: state.retain_secs,
+        scrub: volume.scrub_state().map(|scrub| v1::Scrub {
+            offset: scrub.offset,
+            passed_at_unix_secs: scrub.passed_at,
+            damaged: scrub
+                .damaged
+                .iter()
+                .map(|range| v1::ByteRange { offset: range.start, length: range.end - range.start })
+                .collect(),
+            damaged_bytes: scrub.damaged_bytes,
+        }),
     }
 }
 

@@ -238,6 +238,11 @@ pub const REASONS: &[Reason] = &[
     reason("root-unusable", "the root can't be opened", "check that it exists and is mounted"),
     reason("sessions-full", "the agent runs as many sessions as it may", "wait, or raise limits.sessions"),
     reason("shutting-down", "the agent is stopping", LATER),
+    reason(
+        "snapshot-failed",
+        "the command that makes the snapshot of a primary failed",
+        "run the command that the message names by hand; see [root.snapshot] of the configuration",
+    ),
     reason("source-not-primary", "the source's copy is not primary", "promote it, or sync from its peer"),
     reason(
         "source-read-failed",

@@ -41,6 +41,7 @@ pub(crate) fn found_by(found: &FoundOn) -> String {
                 FoundBy::ExtentMap => "by extent map",
                 FoundBy::ReadFrozen => "read from a clone",
                 FoundBy::ReadLive => "read as a whole",
+                FoundBy::Snapshot => "read from a snapshot",
             };
             format!("{} {how}", Count(*files))
         });

@@ -179,6 +179,13 @@ impl Agent {
         String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned()
     }
 
+    /// Its log has a line with this.
+    #[track_caller]
+    pub fn assert_logged(&self, part: &str) {
+        let log = self.log_text();
+        assert!(log.contains(part), "no {part:?} in the log:\n{log}");
+    }
+
     /// Fails the test when the agent warned of anything that is not listed (a part of the line is enough).
     #[track_caller]
     pub fn assert_quiet(&self, listed: &[&str]) {

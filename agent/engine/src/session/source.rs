@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, io, thread};
 
-use drover_linux::FileHandle;
+use drover_linux::{Dir, FileHandle};
 
 use super::{
     FRAME_BYTES_MAX, Intent, Message, Offer, Piece, SessionError, Wire,
     body::{Limits, Server},
 };
 use crate::{
+    bases::{FoundBy, FoundByCounts},
     control::Phase,
     fault,
     index::Index,
@@ -22,17 +23,24 @@ use crate::{
 pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<Report, SessionError> {
     let deep = matches!(intent, Intent::Verify { deep: true });
     wire.control().progress.enter(Phase::Scanning, 0, 0);
-    let scan = whole(volume.scan(deep, wire.control())?)?;
+    // Until the last answer is given.
+    let frozen = volume.freeze()?;
+    let tree = frozen.as_ref().map_or(volume.live(), |frozen| &frozen.dir);
+    let mut scan = whole(volume.scan_of(tree, deep, wire.control())?)?;
+    if frozen.is_some() {
+        let count = scan.found_by.values().sum();
+        scan.found_by = FoundByCounts::from([(FoundBy::Snapshot, count)]);
+    }
     if scan.rotten.is_empty() {
         volume.keep_index(&scan.index);
     }
-    wire.send(&Message::Offer(offer(volume, &scan)))?;
+    wire.send(&Message::Offer(offer(volume, &scan, frozen.is_some())))?;
     wire.control().progress.enter(Phase::Comparing, 0, 0);
     fault::hit("source.offered").map_err(storage(volume))?;
-    let handles = handles(volume, &scan);
+    let handles = handles(tree, &scan);
     thread::scope(|scope| {
-        let bodies = Server::new(scope, volume.live(), Some(volume.bases()), &handles, wire, &Limits::default());
-        let answered = Source { wire, volume, index: &scan.index }.answer(&bodies);
+        let bodies = Server::new(scope, tree, Some(volume.bases()), &handles, wire, &Limits::default());
+        let answered = Source { wire, volume, tree, index: &scan.index }.answer(&bodies);
         // A worker's own failure explains more than the closed link that followed from it.
         let finished = bodies.finish().map_err(SessionError::from);
         match (answered, finished) {
@@ -58,14 +66,14 @@ fn whole(mut scan: Scan) -> Result<Scan, SessionError> {
     }
 }
 
-fn offer(volume: &Volume, scan: &Scan) -> Offer {
+fn offer(volume: &Volume, scan: &Scan, is_snapshot: bool) -> Offer {
     let flux = &scan.flux;
     let fuzzy = flux.unstable.iter().chain(&flux.unsettled_directories).chain(&flux.kept);
     let root = scan.index.manifest.encode_root().iter().map(|byte| format!("{byte:02x}")).collect();
     Offer {
         state: volume.state(),
         root,
-        label: label(volume, scan),
+        label: label(volume, scan, is_snapshot),
         fuzzy: fuzzy.take(PATHS_SHOWN).cloned().collect(),
         taken_at: unix_now(),
         rotten: scan.rotten.clone(),
@@ -73,9 +81,12 @@ fn offer(volume: &Volume, scan: &Scan) -> Offer {
     }
 }
 
-fn label(volume: &Volume, scan: &Scan) -> Label {
+fn label(volume: &Volume, scan: &Scan, is_snapshot: bool) -> Label {
     if !scan.flux.is_quiet() {
         return Label::Fuzzy;
+    }
+    if is_snapshot {
+        return Label::CrashConsistent;
     }
     // One file, and frozen: one instant.
     let mut bodies = scan.index.manifest.entries().filter_map(|(_, entry)| entry.node.body().copied());
@@ -89,7 +100,7 @@ fn label(volume: &Volume, scan: &Scan) -> Label {
 
 /// Files that may be renamed before the sink asks for them: those that were just seen to change. Only while directories
 /// are in motion, since it costs a system call each.
-fn handles(volume: &Volume, scan: &Scan) -> HashMap<RelPath, FileHandle> {
+fn handles(tree: &Dir, scan: &Scan) -> HashMap<RelPath, FileHandle> {
     if scan.flux.is_quiet() {
         return HashMap::new();
     }
@@ -99,7 +110,7 @@ fn handles(volume: &Volume, scan: &Scan) -> HashMap<RelPath, FileHandle> {
         entries.zip(locals.iter()).filter(|(_, local)| local.racy).map(move |(entry, _)| dir.join(&entry.name))
     });
     let handle = |path: RelPath| {
-        let (dir, name) = crate::stage::locate(volume.live(), &path).ok()?;
+        let (dir, name) = crate::stage::locate(tree, &path).ok()?;
         Some((path, dir.handle(&name).ok()?))
     };
     racy.filter_map(handle).collect()
@@ -108,6 +119,8 @@ fn handles(volume: &Volume, scan: &Scan) -> HashMap<RelPath, FileHandle> {
 struct Source<'a> {
     wire: &'a Wire<'a>,
     volume: &'a Volume,
+    /// The volume's own, or its snapshot's.
+    tree: &'a Dir,
     index: &'a Index,
 }
 
@@ -169,12 +182,12 @@ impl Source<'_> {
     /// R5: the second look. Only what is certainly gone is gone.
     /// `st_blocks`, at most the size: blocks may be reserved beyond the end.
     fn allocated(&self, path: &RelPath) -> u64 {
-        let stat = crate::stage::locate(self.volume.live(), path).and_then(|(dir, name)| dir.stat(&name));
+        let stat = crate::stage::locate(self.tree, path).and_then(|(dir, name)| dir.stat(&name));
         stat.map_or(0, |stat| (stat.blocks * 512).min(stat.size))
     }
 
     fn is_there(&self, path: &RelPath) -> bool {
-        match crate::stage::locate(self.volume.live(), path).and_then(|(dir, name)| dir.stat(&name)) {
+        match crate::stage::locate(self.tree, path).and_then(|(dir, name)| dir.stat(&name)) {
             Ok(_) => true,
             Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }

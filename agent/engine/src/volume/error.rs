@@ -44,6 +44,8 @@ pub enum VolumeError {
     DeviceSize { path: RelPath, have: u64, want: u64 },
     #[error("device {path} of the replica is in use; unmount it, or detach what is built on it")]
     DeviceBusy { path: RelPath },
+    #[error("snapshot of volume {volume}: {problem}")]
+    Snapshot { volume: VolumeId, problem: String },
     #[error("{path} can't be a volume: {problem}")]
     Unsuitable { path: RelPath, problem: &'static str },
     #[error("{path} and staging are not on one file system: {source}")]
@@ -129,7 +131,7 @@ impl VolumeError {
             Self::NotFound(_) => Kind::NotFound,
             Self::Busy { .. } => Kind::Unavailable,
             Self::Tree { source, .. } if drover_linux::is_gone(source) => Kind::Precondition,
-            Self::Tree { .. } | Self::Storage { .. } | Self::Unreadable { .. } => Kind::Storage,
+            Self::Tree { .. } | Self::Storage { .. } | Self::Unreadable { .. } | Self::Snapshot { .. } => Kind::Storage,
             Self::Unsuitable { .. } => Kind::Invalid,
             Self::Taken { .. } | Self::Different { .. } => Kind::Exists,
             Self::NotTheMarkedTree { .. }
@@ -168,6 +170,7 @@ impl VolumeError {
             Self::NoIdentity { .. } => "device-without-identity",
             Self::DeviceSize { .. } => "device-size",
             Self::DeviceBusy { .. } => "device-busy",
+            Self::Snapshot { .. } => "snapshot-failed",
             Self::Unsuitable { .. } => "unsuitable-path",
             Self::NoRename { .. } => "staging-on-other-filesystem",
             Self::Taken { .. } => "path-taken",
