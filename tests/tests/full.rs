@@ -14,9 +14,12 @@ use drover_tests::{
     judge::{self, Portrait},
     mount::{FileSystem, Image, Mounted},
     process::{self, must},
+    rounds::Rounds,
     scratch::Scratch,
     seed::Seeds,
-    skip, tree,
+    skip,
+    subject::Subject,
+    tree,
 };
 use rustix::fs::IFlags;
 
@@ -70,6 +73,41 @@ fn a_full_target_leaves_the_old_point() {
     fs::remove_file(eaten).expect("remove");
     pair.sync();
     pair.assert_same("when there is space again");
+}
+
+/// Room for the journal and for history is beside a device, and in an image's own file system.
+fn full_beside(name: &str, subject: Subject) {
+    if !skip::needs_root(name) {
+        return;
+    }
+    let (rounds, mut rng) = (Rounds::chosen(), Seeds::of(name).rng(0));
+    let (_image, target) = small_target(FileSystem::Ext4, 64 * MIB);
+    let pair = Pair::with(PairSetup { root_b: Some(target.join("root")), subject, ..PairSetup::default() });
+    subject.create(&pair.source(), &mut rng, &rounds);
+    pair.sync();
+    let old = subject.portrait(&pair.replica());
+    subject.edit(&pair.source(), &mut rng, &rounds);
+    let eaten = target.join("eaten");
+    let mut file = fs::File::create(&eaten).expect("create");
+    while std::io::Write::write(&mut file, &[7; 4096]).is_ok_and(|written| written > 0) {}
+    drop(file);
+    let reason = pair.try_sync().expect_failed("no room for the change");
+    assert_eq!(reason, "no-space");
+    let differences = judge::compare(&old, &subject.portrait(&pair.replica()));
+    assert!(differences.is_empty(), "the replica changed: {differences:?}");
+    fs::remove_file(&eaten).expect("remove");
+    pair.sync();
+    pair.assert_same("when there is space again");
+}
+
+#[test]
+fn no_room_beside_an_image_leaves_the_old_point() {
+    full_beside("no_room_beside_an_image_leaves_the_old_point", Subject::Image);
+}
+
+#[test]
+fn no_room_beside_a_device_leaves_the_old_point() {
+    full_beside("no_room_beside_a_device_leaves_the_old_point", Subject::Device);
 }
 
 /// Pauses the sink at its first staged range, and eats the space meanwhile.

@@ -6,36 +6,52 @@ use drover_proto::v1::JobState;
 use drover_tests::{
     host::{Pair, PairSetup, SYNC},
     judge::{self, Portrait},
+    rounds::Rounds,
     seed::Seeds,
-    skip, tree,
+    skip,
+    subject::Subject,
+    tree,
 };
 
 /// What agents may say about a link that a test cuts.
 const CUT: &[&str] = &["link", "connection", "unreachable", "retry", "attempt", "session", "transport"];
 
-#[test]
-fn a_link_cut_after_n_bytes_is_taken_up_again() {
-    const NAME: &str = "a_link_cut_after_n_bytes_is_taken_up_again";
-    if !skip::needs_root(NAME) {
+fn cut_after_n_bytes(name: &str, subject: Subject) {
+    if !skip::needs_root(name) {
         return;
     }
-    let seeds = Seeds::of(NAME);
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(name));
     let mut rng = seeds.rng(0);
-    let pair = Pair::with(PairSetup { with_link: true, ..PairSetup::default() });
+    let pair = Pair::with(PairSetup { with_link: true, subject, ..PairSetup::default() });
     let link = pair.link.as_ref().expect("a link");
-    tree::create(&pair.source(), &mut rng, 200);
+    subject.create(&pair.source(), &mut rng, &rounds);
     // A greeting, a listing, bodies: somewhere in each.
     for bytes in [100, 4_000, 30_000, 200_000, 1_000_000] {
-        tree::edit(&pair.source(), &mut rng, 20);
+        subject.edit(&pair.source(), &mut rng, &rounds);
         let cuts = link.cuts();
         link.cut_after(bytes);
         let outcome = pair.try_sync().expect_done(&format!("seed {}, cut after {bytes}", seeds.round(0)));
         let was_cut = link.cuts() > cuts;
-        println!("{NAME}: cut after {bytes} bytes: {was_cut}, {} attempts", outcome.status.attempts);
+        println!("{name}: cut after {bytes} bytes: {was_cut}, {} attempts", outcome.status.attempts);
         assert!(!was_cut || outcome.status.attempts > 1, "{outcome}");
         pair.assert_same(&format!("seed {}, cut after {bytes}", seeds.round(0)));
     }
     pair.assert_quiet(CUT);
+}
+
+#[test]
+fn a_link_cut_after_n_bytes_is_taken_up_again() {
+    cut_after_n_bytes("a_link_cut_after_n_bytes_is_taken_up_again", Subject::Tree);
+}
+
+#[test]
+fn a_link_cut_in_an_image_is_taken_up_again() {
+    cut_after_n_bytes("a_link_cut_in_an_image_is_taken_up_again", Subject::Image);
+}
+
+#[test]
+fn a_link_cut_in_a_device_is_taken_up_again() {
+    cut_after_n_bytes("a_link_cut_in_a_device_is_taken_up_again", Subject::Device);
 }
 
 /// While the link is down the replica is the old point, the job says that it retries, and another volume on another

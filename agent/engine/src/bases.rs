@@ -32,7 +32,7 @@ use crate::{
     control::Control,
     digest::Digest,
     hash::{PLAIN_BYTES_MAX, allocated, hash_changed, hash_file, hash_keeping, hole_fingerprint},
-    leaves::LeafFile,
+    leaves::{LeafFile, NODE_BYTES},
     tree::Body,
 };
 
@@ -93,6 +93,24 @@ pub(crate) enum Delta {
     Ranges(Vec<Range<u64>>),
     /// By the digests of leaves.
     Leaves { old: LeafFile, new: LeafFile },
+}
+
+impl Delta {
+    /// That differ at most.
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
+        match self {
+            Self::Ranges(ranges) => Ok(ranges.iter().map(|range| range.end - range.start).sum()),
+            Self::Leaves { old, new } => {
+                let mut bytes = 0;
+                for at in (0..new.size()).step_by(NODE_BYTES as usize) {
+                    let of = |leaves: &LeafFile| leaves.range(at, NODE_BYTES as usize);
+                    let (old, new) = (of(old)?, of(new)?);
+                    bytes += (0..new.len()).filter(|n| old.get(*n) != new.get(*n)).count() as u64 * LEAF_BYTES as u64;
+                }
+                Ok(bytes)
+            }
+        }
+    }
 }
 
 type KnownDelta = ((Digest, Digest), Arc<Delta>);

@@ -111,6 +111,12 @@ impl Patch {
         Ok(Self { from, to, covered })
     }
 
+    /// What its inverse holds at most.
+    pub(crate) fn replaced_bytes(&self) -> u64 {
+        let lost = self.from.size.saturating_sub(self.to.size);
+        self.covered.iter().map(|(range, _)| range.end - range.start).sum::<u64>() + lost
+    }
+
     /// Turns `live` into `to`; may be done again after it was interrupted.
     pub(crate) fn apply(&self, data: &File, live: &File, failpoint: &'static str) -> io::Result<()> {
         let size = file::stat(live)?.size;

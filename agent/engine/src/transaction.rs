@@ -130,7 +130,11 @@ impl Transaction<'_> {
         }
         fault::hit("commit.manifests").map_err(write("manifest"))?;
         if let Some(patched) = self.plan.patched.as_ref().filter(|patched| patched.writing == Writing::Patch) {
-            self.save_replaced(builder, patched).map_err(write("what is to be replaced"))?;
+            self.save_replaced(builder, patched).map_err(|error| {
+                // There is no commit record yet: nothing needs it.
+                let _ = record::remove(builder.staging.patches(), SAVED);
+                write("what is to be replaced")(error)
+            })?;
         }
         builder.finish(&self.plan)?;
         self.resolve().map_err(write("commit record"))?;
@@ -203,6 +207,9 @@ impl Transaction<'_> {
         }
         let (dir, name) = stage::locate(self.volume.live(), &patched.path)?;
         let live = dir.open_file(&name)?;
+        if redo.replaced_bytes() > self.volume.staging_space()?.free_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         record::remove(patches, SAVED)?;
         let saved = patches.create_file(SAVED, 0o600)?;
         redo.inverse(&live, &saved, self.control)?.store(patches, UNDO)?;

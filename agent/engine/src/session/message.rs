@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::body::BodyMessage;
+use super::body::{BodyMessage, Known};
 use crate::{
     bases::FoundByCounts,
     codec::{DecodeError, Reader, Writer},
@@ -137,6 +137,13 @@ pub enum Message {
     Allocated(Vec<RelPath>),
     /// Bytes, in the order of the question; 0 for a file that is gone.
     AllocatedAre(Vec<u64>),
+    /// How much of a file, as the source's scan saw it, differs from a content that the replica has.
+    Differing {
+        path: RelPath,
+        from: Known,
+    },
+    /// Bytes at most; `None` when the source does not know that content.
+    DifferingIs(Option<u64>),
     Body(BodyMessage),
     Propose(Box<Point>),
     Proceed,
@@ -168,6 +175,12 @@ impl Message {
                 for bytes in bytes {
                     w.uint(*bytes);
                 }
+            }
+            Self::Differing { path, from } => {
+                w.u8(15).path(path).digest(&from.digest).uint(from.size);
+            }
+            Self::DifferingIs(bytes) => {
+                w.u8(16).u8(bytes.is_some().into()).uint(bytes.unwrap_or(0));
             }
             Self::Body(body) => body.encode(w.u8(8)),
             Self::Propose(point) => json(w.u8(9), point),
@@ -212,6 +225,11 @@ impl Message {
                 let count = r.count(1)?;
                 Self::AllocatedAre((0..count).map(|_| r.uint()).collect::<Result<_, _>>()?)
             }
+            15 => Self::Differing { path: r.path()?, from: Known { digest: r.digest()?, size: r.uint()? } },
+            16 => {
+                let (is_known, bytes) = (r.u8()? != 0, r.uint()?);
+                Self::DifferingIs(is_known.then_some(bytes))
+            }
             other => {
                 return Err(DecodeError::Unknown { what: "message", value: other.into() });
             }
@@ -232,6 +250,8 @@ impl Message {
             Self::StillThere(_) => "still-there",
             Self::Allocated(_) => "allocated",
             Self::AllocatedAre(_) => "allocated-are",
+            Self::Differing { .. } => "differing",
+            Self::DifferingIs(_) => "differing-is",
             Self::Body(_) => "body",
             Self::Propose(_) => "propose",
             Self::Proceed => "proceed",

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Intent, Message, Offer, SessionError, SyncOptions, Wire,
-    body::{Dest, Fetch, Fetched, Leftovers, Limits, Replica, Settled, Way, fetch},
+    body::{Dest, Fetch, Fetched, Known, Leftovers, Limits, Replica, Settled, Way, fetch},
     compare::compare,
     descend::descend,
     point::{advance, propose},
@@ -21,7 +21,7 @@ use crate::{
     fault,
     index::Index,
     path::RelPath,
-    plan::{Change, GuardError, Guards, Plan, Provider, Step, Writing, diff},
+    plan::{Change, GuardError, Guards, Patched, Plan, Provider, Staged, Step, Writing, diff},
     point::{Label, Point, VolumeState, accept},
     report::{Action, Changes, Durations, FoundOn, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
     scan::Scan,
@@ -153,9 +153,41 @@ impl<'a> Sync<'a> {
         if !refused.iter().any(|refused| matches!(refused, GuardError::Space { .. })) {
             return Ok(refused);
         }
+        if let Some(bytes_needed) = self.change_bytes()? {
+            return Ok(guards.check(&Changes { bytes_needed, ..self.plan.changes.clone() }));
+        }
         // Holes need no space; how many there are is only asked when it matters.
         let bytes_needed = self.plan.changes.bytes_needed.saturating_sub(self.hole_bytes()?);
         Ok(guards.check(&Changes { bytes_needed, ..self.plan.changes.clone() }))
+    }
+
+    /// What the change of a block volume takes: its new content, and where it is written in place what that replaces, too.
+    /// `None` for a tree, and when only all of it would do. Of a patch that nobody can tell the size of, staging and the commit
+    /// find out, before the replica changes.
+    fn change_bytes(&self) -> Result<Option<u64>, SessionError> {
+        let (from, to, path) = match (&self.plan.patched, &self.plan.staged[..]) {
+            (Some(Patched { writing: Writing::AtOnce, .. }), _) => return Ok(Some(0)),
+            (Some(patched), _) => (patched.from, patched.to, &patched.path),
+            (None, [Staged { path, entry, .. }]) if self.before.kind.is_block() => {
+                let old = self.actual.manifest.find(path);
+                match (old.and_then(|old| old.node.body().copied()), entry.node.body()) {
+                    (Some(from), Some(to)) => (from, *to, path),
+                    _ => return Ok(None),
+                }
+            }
+            (None, _) => return Ok(None),
+        };
+        let from = Known { digest: from.digest, size: from.size };
+        self.wire.send(&Message::Differing { path: path.clone(), from })?;
+        let differing = match self.wire.receive()? {
+            Message::DifferingIs(differing) => differing.map(|bytes| bytes.min(to.size)),
+            Message::Failure(failure) => return Err(SessionError::Peer(failure)),
+            other => return Err(SessionError::Unexpected { expected: "differing-is", got: other.name() }),
+        };
+        Ok(match (&self.plan.patched, differing) {
+            (Some(_), differing) => Some(differing.unwrap_or(0) * 2),
+            (None, differing) => differing,
+        })
     }
 
     /// Of the sparse files that would be staged.

@@ -6,7 +6,7 @@ use drover_linux::{Dir, FileHandle};
 
 use super::{
     FRAME_BYTES_MAX, Intent, Message, Offer, Piece, SessionError, Wire,
-    body::{Limits, Server},
+    body::{Known, Limits, Server},
 };
 use crate::{
     bases::{FoundBy, FoundByCounts},
@@ -137,6 +137,10 @@ impl Source<'_> {
                     let bytes = paths.iter().map(|path| self.allocated(path)).collect();
                     self.wire.send(&Message::AllocatedAre(bytes))?;
                 }
+                Message::Differing { path, from } => {
+                    let differing = self.differing(&path, &from).map_err(storage(self.volume))?;
+                    self.wire.send(&Message::DifferingIs(differing))?;
+                }
                 Message::Body(request) => {
                     if self.wire.control().progress.phase() != Phase::Transferring {
                         self.wire.control().progress.enter(Phase::Transferring, 0, 0);
@@ -179,13 +183,23 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// R5: the second look. Only what is certainly gone is gone.
     /// `st_blocks`, at most the size: blocks may be reserved beyond the end.
     fn allocated(&self, path: &RelPath) -> u64 {
         let stat = crate::stage::locate(self.tree, path).and_then(|(dir, name)| dir.stat(&name));
         stat.map_or(0, |stat| (stat.blocks * 512).min(stat.size))
     }
 
+    fn differing(&self, path: &RelPath, from: &Known) -> io::Result<Option<u64>> {
+        let entry = self.index.manifest.find(path);
+        let Some(to) = entry.and_then(|entry| entry.node.body().copied()) else { return Ok(None) };
+        let (old, new) = ((&from.digest, from.size), (&to.digest, to.size));
+        match self.volume.bases().delta(old, new, self.wire.control())? {
+            Some(delta) => delta.bytes().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// R5: the second look. Only what is certainly gone is gone.
     fn is_there(&self, path: &RelPath) -> bool {
         match crate::stage::locate(self.tree, path).and_then(|(dir, name)| dir.stat(&name)) {
             Ok(_) => true,
