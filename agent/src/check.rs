@@ -8,6 +8,7 @@ use std::{
     process::ExitCode,
 };
 
+use drover_engine::beside::RootKind;
 use drover_linux::Dir;
 use drover_report::{Exit, causes};
 use tonic::transport::Server;
@@ -174,11 +175,29 @@ fn root(root: &RootConfig, found: &mut Findings) {
         Ok(looked) => looked,
         Err(error) => return found.error(format!("root {}: {path}: {error}", root.name)),
     };
-    let free = space.free_bytes >> 20;
-    found.line(format!("  {} = {path} ({}, {free} MiB free)", root.name, filesystem_name(filesystem)));
+    let is_devices = root.kind == RootKind::Devices;
     let beside = root.beside.clone().unwrap_or_else(|| root.path.join(drover_engine::beside::BESIDE_NAME));
+    if is_devices {
+        found.line(format!("  {} = block devices beneath {path}", root.name));
+        // Or of the directory that it will be made in.
+        let there = [Some(beside.as_path()), beside.parent()].into_iter().flatten().find(|dir| dir.exists());
+        if let Some(space) = there.and_then(|dir| Dir::open(dir).and_then(|dir| dir.space()).ok()) {
+            found.line(format!("  {} MiB free for their journal and history", space.free_bytes >> 20));
+        }
+    } else {
+        let free = space.free_bytes >> 20;
+        found.line(format!("  {} = {path} ({}, {free} MiB free)", root.name, filesystem_name(filesystem)));
+    }
+    if let Some(snapshot) = &root.snapshot {
+        found.line(format!("  snapshots by {}, read at {}", snapshot.create.join(" "), snapshot.path));
+        for program in [&snapshot.create, &snapshot.remove].into_iter().filter_map(|command| command.first()) {
+            if !std::path::Path::new(program).exists() {
+                found.error(format!("snapshot of root {}: {program} does not exist", root.name));
+            }
+        }
+    }
     match (fs::metadata(&root.path), fs::metadata(&beside)) {
-        (Ok(of_root), Ok(of_beside)) if of_root.dev() != of_beside.dev() => {
+        (Ok(of_root), Ok(of_beside)) if !is_devices && of_root.dev() != of_beside.dev() => {
             found.error(format!("{} is on another file system than {path}", beside.display()));
         }
         (_, Ok(_)) => found.line(format!("  state beside the volumes in {}", beside.display())),
@@ -210,6 +229,10 @@ fn limits(config: &Config, found: &mut Findings) {
     for slot in limits.timetable.slots() {
         found.line(format!("  {slot} (local time): {}", bandwidth(slot.bandwidth_mib)));
     }
+    found.line(match config.scrub.mib_per_second {
+        0 => "scrub: off".to_owned(),
+        mib => format!("scrub: {mib} MiB/s, each block volume once in {} days", config.scrub.days),
+    });
     let defaults = &config.defaults;
     found.line(format!(
         "defaults: {} restore points and all of the last {} hours, refuse to delete more than {} %, {} days in the trash",

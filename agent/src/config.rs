@@ -42,7 +42,7 @@ pub enum ConfigError {
     #[error("snapshot of root {root}: {problem}")]
     Snapshot { root: String, problem: &'static str },
     #[error(
-        "root {root} is for devices and names no `beside`: a directory for their journal and history, on a file system"
+        "root {root} is for devices and names no `beside`, a directory of a file system with room for their journal and history"
     )]
     NoBeside { root: String },
     #[error("peer {peer}: address {address:?} is not https://HOST:PORT")]

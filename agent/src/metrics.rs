@@ -149,7 +149,7 @@ impl Metrics {
             let label = VolumeIdLabel { volume };
             self.volume_epoch.get_or_create(&label).set(i64::try_from(state.epoch).unwrap_or(i64::MAX));
             if let Some(scrub) = held.volume.scrub_state() {
-                let damaged = i64::try_from(scrub.damaged_bytes).unwrap_or(i64::MAX);
+                let damaged = i64::try_from(scrub.damaged_bytes()).unwrap_or(i64::MAX);
                 self.volume_damaged.get_or_create(&label).set(damaged);
             }
             if let Some(age) = crate::rpc::convert::rpo_age_seconds(&state) {

@@ -114,9 +114,14 @@ async fn list(channel: Channel, volume: &str) -> Result<String, VolumeCliError> 
     let answer = SyncClient::new(channel).list_restore_points(ListRestorePointsRequest { volume_id }).await?;
     let line = |restorable: RestorePoint| {
         let point = restorable.point?;
-        let current = if restorable.current { "  current" } else { "" };
+        let note = match (restorable.current, point.lost_paths.is_empty(), restorable.on_copy) {
+            (true, ..) => "  current",
+            (false, false, _) => "  lost: the copy that it was a difference from was written to",
+            (false, true, true) => "  a difference from the copy: ends when others write to that",
+            (false, true, false) => "",
+        };
         let taken = Moment(point.taken_at_unix_secs);
-        Some(format!("{:<8}  {taken}  {:>10}{current}\n", point.id, Bytes(point.bytes).to_string()))
+        Some(format!("{:<8}  {taken}  {:>10}{note}\n", point.id, Bytes(point.bytes).to_string()))
     };
     let answer = answer.into_inner();
     if answer.points.is_empty() {
@@ -144,8 +149,14 @@ fn proved(runtime: &tokio::runtime::Runtime, channel: &Channel, content: &Conten
             path: content.file.as_ref().map(|file| file.as_bytes().to_vec().into()),
         };
         let located = runtime.block_on(SyncClient::new(channel.clone()).locate_content(request))?.into_inner();
-        let path = path_of(&located.file);
-        let flags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW);
+        let mut path = path_of(&located.file);
+        let mut flags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW);
+        // Devices have symlinks for names, and are read from the disk.
+        if let Ok(real) = path.canonicalize()
+            && real.starts_with("/dev")
+        {
+            (path, flags) = (real, flags.union(OFlags::DIRECT));
+        }
         match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
             // What is made of it is proved once it is made.
             Ok(file) if !located.deltas.is_empty() => return Ok(Proved { file, path, located }),

@@ -65,9 +65,9 @@ fn tell(held: &Held, metrics: &Metrics, read: Result<Scrubbed, VolumeError>) -> 
     let volume = held.volume.id();
     match read {
         Ok(Scrubbed::Nothing) => 0,
-        Ok(Scrubbed::Read { bytes, damaged_bytes }) => {
+        Ok(Scrubbed::Read { bytes, is_news }) => {
             metrics.scrubbed(bytes);
-            if damaged_bytes > 0 {
+            if is_news {
                 let damage = held.volume.scrub_state().map_or_else(String::new, |state| damage(&state));
                 tracing::error!(%volume, "scrub found rot or a foreign write: {damage}; the next sync repairs a replica");
             }
@@ -86,5 +86,5 @@ pub fn damage(state: &ScrubState) -> String {
     let shown = state.damaged.iter().take(SHOWN).map(|range| format!("{}+{}", range.start, range.end - range.start));
     let more = state.damaged.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more ranges") } else { String::new() };
-    format!("{} bytes differ from the point at {}{more}", state.damaged_bytes, shown.collect::<Vec<_>>().join(", "))
+    format!("{} bytes differ from the point at {}{more}", state.damaged_bytes(), shown.collect::<Vec<_>>().join(", "))
 }

@@ -21,7 +21,7 @@ use crate::config::ConfigError;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotConfig {
-    /// Program and arguments. `{path}` is the volume's file or device, `{name}` the last part of that, `{id}` the first eight
+    /// Program and arguments; the snapshot must be one instant, which nobody checks. `{path}` is the volume's file or device, `{name}` the last part of that, `{id}` the first eight
     /// characters of the volume's id: a name that begins with it is Drover's to remove.
     pub create: Vec<String>,
     /// Where the snapshot is then: a file, or a device beneath `/dev`.
@@ -45,9 +45,17 @@ impl SnapshotConfig {
                 _ => return Err(problem("a command begins with the absolute path of a program")),
             }
         }
-        let names_volume = |text: &String| ["{path}", "{name}", "{id}"].iter().any(|name| text.contains(name));
-        if !names_volume(&self.path) || !self.create.iter().any(names_volume) || !self.remove.iter().any(names_volume) {
-            return Err(problem("create, path and remove must each name the volume by {path}, {name} or {id}"));
+        // Two volumes may have the same name in different directories, and syncs of both run at once.
+        let is_own = |text: &String| text.contains("{id}");
+        if !is_own(&self.path) || !self.create.iter().any(is_own) || !self.remove.iter().any(is_own) {
+            return Err(problem("create, path and remove must each have the snapshot's name, with {id} in it"));
+        }
+        let words = self.create.iter().chain(&self.remove).chain([&self.path]);
+        for word in words {
+            let rest = ["{path}", "{name}", "{id}"].iter().fold(word.clone(), |word, name| word.replace(name, ""));
+            if rest.contains(['{', '}']) {
+                return Err(problem("only {path}, {name} and {id} are replaced in create, path and remove"));
+            }
         }
         if !(1..=3600).contains(&self.timeout_secs) {
             return Err(problem("timeout_secs is 1 to 3600"));
@@ -75,7 +83,7 @@ impl Freezer for CommandFreezer {
             Snapshot { path: filled(&config.path, volume, path).into(), remove: fill(&config.remove), timeout };
         // An agent that was killed left it: it is of another instant.
         if snapshot.path.exists() {
-            run(&snapshot.remove, timeout)?;
+            run(&snapshot.remove, timeout).map_err(|problem| format!("an old snapshot can't be removed: {problem}"))?;
         }
         // From here on it is removed, even if it was made only in part.
         match run(&fill(&config.create), timeout) {
@@ -139,7 +147,8 @@ fn run(words: &[String], timeout: Duration) -> Result<(), String> {
             Ok(None) => {
                 // It may be unkillable for a while; it is ours to wait for either way.
                 let killed = child.kill().and_then(|()| child.wait());
-                return Err(format!("{shown}: not over after {} s ({killed:?})", timeout.as_secs()));
+                let fate = if killed.is_ok() { "it was killed" } else { "it could not be killed" };
+                return Err(format!("{shown}: not over after {} s; {fate}", timeout.as_secs()));
             }
             Err(error) => return Err(format!("{shown}: {error}")),
         }
@@ -175,7 +184,7 @@ mod tests {
         let failing = CommandFreezer(config(&["/bin/cp", "{path}/nothing", at], &["/bin/rm", at], at));
         let problem = failing.freeze(id, &image).err().unwrap();
         assert!(problem.contains("/bin/cp") && problem.contains("nothing"), "{problem}");
-        let slow = CommandFreezer(config(&["/bin/sleep", "60", "{id}"], &["/bin/rm", at], at));
+        let slow = CommandFreezer(config(&["/bin/sleep", "60"], &["/bin/rm", at], at));
         assert!(slow.freeze(id, &image).is_err_and(|problem| problem.contains("not over after 1 s")));
     }
 
@@ -185,7 +194,8 @@ mod tests {
             (&["cp", "{path}"][..], &["/bin/rm", "{id}"][..], "/x/{id}"),
             (&[], &["/bin/rm", "{id}"], "/x/{id}"),
             (&["/bin/cp", "{path}"], &["/bin/rm", "{id}"], "/x/same"),
-            (&["/bin/cp", "{path}"], &["/bin/rm", "all"], "/x/{id}"),
+            (&["/bin/cp", "{path}", "/x/{id}"], &["/bin/rm", "all"], "/x/{id}"),
+            (&["/bin/cp", "{path}", "/x/{name}"], &["/bin/rm", "/x/{name}"], "/x/{name}"),
         ] {
             assert!(config(create, remove, path).validate("r").is_err());
         }

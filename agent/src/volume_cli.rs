@@ -5,8 +5,9 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 use clap::{Args, Subcommand, ValueEnum};
 use drover_engine::id::VolumeId;
 use drover_proto::v1::{
-    self, DemoteRequest, DisableRequest, Disposal, EnableRequest, GetInfoRequest, NodeGetInfoRequest, PromoteRequest,
-    ResyncRequest, VolumeInfo, VolumeRole, VolumeSpec, node_client::NodeClient, replication_client::ReplicationClient,
+    self, DemoteRequest, DisableRequest, Disposal, EnableRequest, GetInfoRequest, ListRestorePointsRequest,
+    NodeGetInfoRequest, PromoteRequest, ResyncRequest, VolumeInfo, VolumeRole, VolumeSpec, node_client::NodeClient,
+    replication_client::ReplicationClient, sync_client::SyncClient,
 };
 use drover_report::{Exit, advice, causes};
 use tonic::{
@@ -97,7 +98,7 @@ struct EnableArgs {
     /// A secondary: take over a directory that is not empty; what it holds is kept as a restore point
     #[arg(long)]
     adopt: bool,
-    /// What this volume may go without, by name
+    /// What this volume may go without: `capabilities`, `device-identity`
     #[arg(long, value_name = "NAME")]
     waive: Vec<String>,
 }
@@ -271,7 +272,7 @@ impl Verb {
             | Self::Promote { volume, .. }
             | Self::Demote { volume }
             | Self::Resync { volume }
-            | Self::Info { volume } => resolve(channel, volume).await?,
+            | Self::Info { volume } => resolve(channel.clone(), volume).await?,
         };
         let volume_id = volume.clone();
         let now = match self {
@@ -281,6 +282,7 @@ impl Verb {
                 return Ok(Done::Disabled(volume));
             }
             Self::Promote { force, .. } => {
+                warn_of_points(channel, &volume_id).await?;
                 agent.promote(PromoteRequest { volume_id, force: *force }).await?.into_inner().volume
             }
             Self::Demote { .. } => agent.demote(DemoteRequest { volume_id }).await?.into_inner().volume,
@@ -357,6 +359,21 @@ impl EnableArgs {
     }
 }
 
+/// Points that a promoted copy's users end by their first write.
+async fn warn_of_points(channel: Channel, volume_id: &str) -> Result<(), VolumeCliError> {
+    let request = ListRestorePointsRequest { volume_id: volume_id.to_owned() };
+    let listed = SyncClient::new(channel).list_restore_points(request).await?.into_inner();
+    let on_copy: Vec<_> = listed.points.iter().filter(|it| it.on_copy).filter_map(|it| it.point.as_ref()).collect();
+    if !on_copy.is_empty() {
+        let ids = on_copy.iter().map(|point| point.id.as_str()).collect::<Vec<_>>().join(", ");
+        eprintln!(
+            "warning: points {ids} are kept as differences from this copy and end with the first write to it; export what you \
+             need of them before it is used (drover-agent points export)"
+        );
+    }
+    Ok(())
+}
+
 /// What stands on stdout: the volume as it is now, one fact a line, so that a script can read the id.
 enum Done {
     Now(Option<VolumeInfo>),
@@ -388,6 +405,9 @@ fn show(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "peer   {peer}")?;
     }
     let point = info.newest.as_ref().map_or("none", |point| point.id.as_str());
-    writeln!(f, "newest {point}")?;
+    writeln!(f, "newest {point}\nkeeps  {} points besides", info.retain)?;
+    if info.retain_seconds > 0 {
+        writeln!(f, "       and all of the last {} hours", info.retain_seconds / 3600)?;
+    }
     info.health_because.iter().try_for_each(|why| writeln!(f, "note   {why}"))
 }

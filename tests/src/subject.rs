@@ -100,6 +100,14 @@ impl Subject {
         }
     }
 
+    /// The same content again: nothing changes, but the replica has to be read.
+    pub fn rewrite(self, dir: &Path) {
+        let file = OpenOptions::new().read(true).write(true).open(self.image(dir)).expect("open");
+        let mut block = [0; 4096];
+        let rewritten = file.read_exact_at(&mut block, 0).and_then(|()| file.write_all_at(&block, 0));
+        rewritten.and_then(|()| file.sync_all()).expect("write the same again");
+    }
+
     pub fn portrait(self, dir: &Path) -> Portrait {
         self.try_portrait(dir).unwrap_or_else(|error| panic!("look at {}: {error}", dir.display()))
     }

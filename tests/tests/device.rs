@@ -130,6 +130,8 @@ fn a_device_that_nobody_wrote_to_is_not_read() {
             outcome.report.pointer(&format!("/found_by/{side}")).and_then(|counts| counts.as_object()).cloned();
         counts.unwrap_or_default().values().filter_map(serde_json::Value::as_u64).sum::<u64>()
     };
+    // What a sync wrote itself is read once.
+    pair.sync();
     let second = pair.sync();
     assert_eq!((read(&second, "source"), read(&second, "replica")), (0, 0), "{}", second.report);
     // Put back as it was: only the counters tell.
@@ -140,6 +142,65 @@ fn a_device_that_nobody_wrote_to_is_not_read() {
     let third = pair.sync();
     assert_eq!((read(&third, "source"), read(&third, "replica")), (0, 1), "{}", third.report);
     pair.assert_same("a write behind our back");
+}
+
+/// A mounted file system writes past the page cache of its device: what was read once must not be told again.
+#[test]
+fn what_a_mounted_file_system_writes_is_replicated() {
+    const NAME: &str = "what_a_mounted_file_system_writes_is_replicated";
+    const BYTES: usize = 2 << 20;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (pair, scratch) = (pair(2), Scratch::new("mounted"));
+    let device = fs::read_link(DEVICE.image(&pair.source())).expect("the device");
+    drover_tests::process::must("mkfs.ext4", &[&"-q", &"-b", &"4096", &device], SYNC);
+    drover_tests::process::must("mount", &[&device, &scratch.path()], SYNC);
+    for round in 0..4u8 {
+        let file = File::options().create(true).write(true).truncate(false).open(scratch.join("file")).expect("open");
+        file.write_all_at(&vec![b'A' + round; BYTES], 0).and_then(|()| file.sync_all()).expect("write");
+        drop(file);
+        let synced = drover_tests::process::must("sync", &[&"-f", &scratch.path()], SYNC);
+        assert!(synced.is_empty());
+        pair.sync();
+        let replica = fs::read(pair.replica().join("backing")).expect("read");
+        let found = replica.chunks(4096).filter(|page| page.iter().all(|byte| *byte == b'A' + round)).count();
+        assert!(found >= BYTES / 4096, "round {round}: {found} pages of what the file holds are on the replica");
+    }
+    drover_tests::process::must("umount", &[&scratch.path()], SYNC);
+    pair.sync();
+    pair.assert_same("after the file system was unmounted");
+    let job = pair.a.controller().verify(&pair.volume, true).expect("verify");
+    pair.a.controller().outcome(&job, SYNC).expect("watch").expect_done("a deep verify");
+}
+
+/// Only what was blank when it was enabled, and has not been anybody's since, is written to without keeping it.
+#[test]
+fn r7_a_device_that_is_somebodys_is_kept_before_its_first_copy() {
+    const NAME: &str = "r7_a_device_that_is_somebodys_is_kept_before_its_first_copy";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds, pair) = (Rounds::chosen(), Seeds::of(NAME), pair(2));
+    DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
+    let b = pair.b.controller();
+    // Written to between enable and the first copy.
+    let device = open(&pair.replica());
+    device.write_all_at(b"somebody's", 0).and_then(|()| device.sync_all()).expect("write");
+    assert_eq!(pair.try_sync().reason(), "replica-not-empty");
+    // Its own primary for a while.
+    b.promote(&pair.volume, true).expect("promote");
+    DEVICE.edit(&pair.replica(), &mut seeds.rng(1), &rounds);
+    let held = DEVICE.portrait(&pair.replica());
+    b.demote(&pair.volume).expect("demote");
+    b.resync(&pair.volume).expect("resync");
+    pair.a.controller().demote(&pair.volume).expect("demote");
+    pair.a.controller().promote(&pair.volume, true).expect("a line that is as young");
+    let outcome = pair.sync();
+    pair.assert_same("after the first copy");
+    let kept = outcome.report.pointer("/kept_as").and_then(|id| id.as_str()).expect("a kept point").to_owned();
+    rolled_back(&pair, &kept);
+    assert!(judge::compare(&held, &DEVICE.portrait(&pair.replica())).is_empty(), "what somebody had is a point");
 }
 
 /// An image file here, a device there, and back: the roles swap, and both ends' changes move.
@@ -391,6 +452,24 @@ fn a_device_is_recognised_and_never_taken_from_others() {
     let file = File::options().write(true).open(other.path()).expect("open");
     file.write_all_at(b"precious", 100).expect("write");
     assert_eq!(reason(enable(&other, false)), "replica-not-empty");
+    // One that is a volume already, under another name.
+    let alias = PathBuf::from(format!("/dev/drover-alias-{}", std::process::id()));
+    let device = fs::read_link(DEVICE.image(&pair.replica())).expect("the device");
+    std::os::unix::fs::symlink(device.file_name().expect("a name"), &alias).expect("symlink");
+    let refused = client.enable(v1::EnableRequest {
+        volume_id: uuid::Uuid::new_v4().to_string(),
+        spec: Some(v1::VolumeSpec {
+            kind: Some(Kind::BlockFile(v1::BlockFile {
+                root: "disks".into(),
+                path: alias.file_name().expect("a name").to_string_lossy().into_owned(),
+            })),
+        }),
+        role: VolumeRole::Secondary.into(),
+        adopt: true,
+        ..v1::EnableRequest::default()
+    });
+    fs::remove_file(&alias).expect("remove");
+    assert_eq!(reason(refused), "path-taken");
     // In use by a file system.
     drover_tests::process::must("mkfs.ext4", &[&"-q", &other.path()], SYNC);
     let at = scratch.join("mnt");
@@ -398,7 +477,7 @@ fn a_device_is_recognised_and_never_taken_from_others() {
     drover_tests::process::must("mount", &[&other.path(), &at], SYNC);
     let refused = enable(&other, true);
     drover_tests::process::must("umount", &[&at], SYNC);
-    assert_eq!(reason(refused), "unsuitable-path");
+    assert_eq!(reason(refused), "device-busy");
     // Another disk has the name.
     let link = DEVICE.image(&pair.replica());
     let path = fs::read_link(&link).expect("the device");

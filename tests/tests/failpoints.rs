@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, Metadata},
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use drover_proto::v1::{Direction, Origin, RestorePoint};
@@ -46,12 +46,17 @@ impl Workload {
             if self == Self::Repair {
                 pair.subject.edit(&pair.replica(), rng, rounds);
             }
+            if pair.subject == Subject::Device {
+                pair.subject.rewrite(&pair.replica());
+            }
             return;
         }
         edit_of_every_step(&source, rng);
         if tree::list(&source).len() < rounds.entries / 2 {
             tree::unlock_tree(&source).expect("unlock");
-            let more = (0..).map(|n| source.join(format!("more{n}"))).find(|path| !path.exists());
+            // A random edit may have left a symlink of that name that leads nowhere.
+            let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+            let more = (0..).map(|n| source.join(format!("more{n}"))).find(is_free);
             tree::create(&more.expect("some name is free"), rng, rounds.entries / 2);
         }
         if self == Self::Repair {

@@ -19,7 +19,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -38,6 +38,9 @@ use crate::{
 
 /// Smaller files are read faster than their bases are managed.
 pub(crate) const BASE_BYTES_MIN: u64 = 4 << 20;
+/// Of a file that is worth cloning, on average, where it could be patched; and a number of extents that cost nothing.
+const EXTENT_BYTES_MIN: u64 = 512 << 10;
+const EXTENTS_FEW: u32 = 500;
 /// Deltas that are remembered: those of the last few big files of a scan are asked for soon.
 const DELTAS_MAX: usize = 256;
 
@@ -121,6 +124,8 @@ pub struct Bases {
     /// R10: by type, since others have reflinks whose extent maps mean something else.
     has_maps: bool,
     can_clone: OnceLock<bool>,
+    /// Of a replica's block volume, which can be patched where clones cost more.
+    is_patched: AtomicBool,
     next: AtomicU64,
     deltas: Mutex<Vec<KnownDelta>>,
 }
@@ -136,7 +141,14 @@ impl Bases {
             }
         }
         let can_clone = if is_device { OnceLock::from(false) } else { OnceLock::new() };
-        Ok(Self { dir, has_maps, can_clone, next: AtomicU64::new(0), deltas: Mutex::default() })
+        Ok(Self {
+            dir,
+            has_maps,
+            can_clone,
+            is_patched: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            deltas: Mutex::default(),
+        })
     }
 
     /// Digest of a big file, frozen first where that can be; `before` is what it held at the last look.
@@ -266,10 +278,24 @@ impl Bases {
             return Ok(false);
         }
         match Extents::count(live) {
-            Ok(extents) => Ok(extents <= limits.extents_max),
+            Ok(extents) => Ok(extents <= self.extents_max(live, limits)?),
             Err(_) if !self.has_maps => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    /// A replica that can be patched is not cloned where reading all of it costs less: each extent costs about 150 microseconds in the
+    /// clones of a sync, their deletion and the copies on write that follow, in which 512 KiB are read.
+    fn extents_max(&self, live: &File, limits: &BaseLimits) -> io::Result<u32> {
+        if !self.is_patched.load(Ordering::Relaxed) {
+            return Ok(limits.extents_max);
+        }
+        let by_size = file::stat(live)?.size / EXTENT_BYTES_MIN;
+        Ok(limits.extents_max.min(u32::try_from(by_size).unwrap_or(u32::MAX).max(EXTENTS_FEW)))
+    }
+
+    pub(crate) fn set_patched(&self, is_patched: bool) {
+        self.is_patched.store(is_patched, Ordering::Relaxed);
     }
 
     /// Asked by trying: XFS can be made without.
@@ -295,7 +321,7 @@ impl Bases {
             self.drop_clones()?;
             return Ok(false);
         }
-        let (extents, extents_max) = (Extents::count(live)?, limits.extents_max);
+        let (extents, extents_max) = (Extents::count(live)?, self.extents_max(live, limits)?);
         if extents > extents_max {
             tracing::warn!(
                 extents,

@@ -4,9 +4,9 @@
 //! that a change costs the leaves it touches and zeros cost nothing wherever they lie; see `leaves`.
 //! Each thread holds one read buffer.
 
-use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt};
+use std::{cell::RefCell, fs::File, io};
 
-use drover_linux::file::{data_ranges, written_ranges};
+use drover_linux::file::{self, data_ranges, written_ranges};
 use rayon::prelude::*;
 
 use crate::{
@@ -112,19 +112,15 @@ pub(crate) fn allocated(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
     if size <= LEAF_BYTES as u64 { data_ranges(file, size) } else { written_ranges(file, size) }
 }
 
-/// Nodes with the leaves that ranges touch, as bits.
+/// Nodes with the leaves that ranges touch, as bits; each node once, since they are updated in parallel.
 fn by_node(ranges: &[std::ops::Range<u64>], size: u64) -> Vec<(u64, u128)> {
-    let mut nodes: Vec<(u64, u128)> = Vec::new();
+    let mut nodes: std::collections::BTreeMap<u64, u128> = std::collections::BTreeMap::new();
     for range in ranges.iter().filter(|range| range.start < size.min(range.end)) {
         for leaf in range.start / LEAF_BYTES as u64..=(range.end.min(size) - 1) / LEAF_BYTES as u64 {
-            let (n, bit) = (leaf / NODE_LEAVES, 1u128 << (leaf % NODE_LEAVES));
-            match nodes.last_mut() {
-                Some((last, bits)) if *last == n => *bits |= bit,
-                _ => nodes.push((n, bit)),
-            }
+            *nodes.entry(leaf / NODE_LEAVES).or_default() |= 1u128 << (leaf % NODE_LEAVES);
         }
     }
-    nodes
+    nodes.into_iter().collect()
 }
 
 const NODE_LEAVES: u64 = NODE_BYTES / LEAF_BYTES as u64;
@@ -227,7 +223,7 @@ impl Content<'_> {
 pub(crate) fn read_padded(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
+        match file::read_at(file, &mut buffer[done..], offset + done as u64) {
             Ok(0) => break,
             Ok(n) => done += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -286,6 +282,8 @@ pub(crate) fn by_definition(content: &[u8]) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt as _;
+
     use proptest::prelude::*;
 
     const LEAF: u64 = LEAF_BYTES as u64;

@@ -15,8 +15,9 @@ use crate::{
     beside::subdirectory,
     control::Control,
     digest::Digest,
+    error::Kind,
     patch::{Named, Patch, SAVED, UNDO},
-    record,
+    record::{self, RecordError},
 };
 
 #[derive(Debug)]
@@ -37,6 +38,13 @@ pub(crate) struct Delta {
 pub(crate) struct Chain {
     pub(crate) base: Named,
     pub(crate) deltas: Vec<Delta>,
+}
+
+fn absent_is_none(opened: io::Result<File>) -> io::Result<Option<File>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 fn delta_names(digest: &Digest) -> (Vec<u8>, Vec<u8>) {
@@ -150,8 +158,17 @@ impl Pool {
     fn delta(&self, digest: &Digest) -> io::Result<Option<Delta>> {
         let Some(shard) = self.shard(digest)? else { return Ok(None) };
         let (ranges, data) = delta_names(digest);
-        let Some(patch) = Patch::load(&shard, &ranges).map_err(io::Error::other)? else { return Ok(None) };
-        Ok(Some(Delta { patch, data: shard.open_file(&data)?, data_name: data, ranges_name: ranges }))
+        // What is damaged is not here: it can be fetched again, or its point is lost, and nothing else waits for it.
+        let is_lost = |error: &RecordError| error.kind() == Kind::DataLoss;
+        let patch = match Patch::load(&shard, &ranges) {
+            Err(error) if is_lost(&error) => {
+                tracing::warn!(%digest, error = &error as &dyn std::error::Error, "a patch in history is damaged");
+                return Ok(None);
+            }
+            loaded => loaded.map_err(io::Error::other)?,
+        };
+        let (Some(patch), Some(file)) = (patch, absent_is_none(shard.open_file(&data))?) else { return Ok(None) };
+        Ok(Some(Delta { patch, data: file, data_name: data, ranges_name: ranges }))
     }
 
     /// How to make a content that is here as patches: of what, and what has to be laid over it, in order. `None` when it

@@ -79,8 +79,7 @@ impl Touched {
                 return Ok(Local { nlink: now.nlink, ..*local });
             }
             let read_at = known.filter(|local| local.id == now.id).map_or(now.read_at, |local| local.read_at);
-            // A device's writes are counted, and while ours went on nobody else had it open to build on it.
-            Ok(Local { racy: !live.is_device_window(), read_at, ..now })
+            Ok(Local { racy: true, read_at, ..now })
         };
         block.entries().map(look).collect()
     }

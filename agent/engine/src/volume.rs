@@ -18,7 +18,7 @@ use std::{
 
 use drover_linux::{Dir, FileId};
 
-pub use content::Located;
+pub use content::{Located, Standing};
 pub use create::{Disposal, NewVolume, Waiver};
 pub use error::VolumeError;
 pub(crate) use error::{scan_kind, scan_reason};
@@ -173,6 +173,9 @@ impl Volume {
         let at_path = open_live(&root, self.state().kind, &self.path)?;
         let (now, then) = (at_path.stat_self().map_err(storage)?, self.live.stat_self().map_err(storage)?);
         if (now.id, now.dev) != (then.id, then.dev) {
+            if let Some(expected) = &self.state().device {
+                device::check(&at_path, &self.path, expected)?;
+            }
             return Err(VolumeError::NotTheMarkedTree { volume: self.id, path: self.path.clone() });
         }
         Ok(())
@@ -390,12 +393,15 @@ impl Volume {
 
     /// `tree` is the volume's own, or a snapshot's of it.
     pub(crate) fn scan_of(&self, tree: &Dir, deep: bool, control: &Control) -> Result<Scan, ScanError> {
+        let state = self.state();
+        self.bases.set_patched(state.kind == VolumeKind::BlockFile && state.role == Role::Secondary);
         let mut previous = Index::load(&self.beside, b"index");
         let shown = self.shown_meta(previous.as_ref());
         if let (Some(_), Some(previous)) = (&shown, &mut previous) {
             device::strip(previous)?;
         }
         let clock = || self.root.clock();
+        let deep = deep || self.is_to_be_read();
         let options = ScanOptions {
             mark: self.mark,
             clock: &clock,
@@ -412,6 +418,10 @@ impl Volume {
         }
         if let Some(shown) = shown {
             device::dress(&mut scan.index, &shown)?;
+        }
+        if deep && scan.unreadable.is_empty() && state.kind.is_block() && state.role == Role::Secondary {
+            self.keep_index(&scan.index);
+            self.forget_damage();
         }
         Ok(scan)
     }
@@ -455,6 +465,14 @@ impl Volume {
 
     pub fn set_peer(&self, peer: Option<String>) -> Result<(), VolumeError> {
         self.update_state(|state| state.peer = peer)
+    }
+
+    /// What is named is set; older points go when the next one is made.
+    pub fn set_retention(&self, retain: Option<u32>, retain_secs: Option<u64>) -> Result<(), VolumeError> {
+        self.update_state(|state| {
+            state.retain = retain.unwrap_or(state.retain);
+            state.retain_secs = retain_secs.unwrap_or(state.retain_secs);
+        })
     }
 
     pub fn set_retain(&self, retain: u32) -> Result<(), VolumeError> {

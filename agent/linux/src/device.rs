@@ -56,10 +56,15 @@ fn identity_of(sysfs: &Sysfs) -> io::Result<Option<String>> {
     const NAMES: [&str; 7] =
         ["dm/uuid", "md/uuid", "wwid", "device/wwid", "serial", "device/serial", "loop/backing_file"];
     let named = NAMES.iter().find_map(|name| Some(format!("{name} {}", attribute(&sysfs.disk, name)?)));
+    let named = named.map(|named| match attribute(&sysfs.disk, "loop/offset").filter(|offset| offset != "0") {
+        Some(offset) => format!("{named} from byte {offset}"),
+        None => named,
+    });
     // A mapped image of Ceph.
     let image = || {
         let of = |name: &str| attribute(&sysfs.disk.join("device"), name);
-        Some(format!("rbd {} {} {}", of("cluster_fsid")?, of("pool_id")?, of("image_id")?))
+        let snapshot = of("current_snap").unwrap_or_default();
+        Some(format!("rbd {} {} {} {snapshot}", of("cluster_fsid")?, of("pool_id")?, of("image_id")?))
     };
     let Some(disk) = named.or_else(image) else { return Ok(None) };
     Ok(Some(match &sysfs.partition {
@@ -96,10 +101,25 @@ pub(crate) fn id_of(identity: &str) -> FileId {
     FileId { ino: fnv(identity.bytes()), born: Time::default() }
 }
 
+/// In the place of a change time where the kernel does not count, or may not see who writes: it says nothing.
+pub const UNCOUNTED: Time = Time { secs: i64::MIN, nanos: 0 };
+
+/// Whether others may write what this host's counters don't see: a disk on a network, or one with several paths.
+fn is_shared(disk: &Path) -> bool {
+    // Ceph, nbd and drbd by the kernel's names for them; iSCSI, Fibre Channel and NVMe over fabrics by their transports.
+    const PLACES: [&str; 6] = ["/rbd", "/nbd", "/drbd", "/session", "/rport-", "/nvme-fabrics"];
+    let place = disk.to_string_lossy();
+    let is_multipath = attribute(disk, "dm/uuid").is_some_and(|uuid| uuid.starts_with("mpath-"));
+    let slaves = fs::read_dir(disk.join("slaves")).into_iter().flatten().flatten();
+    is_multipath
+        || PLACES.iter().any(|part| place.contains(part))
+        || slaves.filter_map(|slave| fs::canonicalize(slave.path()).ok()).any(|slave| is_shared(&slave))
+}
+
 /// The disk's counters of what was written and discarded, in the shape of a time that lies long ago. They begin anew with
-/// each boot and each time that the disk is attached. Where the kernel does not count there is another one each time.
+/// each boot and each time that the disk is attached.
 fn written(disk: &Path) -> Time {
-    let counted = attribute(disk, "queue/iostats").is_none_or(|on| on != "0");
+    let counted = attribute(disk, "queue/iostats").is_none_or(|on| on != "0") && !is_shared(disk);
     let stat = attribute(disk, "stat").filter(|_| counted);
     let fields: Option<Vec<u64>> =
         stat.and_then(|stat| stat.split_whitespace().map(|field| field.parse().ok()).collect());
@@ -108,14 +128,11 @@ fn written(disk: &Path) -> Time {
         let of = |at: usize| fields.get(at).copied();
         Some([of(6)?, of(11).unwrap_or(0), of(13).unwrap_or(0)])
     });
-    let Some([written, discards, discarded]) = counters else {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        return Time { secs: -now.tv_sec - 1, nanos: now.tv_nsec.try_into().unwrap_or(0) };
-    };
+    let Some([written, discards, discarded]) = counters else { return UNCOUNTED };
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let attached = attribute(disk, "diskseq").unwrap_or_default();
     let session = fnv(format!("{boot} {attached} {discards}").bytes());
-    let sectors = i64::try_from(written.saturating_add(discarded)).unwrap_or(i64::MAX);
+    let sectors = i64::try_from(written.saturating_add(discarded)).unwrap_or(i64::MAX / 2);
     Time { secs: -sectors - 1, nanos: (session % 1_000_000_000) as u32 }
 }
 

@@ -1,6 +1,7 @@
 //! What is done with an open file's content: cloning, copying, holes, the page cache.
 
 use std::{
+    cell::RefCell,
     fs::File,
     io,
     num::NonZeroU64,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Advice, FallocateFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW},
+    fs::{Advice, FallocateFlags, OFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW},
     io::Errno,
 };
 
@@ -21,6 +22,33 @@ const COPY_BUFFER_BYTES: usize = 256 * 1024;
 pub fn stat(file: &File) -> io::Result<Stat> {
     let stat = stat_at(file.as_fd(), b"")?;
     if stat.kind == Kind::Device(DeviceKind::Block) { device::as_content(file, stat) } else { Ok(stat) }
+}
+
+/// Blocks of every device are a power of two of at most so many bytes.
+const ALIGNMENT: usize = 4096;
+
+thread_local! {
+    static ALIGNED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `pread(2)`, also of a file that was opened with `O_DIRECT`, whatever the buffer, the offset and the length are.
+pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    if buffer.is_empty() || !rustix::fs::fcntl_getfl(file)?.contains(OFlags::DIRECT) {
+        return file.read_at(buffer, offset);
+    }
+    let skipped = (offset % ALIGNMENT as u64) as usize;
+    let span = (skipped + buffer.len()).next_multiple_of(ALIGNMENT);
+    ALIGNED.with_borrow_mut(|room| {
+        if room.len() < span + ALIGNMENT {
+            room.resize(span + ALIGNMENT, 0);
+        }
+        let first = room.as_ptr().align_offset(ALIGNMENT);
+        let aligned = &mut room[first..first + span];
+        let read = file.read_at(aligned, offset - skipped as u64)?;
+        let got = read.saturating_sub(skipped).min(buffer.len());
+        buffer[..got].copy_from_slice(&aligned[skipped..skipped + got]);
+        Ok(got)
+    })
 }
 
 /// Sets both times to the kernel's now, as a write would (`futimens(3)` with `UTIME_NOW`); needs no space.
@@ -75,7 +103,7 @@ fn copy_through_memory(src: &File, dst: &File, offset: u64, len: u64) -> io::Res
     let mut copied = 0;
     while copied < len {
         let want = buffer.len().min(usize::try_from(len - copied).unwrap_or(usize::MAX));
-        let n = match src.read_at(&mut buffer[..want], offset + copied) {
+        let n = match read_at(src, &mut buffer[..want], offset + copied) {
             Ok(0) => break,
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

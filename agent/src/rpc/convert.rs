@@ -117,7 +117,7 @@ pub fn waiver(name: &str) -> Result<Waiver, ConvertError> {
     let malformed = |_| ConvertError::Malformed {
         field: "waive",
         text: shorten(name),
-        expected: "the name of a waiver (capabilities)",
+        expected: "the name of a waiver (capabilities, device-identity)",
     };
     serde_json::from_value(name.into()).map_err(malformed)
 }
@@ -184,7 +184,11 @@ pub fn point(point: &point::Point) -> v1::Point {
 pub fn restore_points(state: &VolumeState) -> Vec<v1::RestorePoint> {
     let mut points: Vec<_> = state.restorable.iter().collect();
     points.sort_by_key(|point| std::cmp::Reverse(point.id));
-    let convert = |p: &point::Point| v1::RestorePoint { point: Some(point(p)), current: state.current == Some(p.id) };
+    let convert = |p: &point::Point| v1::RestorePoint {
+        point: Some(point(p)),
+        current: state.current == Some(p.id),
+        on_copy: false,
+    };
     points.into_iter().map(convert).collect()
 }
 
@@ -214,7 +218,7 @@ fn health(held: &Held, state: &VolumeState) -> (v1::Health, Vec<String>) {
     if state.newest().is_some_and(|newest| newest.label == point::Label::Fuzzy) {
         because.push("the newest point is fuzzy: files changed while they were read".to_owned());
     }
-    if let Some(scrub) = held.volume.scrub_state().filter(|scrub| scrub.damaged_bytes > 0) {
+    if let Some(scrub) = held.volume.scrub_state().filter(|scrub| !scrub.damaged.is_empty()) {
         because.push(format!("a scrub found rot or a foreign write: {}", crate::scrub::damage(&scrub)));
     }
     let health = if because.is_empty() { v1::Health::Ok } else { v1::Health::Degraded };
@@ -263,7 +267,7 @@ pub fn volume_info(held: &Held, running_job: Option<String>) -> v1::VolumeInfo {
                 .iter()
                 .map(|range| v1::ByteRange { offset: range.start, length: range.end - range.start })
                 .collect(),
-            damaged_bytes: scrub.damaged_bytes,
+            damaged_bytes: scrub.damaged_bytes(),
         }),
     }
 }

@@ -134,9 +134,16 @@ impl Replication for ReplicationService {
     async fn enable(&self, request: Request<v1::EnableRequest>) -> Result<Response<v1::EnableResponse>, Status> {
         let request = request.into_inner();
         let peer = self.peer(request.peer.clone())?;
+        let (retain, retain_secs) = (request.retain, request.retain_seconds);
         let (root, new) = new_volume(request, peer, &self.defaults).map_err(|error| error.to_status())?;
         let id = new.id;
-        let held = self.call(move |volumes| volumes.enable(&root, new)).await?;
+        let enabled = move |volumes: &Volumes| {
+            let held = volumes.enable(&root, new)?;
+            // Of a volume that is there already what the call names is set.
+            held.volume.set_retention(retain, retain_secs)?;
+            Ok(held)
+        };
+        let held = self.call(enabled).await?;
         tracing::info!(volume = %id, root = held.root, path = %held.volume.path(), "volume is enabled");
         Ok(Response::new(v1::EnableResponse { volume: Some(self.info(held).await?) }))
     }

@@ -8,6 +8,7 @@ use drover_engine::{
     error::Kind,
     point::Role,
     session::{Intent, Side},
+    volume::Standing,
 };
 use drover_proto::v1::{self, sync_server::Sync};
 use tokio::sync::mpsc;
@@ -181,8 +182,19 @@ impl Sync for SyncService {
         &self,
         request: Request<v1::ListRestorePointsRequest>,
     ) -> Result<Response<v1::ListRestorePointsResponse>, Status> {
-        let state = self.held(&request.into_inner().volume_id)?.volume.state();
-        let points = convert::restore_points(&state);
+        let held = self.held(&request.into_inner().volume_id)?;
+        let state = held.volume.state();
+        let standings = self.lanes.run(Lane::Calls, move || held.volume.standings()).await;
+        let standings = standings.map_err(|error| error.to_status())?.map_err(|error| error.to_status())?;
+        let mut points = convert::restore_points(&state);
+        for (id, standing) in standings {
+            let is_it = |it: &&mut v1::RestorePoint| it.point.as_ref().is_some_and(|point| point.id == id.to_string());
+            let Some(listed) = points.iter_mut().find(is_it) else { continue };
+            listed.on_copy = standing == Standing::OnCopy;
+            if let (Standing::Lost, Some(point)) = (standing, &mut listed.point) {
+                point.lost_paths = vec!["its content".to_owned()];
+            }
+        }
         Ok(Response::new(v1::ListRestorePointsResponse { points, paused: state.paused }))
     }
 

@@ -278,7 +278,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "superseded",
         "the other copy was promoted later",
-        "if the other copy is primary, demote this one and sync from it; else promote the copy that shall be primary",
+        "if the other copy is primary, demote this one and sync from it; if this one shall stay primary, resync the other (what it holds is kept as a restore point)",
     ),
     reason("too-many-requests", "the other side asked for more than it may at once", BUG),
     reason(

@@ -107,7 +107,7 @@ impl Say for PointsReport {
             }
             for point in copy.points.iter().filter(|point| !point.lost_paths.is_empty()) {
                 let paths = point.lost_paths.join(", ");
-                out.push_str(&format!("point {} is not whole, a foreign write destroyed: {paths}\n", point.id));
+                out.push_str(&format!("point {} is not whole, a write by others destroyed: {paths}\n", point.id));
             }
         }
         out

@@ -24,7 +24,9 @@ pub(super) fn backward(site: &Site<'_>, steps: &[Step]) -> Vec<RelPath> {
     // everything else, then times, then locks.
     let (locks, rest): (Vec<_>, Vec<_>) = steps.iter().rev().partition(|step| matches!(step, Step::Unlock { .. }));
     let (times, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|step| matches!(step, Step::Times { .. }));
-    for step in rest.into_iter().chain(times).chain(locks) {
+    // Writing moves times that metadata then sets.
+    let (patches, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|step| matches!(step, Step::Patch { .. }));
+    for step in patches.into_iter().chain(rest).chain(times).chain(locks) {
         let undone = fault::hit("undo.step").and_then(|()| hands.backward(step));
         if let Err(error) = undone {
             tracing::error!(path = %step.path(), error = &error as &dyn std::error::Error, "step can't be undone");

@@ -1,6 +1,6 @@
 //! What is known of one inode on this host, and its bytes in the index.
 
-use drover_linux::{FileId, Kind, Stat, Time};
+use drover_linux::{FileId, Kind, Stat, Time, device};
 
 use crate::codec::{DecodeError, Reader, Writer};
 
@@ -27,7 +27,8 @@ impl Local {
             id: stat.id,
             ctime: stat.ctime,
             nlink: if stat.kind == Kind::Directory { 1 } else { stat.nlink },
-            racy: stat.ctime.max(stat.mtime).secs.saturating_add(RACY_SECS) >= clock.secs,
+            racy: stat.ctime == device::UNCOUNTED
+                || stat.ctime.max(stat.mtime).secs.saturating_add(RACY_SECS) >= clock.secs,
             read_at: clock.secs,
         }
     }

@@ -115,9 +115,13 @@ pub struct VolumeState {
     /// Name of the peer agent in the configuration.
     #[serde(default)]
     pub peer: Option<String>,
-    /// What a secondary held when it was enabled is to be kept.
+    /// A device that was blank when it was enabled as a secondary, and was never promoted: before its first sync it holds
+    /// nothing that is anybody's.
     #[serde(default)]
-    pub adopted: bool,
+    pub blank: bool,
+    /// Its first copy has begun, so that what it holds is a part of that.
+    #[serde(default)]
+    pub first_copy_begun: bool,
     /// Which device it is (`drover_linux::device::identity`).
     #[serde(default)]
     pub device: Option<String>,
@@ -148,7 +152,8 @@ impl VolumeState {
             resync: false,
             confirmed_at: None,
             peer: None,
-            adopted: false,
+            blank: false,
+            first_copy_begun: false,
             device: None,
         }
     }
@@ -185,6 +190,7 @@ impl VolumeState {
             self.history.truncate(at + 1);
         }
         self.role = Role::Primary;
+        self.blank = false;
         self.epoch += 1;
         self.lineage = LineageId::random();
         self.paused = false;

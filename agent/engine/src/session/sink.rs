@@ -283,6 +283,9 @@ impl<'a> Sync<'a> {
         if self.is_unchanged() {
             return self.confirm(scan);
         }
+        if self.plan.patched.as_ref().is_some_and(|patched| patched.writing == Writing::AtOnce) {
+            self.volume.begin_first_copy()?;
+        }
         let begin = Instant::now();
         let (wire, volume) = (self.wire, self.volume);
         let staging = self.volume.staging().map_err(|source| storage(self.volume, source))?;

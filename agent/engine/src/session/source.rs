@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io, thread};
 
-use drover_linux::{Dir, FileHandle};
+use drover_linux::{Dir, FileHandle, WINDOW_NAME, device};
 
 use super::{
     FRAME_BYTES_MAX, Intent, Message, Offer, Piece, SessionError, Wire,
@@ -91,7 +91,8 @@ fn label(volume: &Volume, scan: &Scan, is_snapshot: bool) -> Label {
     // One file, and frozen: one instant.
     let mut bodies = scan.index.manifest.entries().filter_map(|(_, entry)| entry.node.body().copied());
     // A device that nobody wrote to while it was read is at one instant, too.
-    let is_device = volume.state().kind == VolumeKind::BlockDevice;
+    let is_counted = || volume.live().stat(WINDOW_NAME).is_ok_and(|stat| stat.ctime != device::UNCOUNTED);
+    let is_device = volume.state().kind == VolumeKind::BlockDevice && is_counted();
     let is_frozen = is_device
         || volume.state().kind == VolumeKind::BlockFile
             && bodies.all(|body| matches!(volume.bases().clone_of(&body.digest), Ok(Some(_))));

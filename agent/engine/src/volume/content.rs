@@ -7,6 +7,7 @@ use drover_linux::WINDOW_NAME;
 use super::{Volume, VolumeError};
 use crate::{
     digest::Digest,
+    index::Index,
     path::RelPath,
     point::{PointId, VolumeKind},
     transaction::load_manifest,
@@ -71,6 +72,52 @@ fn body(manifest: &Manifest, path: &RelPath) -> Option<Body> {
         Node::File(body) => Some(body),
         Node::Hardlink { leader } => manifest.find(&leader)?.node.body().copied(),
         _ => None,
+    }
+}
+
+/// What a restore point of a block volume needs to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It stands for itself.
+    Whole,
+    /// It is kept as a difference from the copy, and ends with the first write of others to that: the first one that a promoted
+    /// copy's users make.
+    OnCopy,
+    /// The copy that it is a difference from was written to.
+    Lost,
+}
+
+impl Volume {
+    /// Points other than the one that the copy is at; nothing of a directory, whose points stand for themselves.
+    pub fn standings(&self) -> Result<Vec<(PointId, Standing)>, VolumeError> {
+        let storage = |source| VolumeError::Storage { volume: self.id, source };
+        let state = self.state();
+        if !state.kind.is_block() {
+            return Ok(Vec::new());
+        }
+        let path = RelPath::new(WINDOW_NAME).expect("a window's name is a path");
+        let live = self.known_content(&path);
+        let mut standings = Vec::new();
+        for point in state.restorable.iter().filter(|point| Some(point.id) != state.current) {
+            let Some(body) = body(&load_manifest(self, point)?, &path) else { continue };
+            let base = self.pool.chain(&body.digest).map_err(storage)?.map_or(body.digest, |chain| chain.base.digest);
+            let is_whole = self.pool.find(&base).map_err(storage)?.is_some();
+            let standing = match (is_whole, live == Some(base)) {
+                (true, _) => Standing::Whole,
+                (false, true) => Standing::OnCopy,
+                (false, false) => Standing::Lost,
+            };
+            standings.push((point.id, standing));
+        }
+        Ok(standings)
+    }
+
+    /// What the index vouches for, while nobody has written to it since.
+    fn known_content(&self, path: &RelPath) -> Option<Digest> {
+        let index = Index::load(&self.beside, b"index")?;
+        let (local, stat) = (index.local(path)?, self.live.stat(WINDOW_NAME).ok()?);
+        let is_same = (stat.id, stat.ctime) == (local.id, local.ctime);
+        is_same.then_some(index.manifest.find(path)?.node.body()?.digest)
     }
 }
 

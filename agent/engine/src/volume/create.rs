@@ -50,7 +50,7 @@ pub struct NewVolume {
 pub enum Disposal {
     /// The tree stays as it is; history and state go.
     Keep,
-    /// Tree, history and state wait in the trash.
+    /// Tree, history and state wait in the trash; a device itself stays.
     Trash,
 }
 
@@ -90,6 +90,10 @@ impl Volume {
         if !is_device && new.role == Role::Secondary && !new.adopt && !is_empty(&live).map_err(storage)? {
             return Err(VolumeError::NotEmpty { path: new.path });
         }
+        if let (Some(device), Some(other)) = (&state.device, of_device(root, state.device.as_deref())?) {
+            tracing::warn!(%device, %other, "a device is a volume already, under another name");
+            return Err(VolumeError::Taken { path: new.path, other });
+        }
         let beside = root.create_volume_dir(new.id).map_err(storage)?;
         if !is_device {
             let proved = prove_renames(&beside, &beneath);
@@ -98,7 +102,7 @@ impl Volume {
         state.kind = new.kind;
         state.retain_secs = new.retain_secs;
         state.peer = new.peer;
-        state.adopted = new.adopt;
+        state.blank = is_device && new.role == Role::Secondary && !new.adopt;
         commit::store_state(&beside, &state).map_err(storage)?;
         // The mark comes last: a volume without one does not exist.
         Mark::new(new.id, new.path, live.stat_self().map_err(storage)?.id).store(&beside).map_err(storage)?;
@@ -124,10 +128,6 @@ impl Volume {
         self.finish_interrupted()?;
         let storage = |source| VolumeError::Storage { volume: self.id(), source };
         match disposal {
-            Disposal::Trash if self.state().kind == VolumeKind::BlockDevice => Err(VolumeError::Unsuitable {
-                path: self.path().clone(),
-                problem: "a device can't be moved to the trash; disable it without",
-            }),
             Disposal::Trash if self.state().role == Role::Primary => Err(VolumeError::PrimaryCantBeTrashed(self.id())),
             Disposal::Trash => {
                 // By its path, which may lead elsewhere by now.
@@ -147,7 +147,7 @@ impl Volume {
             Err(why) => why,
         };
         let is_lost = match &why {
-            VolumeError::NotTheMarkedTree { .. } => true,
+            VolumeError::NotTheMarkedTree { .. } | VolumeError::OtherDevice { .. } => true,
             VolumeError::Tree { source, .. } => source.kind() == io::ErrorKind::NotFound,
             other => other.kind() == ErrorKind::DataLoss,
         };
@@ -175,9 +175,14 @@ impl Volume {
     /// The volume first: should the tree stay behind in a crash, it is an ordinary directory.
     fn move_to_trash(&self) -> io::Result<()> {
         let trash = self.trash()?;
-        let (parent, tree) = locate(self.root().dir(), self.path())?;
+        let parent_of = || locate(self.root().dir(), self.path());
+        let is_device = self.state().kind == VolumeKind::BlockDevice;
+        let tree = if is_device { None } else { Some(parent_of()?) };
         self.ended.store(true, Ordering::SeqCst);
+        self.end_scrub();
         self.root().retire_volume_dir(self.id(), self.beside(), &trash)?;
+        // A device stays where it is.
+        let Some((parent, tree)) = tree else { return crate::record::sync_dir(&trash) };
         match parent.rename_noreplace(&tree, &trash, b"tree") {
             // A block file that was never synced, or was deleted.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -195,6 +200,7 @@ impl Volume {
             crate::record::sync_dir(&trash)?;
         }
         self.ended.store(true, Ordering::SeqCst);
+        self.end_scrub();
         self.root().forget_volume_dir(self.id(), self.beside())
     }
 }
@@ -248,6 +254,22 @@ fn check_image(live: &Dir, new: &NewVolume) -> Result<(), VolumeError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && new.role == Role::Secondary => Ok(()),
         Err(source) => Err(VolumeError::Tree { path: new.path.clone(), source }),
     }
+}
+
+/// The volume of the root that is this device under whatever name, the disk that it is a partition of, or a partition of it.
+fn of_device(root: &Root, identity: Option<&str>) -> Result<Option<VolumeId>, VolumeError> {
+    let Some(identity) = identity else { return Ok(None) };
+    let overlaps = |one: &str, other: &str| one == other || one.starts_with(&format!("{other} partition "));
+    for id in root.volumes()? {
+        let dir = root.volume_dir(id).map_err(|source| VolumeError::Storage { volume: id, source })?;
+        let state = commit::load_state(&dir).map_err(|source| VolumeError::State { volume: id, source })?;
+        if let Some(known) = state.and_then(|state| state.device)
+            && (overlaps(identity, &known) || overlaps(&known, identity))
+        {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }
 
 /// The volume's directory, or the one that its file is in; a secondary's is made when it is missing.

@@ -46,18 +46,23 @@ pub(super) fn check_new(live: &Dir, new: &NewVolume) -> Result<(), VolumeError> 
     }
     let file = match live.open_write(WINDOW_NAME) {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            return Err(unsuitable("it is in use: unmount it, or detach what is built on it"));
+            return Err(VolumeError::DeviceBusy { path: new.path.clone() });
         }
         opened => opened.map_err(tree)?,
     };
     if new.adopt {
         return Ok(());
     }
+    check_blank(&file, size, &new.path)
+}
+
+fn check_blank(file: &std::fs::File, size: u64, path: &RelPath) -> Result<(), VolumeError> {
+    let tree = |source| VolumeError::Tree { path: path.clone(), source };
     let mut buffer = vec![0; BLANK_BYTES];
     for at in [0, size - BLANK_BYTES as u64] {
-        crate::hash::read_padded(&file, &mut buffer, at).map_err(tree)?;
+        crate::hash::read_padded(file, &mut buffer, at).map_err(tree)?;
         if !crate::content::part::is_zero(&buffer) {
-            return Err(VolumeError::NotEmpty { path: new.path.clone() });
+            return Err(VolumeError::NotEmpty { path: path.clone() });
         }
     }
     Ok(())
@@ -73,7 +78,7 @@ impl Volume {
         let path = image();
         let of_point = |state: &VolumeState| load_manifest(self, state.current_point()?).ok()?.find(&path);
         let entry = of_point(&state).or_else(|| previous?.manifest.find(&path));
-        Some(Shown { entry, path })
+        Some(Shown { entry })
     }
 
     /// A device is written to and nothing else. What it held before its first sync is nobody's, unless it was adopted.
@@ -96,7 +101,7 @@ impl Volume {
             _ => VolumeError::Tree { path: self.path().clone(), source },
         })?;
         let state = self.state();
-        let is_nobodys = state.current.is_none() && !state.adopted;
+        let is_nobodys = state.current.is_none() && state.blank;
         let is_patch = |step: &Step| matches!(step, Step::Patch { .. });
         let (steps, retired, writing) = match is_nobodys {
             true => (Vec::new(), Vec::new(), Writing::AtOnce),
@@ -107,6 +112,19 @@ impl Volume {
     }
 }
 
+impl Volume {
+    /// Before the first byte of a first copy: the device is as blank as it was when it was enabled, or has a part of that copy.
+    pub(crate) fn begin_first_copy(&self) -> Result<(), VolumeError> {
+        if self.state().first_copy_begun {
+            return Ok(());
+        }
+        let tree = |source| VolumeError::Tree { path: self.path().clone(), source };
+        let file = self.live().open_write(WINDOW_NAME).map_err(tree)?;
+        check_blank(&file, drover_linux::file::stat(&file).map_err(tree)?.size, self.path())?;
+        self.update_state(|state| state.first_copy_begun = true)
+    }
+}
+
 fn image() -> RelPath {
     RelPath::new(WINDOW_NAME).expect("a window's name is a path")
 }
@@ -114,7 +132,6 @@ fn image() -> RelPath {
 /// What a device is shown with.
 pub(super) struct Shown {
     entry: Option<Entry>,
-    path: RelPath,
 }
 
 /// As the device itself is seen, for the scan to compare.
@@ -126,7 +143,6 @@ pub(super) fn strip(index: &mut Index) -> Result<(), ManifestError> {
 /// With the metadata that it is shown with, and the same holes in the same content.
 pub(super) fn dress(index: &mut Index, shown: &Shown) -> Result<(), ManifestError> {
     let Some(known) = &shown.entry else { return Ok(()) };
-    debug_assert!(index.manifest.find(&shown.path).is_some(), "a device is always there");
     edit(index, |entry| {
         entry.meta = known.meta.clone();
         if let (Node::File(now), Some(then)) = (&mut entry.node, known.node.body())

@@ -23,7 +23,7 @@ pub enum VolumeError {
          move {beside} away by hand: it holds contents that are nowhere else"
     )]
     CommitOpen { volume: VolumeId, beside: String },
-    #[error("directory {path} of the volume can't be opened")]
+    #[error("{path} of the volume can't be opened")]
     Tree {
         path: RelPath,
         #[source]
@@ -42,7 +42,9 @@ pub enum VolumeError {
     NoIdentity { path: RelPath },
     #[error("device {path} has {have} bytes and the other copy {want}: a replica must be as large as its primary")]
     DeviceSize { path: RelPath, have: u64, want: u64 },
-    #[error("device {path} of the replica is in use; unmount it, or detach what is built on it")]
+    #[error(
+        "device {path} is in use, and a replica is written to by Drover alone; unmount it, or detach what is built on it"
+    )]
     DeviceBusy { path: RelPath },
     #[error("snapshot of volume {volume}: {problem}")]
     Snapshot { volume: VolumeId, problem: String },

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use drover_linux::Dir;
+use drover_linux::{Dir, WINDOW_NAME};
 
 use super::{Volume, VolumeError};
 use crate::{id::VolumeId, point::VolumeKind};
@@ -45,6 +45,7 @@ impl Volume {
         let path = self.root().path().join(std::ffi::OsStr::from_bytes(self.path().as_bytes()));
         let frozen = freezer.freeze(self.id(), &path).map_err(failed)?;
         let dir = open(frozen.path(), self.state().kind);
+        let dir = dir.and_then(|dir| dir.stat(WINDOW_NAME).map(|_| dir));
         let dir = dir.map_err(|error| failed(format!("{} can't be opened: {error}", frozen.path().display())))?;
         Ok(Some(FrozenTree { dir, _frozen: frozen }))
     }

@@ -30,29 +30,34 @@ use crate::{
 
 const NAME: &[u8] = b"scrub";
 const RECORD: RecordKind = RecordKind { magic: *b"DRVB", version: 1 };
-/// Ranges that are remembered; damage beyond them is only counted.
+/// Ranges that are remembered.
 const DAMAGED_MAX: usize = 256;
 
 /// How far the scrub of a volume is; kept beside it, as a cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScrubState {
-    /// The transaction that led to the content in which damage was found.
-    transaction: u64,
     /// Where the next slice begins.
     pub offset: u64,
     /// When the pass began, and when the last whole one ended; seconds since 1970.
     pub begun_at: i64,
     pub passed_at: Option<i64>,
-    /// What differs from the point, in order, and how many bytes it is in all, in steps of a leaf.
+    /// What differs from the point, in order, in steps of a leaf: as the last whole pass found it, and this one so far.
     pub damaged: Vec<Range<u64>>,
-    pub damaged_bytes: u64,
+    /// By this pass alone.
+    found: Vec<Range<u64>>,
+}
+
+impl ScrubState {
+    pub fn damaged_bytes(&self) -> u64 {
+        self.damaged.iter().map(|range| range.end - range.start).sum()
+    }
 }
 
 /// What one slice did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scrubbed {
-    /// So many bytes were read; of them, some are damaged.
-    Read { bytes: u64, damaged_bytes: u64 },
+    /// So many bytes were read; `is_news`: something is damaged that was not known to be.
+    Read { bytes: u64, is_news: bool },
     /// There is nothing to compare with, the content is being written, or the pass is not due to go on yet.
     Nothing,
 }
@@ -82,9 +87,7 @@ impl Volume {
         }
         let mut known = self.scrubber.0.lock().unwrap_or_else(PoisonError::into_inner);
         let state = known.state.get_or_insert_with(|| self.stored_scrub()).clone();
-        // A sync since then has read all of what was damaged, and repaired it.
-        let is_of_this = state.transaction == self.state().transaction;
-        Some(if is_of_this { state } else { ScrubState { damaged: Vec::new(), damaged_bytes: 0, ..state } })
+        Some(state)
     }
 
     fn stored_scrub(&self) -> ScrubState {
@@ -97,7 +100,6 @@ impl Volume {
         let storage = |source| VolumeError::Storage { volume: self.id, source };
         let (Some(mut state), Some(told)) = (self.scrub_state(), self.told()) else { return Ok(Scrubbed::Nothing) };
         let now = unix_now();
-        state.transaction = told.transaction;
         if !is_due(&mut state, told.body.size, pass_secs, now) {
             return Ok(Scrubbed::Nothing);
         }
@@ -108,34 +110,49 @@ impl Volume {
         let Some(damaged) = self.differing(&told, &leaves, range.clone(), control).map_err(storage)? else {
             return Ok(Scrubbed::Nothing);
         };
-        let damaged_bytes: u64 = damaged.iter().map(|range| range.end - range.start).sum();
-        state.damaged_bytes += damaged_bytes;
-        for range in damaged {
-            let is_full = state.damaged.len() >= DAMAGED_MAX;
-            match state.damaged.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ if is_full => {}
-                _ => state.damaged.push(range),
-            }
-        }
+        let is_news = damaged.iter().any(|range| !state.damaged.iter().any(|known| known.contains(&range.start)));
+        state.found = merged(state.found.into_iter().chain(damaged));
         state.offset = range.end;
         if range.end == told.body.size {
             state.passed_at = Some(now);
+            state.damaged = std::mem::take(&mut state.found);
+        } else {
+            state.damaged = merged(state.damaged.into_iter().chain(state.found.iter().cloned()));
         }
         self.keep_scrub(state).map_err(storage)?;
-        if damaged_bytes > 0 {
-            self.distrust_content().map_err(storage)?;
-        }
-        Ok(Scrubbed::Read { bytes: range.end - range.start, damaged_bytes })
+        Ok(Scrubbed::Read { bytes: range.end - range.start, is_news })
+    }
+
+    /// Whether a scan of this copy is to read all of it, so that a sync repairs what a scrub found. A primary's is not: what
+    /// rots there must not become a point.
+    pub(super) fn is_to_be_read(&self) -> bool {
+        self.state().role == Role::Secondary && self.scrub_state().is_some_and(|state| !state.damaged.is_empty())
     }
 
     fn keep_scrub(&self, state: ScrubState) -> io::Result<()> {
-        record::replace_cache(&self.beside, NAME, RECORD, &serde_json::to_vec(&state)?)?;
-        self.scrubber.0.lock().unwrap_or_else(PoisonError::into_inner).state = Some(state);
+        let mut known = self.scrubber.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is written into a directory that is about to go.
+        if !self.has_ended() {
+            record::replace_cache(&self.beside, NAME, RECORD, &serde_json::to_vec(&state)?)?;
+        }
+        known.state = Some(state);
         Ok(())
     }
 
-    /// A replica is to hold what its point says; of a primary the index knows the last that was read.
+    /// All of the content was read since: whatever differs from the point is known to the index.
+    pub(super) fn forget_damage(&self) {
+        let Some(state) = self.scrub_state().filter(|state| !state.damaged.is_empty()) else { return };
+        let state = ScrubState { damaged: Vec::new(), found: Vec::new(), ..state };
+        if let Err(error) = self.keep_scrub(state) {
+            tracing::warn!(volume = %self.id, %error, "what a scrub found is read again by the next sync as well");
+        }
+    }
+
+    /// Waits for a record that is being written; after `ended` is set there will be none.
+    pub(super) fn end_scrub(&self) {
+        drop(self.scrubber.0.lock());
+    }
+
     fn told(&self) -> Option<Told> {
         let (path, state) = (RelPath::new(WINDOW_NAME).ok()?, self.state());
         let index = Index::load(&self.beside, b"index")?;
@@ -204,16 +221,21 @@ impl Volume {
     fn is_at_rest(&self, told: &Told) -> bool {
         lock(&self.busy).is_none() && self.state().transaction == told.transaction
     }
+}
 
-    /// The next scan reads all of it, so that the next sync repairs it and keeps what was found as a restore point.
-    fn distrust_content(&self) -> io::Result<()> {
-        let Ok(_occupied) = self.occupy("scrub") else { return Ok(()) };
-        let Some(mut index) = Index::load(&self.beside, b"index") else { return Ok(()) };
-        for locals in index.locals.values_mut() {
-            *locals = locals.iter().map(|local| Local { racy: true, read_at: 0, ..*local }).collect();
+/// In order, neighbours as one; no more than are remembered.
+fn merged(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let mut sorted: Vec<_> = ranges.collect();
+    sorted.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
+    for range in sorted {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
         }
-        index.store(&self.beside, b"index")
     }
+    merged.truncate(DAMAGED_MAX);
+    merged
 }
 
 /// A pass is spread evenly over its time, and the next one begins when that is over.
@@ -221,7 +243,7 @@ fn is_due(state: &mut ScrubState, size: u64, pass_secs: u64, now: i64) -> bool {
     let elapsed = u64::try_from(now.saturating_sub(state.begun_at)).unwrap_or(0);
     if state.begun_at == 0 || (state.offset >= size && elapsed >= pass_secs) {
         (state.begun_at, state.offset) = (now, 0);
-        (state.damaged, state.damaged_bytes) = (Vec::new(), 0);
+        state.found = Vec::new();
         return true;
     }
     let is_behind = u128::from(state.offset) * u128::from(pass_secs) <= u128::from(size) * u128::from(elapsed);

@@ -47,12 +47,18 @@ impl Dir {
     }
 
     /// The device of a window on one; `None` for every other directory.
+    /// To be read, it is read from the disk: what a mounted file system or another of its names writes does not go through the
+    /// page cache that a buffered read would be answered from.
     pub(super) fn open_window_device(&self, name: &[u8], flags: OFlags) -> io::Result<Option<File>> {
         let Some(Window::Device { path, id }) = &self.window else { return Ok(None) };
         if name != WINDOW_NAME {
             return Err(invalid("a window shows one name only"));
         }
-        let device = open_device(self, path, flags)?;
+        let is_read = !flags.contains(OFlags::RDWR);
+        let device = open_device(self, path, if is_read { flags | OFlags::DIRECT } else { flags })?;
+        if !is_read {
+            file::drop_cache(&device)?;
+        }
         match file::stat(&device)?.id == *id {
             true => Ok(Some(device)),
             false => Err(io::Error::new(io::ErrorKind::NotFound, "another device has taken the name")),

@@ -4,7 +4,6 @@ use std::{
     cmp::Ordering,
     fs::File,
     io,
-    os::unix::fs::FileExt,
     sync::{Arc, atomic},
 };
 
@@ -239,7 +238,7 @@ pub(super) fn read_up_to(file: &File, offset: u64, len: usize) -> io::Result<Vec
     let mut content = vec![0; len];
     let mut done = 0;
     while done < len {
-        match file.read_at(&mut content[done..], offset + done as u64) {
+        match drover_linux::file::read_at(file, &mut content[done..], offset + done as u64) {
             Ok(0) => break,
             Ok(n) => done += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -290,7 +290,8 @@ impl Sink<'_> {
         let fetch = self.fetch(id);
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the device is not there any more");
         let (parent, name) = fetch.base.as_ref().and_then(crate::path::RelPath::split).ok_or_else(gone)?;
-        let dest = Dest::Device(self.live.get(&parent)?.open_write(name.as_bytes())?);
+        let dir = self.live.get(&parent)?;
+        let dest = Dest::Device { device: dir.open_write(name.as_bytes())?, read: dir.open_file(name.as_bytes())? };
         dest.set_len(target.body.size)?;
         let staged = Some(Arc::new(Allocation::Full));
         let leaves = self.proof(None, target.body.size, true)?;

@@ -40,7 +40,7 @@ impl Sink<'_> {
             if let Some((bases, new)) = self.bases.zip(new) {
                 let content = match &large.dest {
                     Dest::File(file) => Some(file),
-                    Dest::Overlay(_) | Dest::Device(_) => None,
+                    Dest::Overlay(_) | Dest::Device { .. } => None,
                 };
                 let taken = bases.take(content, new, &staged.digest, &self.control().bases);
                 if let Err(error) = taken {
@@ -83,7 +83,7 @@ impl Sink<'_> {
     fn settle(&self, large: &Large, body: &Body) -> io::Result<()> {
         match &large.dest {
             Dest::File(_) => Ok(()),
-            Dest::Device(device) => record::sync_file(device),
+            Dest::Device { device, .. } => record::sync_file(device),
             Dest::Overlay(overlay) => {
                 let from = self.fetch(large.id).base_body.as_ref().ok_or(io::ErrorKind::InvalidData)?;
                 let patch = Patch { from: from.into(), to: body.into(), covered: overlay.to_covered() };

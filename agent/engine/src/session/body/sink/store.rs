@@ -256,7 +256,7 @@ impl<'a> Place<'a> {
     fn of(large: &'a Large, ask: &Ask) -> Self {
         let staged = large.pass().staged.clone();
         let begins_as_base = match &large.dest {
-            Dest::File(_) | Dest::Device(_) => {
+            Dest::File(_) | Dest::Device { .. } => {
                 staged.is_none() && large.base.as_ref().is_some_and(|base| base.is_cloned)
             }
             Dest::Overlay(_) => true,
