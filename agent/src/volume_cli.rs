@@ -31,18 +31,23 @@ pub struct VolumeArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Put a directory or an image file under protection at this agent
+    /// Put a directory, an image file or a block device under protection at this agent
     #[command(after_help = "\
 Examples:
   drover-agent volume enable --root nfs --path pvc-1 --role primary --peer site-b
   drover-agent volume enable --root nfs --path pvc-1 --role secondary --peer site-a --id ID-OF-THE-PRIMARY
-  drover-agent volume enable --root images --path vm1.img --kind block-file --role primary --peer site-b")]
+  drover-agent volume enable --root images --path vm1.img --kind block-file --role primary --peer site-b
+  drover-agent volume enable --root disks --path mapper/vg-vm1 --kind block-file --role primary --peer site-b
+
+The last one is a block device, beneath a root with kind = \"devices\". Enabled again with the same id, a volume takes the
+retention that is named.")]
     Enable(EnableArgs),
     /// End the protection of the copy at this agent
     Disable {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
-        /// Move the tree of a secondary to the trash beside it; without this the tree stays
+        /// Move the restore points, and the tree of a secondary that is no device, to the trash; without this the tree stays and
+        /// the restore points go
         #[arg(long)]
         trash: bool,
     },
@@ -76,7 +81,7 @@ struct EnableArgs {
     /// Name of a root in the configuration
     #[arg(long)]
     root: String,
-    /// Directory or file beneath the root
+    /// Directory, file or device beneath the root, without a slash at its beginning
     #[arg(long)]
     path: String,
     #[arg(long, value_enum, default_value_t)]
@@ -108,7 +113,7 @@ enum KindArg {
     /// A directory and everything beneath it
     #[default]
     Directory,
-    /// One regular file: the raw image of a disk
+    /// One regular file, the raw image of a disk; beneath a root for devices, a block device
     BlockFile,
 }
 

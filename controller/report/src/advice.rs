@@ -197,8 +197,8 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "point-incomplete",
-        "a restore point lost content that another process destroyed",
-        "use another restore point",
+        "a restore point lost content that a write of others to the copy destroyed",
+        "sync, which repairs a replica, and try again; else use another restore point",
     ),
     reason("protocol", "the other side sent what it should not", BUG),
     reason("protocol-violated", "the other side sent what it should not", BUG),
@@ -283,8 +283,8 @@ pub const REASONS: &[Reason] = &[
     reason("too-many-requests", "the other side asked for more than it may at once", BUG),
     reason(
         "tree-unusable",
-        "the directory of the volume can't be opened",
-        "check that it exists and is mounted; if it is gone for good, disable the volume",
+        "the directory, file or device of the volume can't be opened",
+        "check its path, its kind (--kind block-file for a file or device) and that it is mounted; if it is gone for good, disable the volume",
     ),
     reason(
         "unknown-enum-value",
