@@ -120,8 +120,13 @@ impl App {
         tasks.spawn(throttle::follow_timetable(config.limits.clone(), throttle, stop.clone()));
         let keep_days = config.defaults.trash_days;
         tasks.spawn(crate::trash::purge_daily(volumes.clone(), lanes.clone(), keep_days, stop.clone()));
-        let scrub = (volumes.clone(), lanes.clone(), metrics.clone(), config.scrub.clone(), stop.clone());
-        tasks.spawn(crate::scrub::scrub_always(scrub.0, scrub.1, scrub.2, scrub.3, scrub.4));
+        tasks.spawn(crate::scrub::scrub_always(
+            volumes.clone(),
+            lanes.clone(),
+            metrics.clone(),
+            config.scrub.clone(),
+            stop.clone(),
+        ));
         tasks.spawn(look_again_often(volumes.clone(), lanes.clone(), stop.clone()));
         let started = Instant::now();
         Ok(Self { config, credentials, volumes, peers, lanes, metrics, sessions, keeper, tasks, stop, broken, started })

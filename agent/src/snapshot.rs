@@ -79,22 +79,21 @@ impl Freezer for CommandFreezer {
         let Self(config) = self;
         let fill = |words: &[String]| -> Vec<String> { words.iter().map(|word| filled(word, volume, path)).collect() };
         let timeout = Duration::from_secs(config.timeout_secs);
-        let snapshot =
-            Snapshot { path: filled(&config.path, volume, path).into(), remove: fill(&config.remove), timeout };
+        let (at, remove) = (PathBuf::from(filled(&config.path, volume, path)), fill(&config.remove));
         // An agent that was killed left it: it is of another instant.
-        if snapshot.path.exists() {
-            run(&snapshot.remove, timeout).map_err(|problem| format!("an old snapshot can't be removed: {problem}"))?;
+        if at.exists() {
+            run(&remove, timeout).map_err(|problem| format!("an old snapshot can't be removed: {problem}"))?;
         }
-        // From here on it is removed, even if it was made only in part.
-        match run(&fill(&config.create), timeout) {
-            Ok(()) => Ok(Box::new(snapshot)),
-            Err(problem) => {
-                if !snapshot.path.exists() {
-                    std::mem::forget(snapshot);
-                }
-                Err(problem)
+        if let Err(problem) = run(&fill(&config.create), timeout) {
+            // Made in part.
+            if at.exists()
+                && let Err(problem) = run(&remove, timeout)
+            {
+                tracing::error!(snapshot = %at.display(), "a part of a snapshot was not removed: {problem}");
             }
+            return Err(problem);
         }
+        Ok(Box::new(Snapshot { path: at, remove, timeout }))
     }
 }
 

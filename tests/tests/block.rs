@@ -64,7 +64,7 @@ fn chain(site: &mut Site, rng: &mut Rng, rounds: &Rounds, why: &str) {
         match rng.u8(0..8) {
             0 => subject.edit(&site.pair.replica(), rng, &rounds.with_edits(2)),
             1 => fs::remove_file(subject.image(&site.pair.replica())).expect("remove the replica's image"),
-            2 => interrupt(site, rng),
+            2 => interrupt(&mut site.pair, rng),
             _ => {}
         }
         let direction = if rng.bool() { Direction::Pull } else { Direction::Unspecified };
@@ -74,19 +74,19 @@ fn chain(site: &mut Site, rng: &mut Rng, rounds: &Rounds, why: &str) {
 }
 
 /// A sync that a kill of the sink ends somewhere; the next one takes up what it staged.
-fn interrupt(site: &mut Site, rng: &mut Rng) {
-    let old = Subject::Image.portrait(&site.pair.replica());
-    let new = Subject::Image.portrait(&site.pair.source());
-    site.pair.b.restart(&Faults::kill("stage.*", rng.u64(1..=6)));
-    let (client, job) = site.pair.start_sync();
-    drover_tests::process::until("a kill or the sync's end", SYNC, || {
-        (!site.pair.b.is_running() || client.watch(&job, SYNC, |_| true).is_ok_and(|it| it.is_done())).then_some(())
+pub(crate) fn interrupt(pair: &mut Pair, rng: &mut Rng) {
+    let old = pair.subject.portrait(&pair.replica());
+    let new = pair.subject.portrait(&pair.source());
+    pair.b.restart(&Faults::kill("stage.*", rng.u64(1..=6)));
+    let (client, job) = pair.start_sync();
+    process::until("a kill or the sync's end", SYNC, || {
+        (!pair.b.is_running() || client.watch(&job, SYNC, |_| true).is_ok_and(|it| it.is_done())).then_some(())
     });
-    site.pair.b.kill();
-    let now = Subject::Image.portrait(&site.pair.replica());
+    pair.b.kill();
+    let now = pair.subject.portrait(&pair.replica());
     let is = |point: &Portrait| judge::compare(point, &now).is_empty();
     assert!(is(&old) || is(&new), "the replica is neither point after a kill while it is staged");
-    site.pair.b.start(&Faults::none());
+    pair.b.start(&Faults::none());
     client.outcome(&job, SYNC).expect("watch").expect_done("the resumed job");
 }
 

@@ -36,24 +36,6 @@ fn rolled_back(pair: &Pair, id: &str) {
     client.outcome(&job, SYNC).expect("watch a rollback").expect_done(id);
 }
 
-/// A sync that a kill of the sink ends somewhere; the next one goes on.
-fn interrupt(pair: &mut Pair, rng: &mut Rng) {
-    let (old, new) = (DEVICE.portrait(&pair.replica()), DEVICE.portrait(&pair.source()));
-    pair.b.restart(&Faults::kill("stage.*", rng.u64(1..=6)));
-    let (client, job) = pair.start_sync();
-    drover_tests::process::until("a kill or the sync's end", SYNC, || {
-        (!pair.b.is_running() || client.watch(&job, SYNC, |_| true).is_ok_and(|it| it.is_done())).then_some(())
-    });
-    pair.b.kill();
-    let now = DEVICE.portrait(&pair.replica());
-    assert!(
-        judge::compare(&old, &now).is_empty() || judge::compare(&new, &now).is_empty(),
-        "the replica is neither point after a kill while its change is staged"
-    );
-    pair.b.start(&Faults::none());
-    client.outcome(&job, SYNC).expect("watch").expect_done("the resumed job");
-}
-
 #[test]
 fn random_devices_between_agents() {
     const NAME: &str = "random_devices_between_agents";
@@ -72,7 +54,7 @@ fn random_devices_between_agents() {
         match rng.u8(0..6) {
             0 => DEVICE.edit(&pair.replica(), &mut rng, &rounds.with_edits(2)),
             1 => pair.b.restart(&Faults::none()),
-            2 => interrupt(&mut pair, &mut rng),
+            2 => crate::block::interrupt(&mut pair, &mut rng),
             _ => {}
         }
         let direction = if rng.bool() { Direction::Pull } else { Direction::Unspecified };

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     beside::subdirectory,
-    content::{LEAF_BYTES, extents},
+    content::{self, LEAF_BYTES, extents},
     control::Control,
     digest::Digest,
     hash::{PLAIN_BYTES_MAX, allocated, hash_changed, hash_file, hash_keeping, hole_fingerprint},
@@ -213,7 +213,7 @@ impl Bases {
         let (frozen, body, moved) = self.read_warm(live, frozen, &keeping, control, read)?;
         if body.digest != before {
             self.keep(&body, leaves, frozen)?;
-            self.remember((before, body.digest), Delta::Ranges(merged(&[changed, moved].concat())));
+            self.remember((before, body.digest), Delta::Ranges(content::merged([changed, moved].concat())));
         }
         Ok(Ok(body))
     }
@@ -343,12 +343,12 @@ impl Bases {
 
     /// The content itself, to be read only.
     pub(crate) fn clone_of(&self, digest: &Digest) -> io::Result<Option<File>> {
-        if self.has_maps { absent_is_none(self.dir.open_file(&clone_name(digest))) } else { Ok(None) }
+        if self.has_maps { self.dir.open_file_if_there(&clone_name(digest)) } else { Ok(None) }
     }
 
     /// Proved: they make the digest that they are asked for by.
     pub(crate) fn leaves_of(&self, digest: &Digest, size: u64) -> io::Result<Option<LeafFile>> {
-        let Some(file) = absent_is_none(self.dir.open_file(&leaves_name(digest)))? else { return Ok(None) };
+        let Some(file) = self.dir.open_file_if_there(&leaves_name(digest))? else { return Ok(None) };
         // The size may be the other side's.
         if file::stat(&file)?.size != LeafFile::bytes(size) {
             return Ok(None);
@@ -490,33 +490,12 @@ fn holes_of(file: &File, size: u64) -> io::Result<u64> {
     Ok(hole_fingerprint(&allocated(file, size)?, size))
 }
 
-/// The same ranges, in order and not touching each other.
-fn merged(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut sorted = ranges.to_vec();
-    sorted.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
 fn clone_name(digest: &Digest) -> Vec<u8> {
     format!("{digest}.clone").into_bytes()
 }
 
 fn leaves_name(digest: &Digest) -> Vec<u8> {
     format!("{digest}.leaves").into_bytes()
-}
-
-fn absent_is_none(opened: io::Result<File>) -> io::Result<Option<File>> {
-    match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        opened => opened.map(Some),
-    }
 }
 
 fn unlink(dir: &Dir, name: &[u8]) -> io::Result<()> {

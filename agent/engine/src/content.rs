@@ -5,6 +5,8 @@
 //! then of the 4 KiB pages of those leaves that differ, or an rsync signature where content has moved. None of these
 //! short digests proves anything: they choose what to send, and the whole body is proved by its full digest at the end.
 
+use std::ops::Range;
+
 pub mod allocation;
 pub mod block;
 pub mod extents;
@@ -20,3 +22,16 @@ pub const SEGMENT_BYTES: usize = 1 << 20;
 pub const LEAF_BYTES: usize = 64 << 10;
 /// Second grain: a page of memory and a block of most file systems and databases.
 pub const PAGE_BYTES: usize = 4 << 10;
+
+/// The same ranges, in order and not touching each other.
+pub(crate) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}

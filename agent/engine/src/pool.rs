@@ -40,13 +40,6 @@ pub(crate) struct Chain {
     pub(crate) deltas: Vec<Delta>,
 }
 
-fn absent_is_none(opened: io::Result<File>) -> io::Result<Option<File>> {
-    match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        opened => opened.map(Some),
-    }
-}
-
 fn delta_names(digest: &Digest) -> (Vec<u8>, Vec<u8>) {
     (format!("{digest}.delta").into_bytes(), format!("{digest}.data").into_bytes())
 }
@@ -167,7 +160,7 @@ impl Pool {
             }
             loaded => loaded.map_err(io::Error::other)?,
         };
-        let (Some(patch), Some(file)) = (patch, absent_is_none(shard.open_file(&data))?) else { return Ok(None) };
+        let (Some(patch), Some(file)) = (patch, shard.open_file_if_there(&data)?) else { return Ok(None) };
         Ok(Some(Delta { patch, data: file, data_name: data, ranges_name: ranges }))
     }
 

@@ -475,10 +475,6 @@ impl Volume {
         })
     }
 
-    pub fn set_retain(&self, retain: u32) -> Result<(), VolumeError> {
-        self.update_state(|state| state.retain = retain)
-    }
-
     /// Seconds since 1970 of the content that was read longest ago.
     pub fn oldest_read(&self) -> Option<i64> {
         let index = Index::load(&self.beside, b"index")?;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Volume, VolumeError, lock, unix_now};
 use crate::{
-    content::LEAF_BYTES,
+    content::{LEAF_BYTES, merged},
     control::Control,
     digest::Digest,
     hash::read_padded,
@@ -111,13 +111,13 @@ impl Volume {
             return Ok(Scrubbed::Nothing);
         };
         let is_news = damaged.iter().any(|range| !state.damaged.iter().any(|known| known.contains(&range.start)));
-        state.found = merged(state.found.into_iter().chain(damaged));
+        state.found = joined(state.found, &damaged);
         state.offset = range.end;
         if range.end == told.body.size {
             state.passed_at = Some(now);
             state.damaged = std::mem::take(&mut state.found);
         } else {
-            state.damaged = merged(state.damaged.into_iter().chain(state.found.iter().cloned()));
+            state.damaged = joined(state.damaged, &state.found);
         }
         self.keep_scrub(state).map_err(storage)?;
         Ok(Scrubbed::Read { bytes: range.end - range.start, is_news })
@@ -223,19 +223,11 @@ impl Volume {
     }
 }
 
-/// In order, neighbours as one; no more than are remembered.
-fn merged(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
-    let mut sorted: Vec<_> = ranges.collect();
-    sorted.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged.truncate(DAMAGED_MAX);
-    merged
+/// No more than are remembered.
+fn joined(some: Vec<Range<u64>>, more: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut joined = merged([&some[..], more].concat());
+    joined.truncate(DAMAGED_MAX);
+    joined
 }
 
 /// A pass is spread evenly over its time, and the next one begins when that is over.

@@ -27,6 +27,14 @@ impl Dir {
         regular(File::from(fd))
     }
 
+    /// As [`Self::open_file`]; `None` when there is no such entry.
+    pub fn open_file_if_there(&self, name: &[u8]) -> io::Result<Option<File>> {
+        match self.open_file(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
     /// An existing regular file to read and write; anything else is `InvalidInput`. A device is opened for this process
     /// alone (`O_EXCL`, open(2)): `ResourceBusy` while it is mounted or used by another driver.
     pub fn open_write(&self, name: &[u8]) -> io::Result<File> {
