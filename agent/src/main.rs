@@ -6,6 +6,7 @@ use clap::Parser as _;
 use drover_agent::cli::Cli;
 
 fn main() -> ExitCode {
+    drover_linux::allocator::keep_buffers();
     match Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {

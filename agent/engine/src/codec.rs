@@ -35,6 +35,10 @@ impl Writer {
         Self::default()
     }
 
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }

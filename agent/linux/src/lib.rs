@@ -4,6 +4,7 @@
 //! following symlinks and without crossing mounts, so that whoever can rename things inside a volume can't make Drover
 //! leave it. Errors are the kernel's own (`io::Error` with its errno); a name that is no single name is `InvalidInput`.
 
+pub mod allocator;
 pub mod device;
 mod dir;
 mod extents;

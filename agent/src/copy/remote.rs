@@ -29,8 +29,8 @@ use super::{
     place::{self, RemotePlace},
 };
 use crate::transfer::{
-    CONNECTION_WINDOW_BYTES, GrpcLink, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outgoing,
-    STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, GrpcLink, HTTP2_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
+    Outgoing, STREAM_WINDOW_BYTES,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -158,6 +158,7 @@ async fn dial(place: &RemotePlace, args: &CopyArgs, ca: Certificate, identity: I
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES)
         .tls_config(tls)
         .map_err(unreachable)?;
     endpoint.connect().await.map_err(unreachable)

@@ -127,7 +127,9 @@ fn talk(
     intent: Intent,
     request: &str,
 ) -> Result<Report, SessionError> {
-    session::dial(&Wire::new(link, control), &held.volume, side, intent, request)
+    let report = session::dial(&Wire::new(link, control), &held.volume, side, intent, request);
+    drover_linux::allocator::give_back();
+    report
 }
 
 fn lost(problem: Problem) -> Outcome {

@@ -127,6 +127,7 @@ impl Host {
             // The dialer's job says how it went and what is to be done; here it is one line.
             Err(error) => tracing::warn!(reason = error.reason(), "session ended early: {}", chain(&error)),
         }
+        drover_linux::allocator::give_back();
     }
 
     fn volume(&self, hello: &Hello) -> Result<Arc<Held>, Failure> {

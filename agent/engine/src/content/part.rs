@@ -46,6 +46,13 @@ impl Part {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// What `encode` needs for it at most.
+    pub fn encoded_bytes(&self) -> usize {
+        const INTEGER_BYTES_MAX: usize = 10;
+        let data = if let Self::Data(data) = self { data.len() } else { 0 };
+        1 + 2 * INTEGER_BYTES_MAX + data
+    }
 }
 
 /// Tells `data` in parts: where it has holes (relative, in order), what of it the base has, zeros, and the rest.

@@ -65,8 +65,9 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        // They wait for the disk or the link most of the time.
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { in_flight_bytes: crate::control::IN_FLIGHT_BYTES, threads: cores.clamp(2, 16) }
+        Self { in_flight_bytes: crate::control::IN_FLIGHT_BYTES, threads: (cores * 2).clamp(4, 16) }
     }
 }
 

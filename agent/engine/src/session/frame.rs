@@ -1,4 +1,7 @@
-//! One message on the wire: `kind:u8 payload blake3-16(kind payload)[16]`.
+//! One message on the wire: `kind:u8 payload crc32(kind payload):u32le`.
+//!
+//! The checksum finds what is damaged between TLS and here, before anything is written. It proves nothing: contents and
+//! listings are proved by the digests that they are asked for by. (BLAKE3 in its place cost a seventh of a first copy's CPU.)
 
 use bytes::Bytes;
 
@@ -6,7 +9,8 @@ use crate::codec::DecodeError;
 
 /// Longest frame. The transport must let it through; the other side allocates no more.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
-const CHECK_BYTES: usize = 16;
+/// CRC-32 of ISO-HDLC, as in zlib.
+const CHECK_BYTES: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -21,9 +25,7 @@ pub enum FrameError {
 }
 
 fn check(bytes: &[u8]) -> [u8; CHECK_BYTES] {
-    let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(&blake3::hash(bytes).as_bytes()[..CHECK_BYTES]);
-    check
+    crc32fast::hash(bytes).to_le_bytes()
 }
 
 /// Seals `kind` and payload, which `bytes` already holds.
@@ -61,6 +63,6 @@ mod tests {
             damaged[at] ^= 1;
             assert!(matches!(open(&damaged.into()), Err(FrameError::Checksum)));
         }
-        assert!(matches!(open(&Bytes::from_static(b"short")), Err(FrameError::Short)));
+        assert!(matches!(open(&Bytes::from_static(b"cut")), Err(FrameError::Short)));
     }
 }

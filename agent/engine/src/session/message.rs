@@ -10,6 +10,7 @@ use super::body::{BodyMessage, Known};
 use crate::{
     bases::FoundByCounts,
     codec::{DecodeError, Reader, Writer},
+    content::Part,
     id::VolumeId,
     path::RelPath,
     point::{Label, Point, VolumeState},
@@ -152,10 +153,21 @@ pub enum Message {
     Failure(Failure),
 }
 
+/// What most messages need, and the rest of one with content, its checksum included.
+const SHORT_BYTES: usize = 128;
+
 impl Message {
     /// Kind and payload, unsealed.
+    /// What is long in a message: with room for it nothing is moved while the rest is written.
+    fn content_bytes(&self) -> usize {
+        match self {
+            Self::Body(BodyMessage::Range { parts, .. }) => parts.iter().map(Part::encoded_bytes).sum(),
+            _ => 0,
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut w = Writer::new();
+        let mut w = Writer::with_capacity(self.content_bytes() + SHORT_BYTES);
         match self {
             Self::Hello(hello) => json(w.u8(1), hello),
             Self::Welcome(welcome) => json(w.u8(2), welcome),
