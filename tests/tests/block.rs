@@ -4,6 +4,8 @@ use std::{
     fs::{self, File},
     os::unix::fs::{FileExt as _, MetadataExt as _},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
 use drover_proto::v1::Direction;
@@ -209,6 +211,55 @@ fn r10_two_frozen_clones_tell_what_changed() {
     }
 }
 
+/// On ext4 a replica is patched. What a sync wrote is not read again by the next one, unless somebody else could have written
+/// to it meanwhile.
+#[test]
+fn r9_a_patched_replica_is_read_again_only_if_others_had_it_open() {
+    const NAME: &str = "r9_a_patched_replica_is_read_again_only_if_others_had_it_open";
+    /// Longer than a change counts as racy.
+    const SETTLING: Duration = Duration::from_secs(7);
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let mut rng = Seeds::of(NAME).rng(0);
+    let site = Site::new(FileSystem::Ext4, 2);
+    let file = noise_image(&site.pair, &mut rng);
+    let mut change = |page: u64| {
+        let mut content = [0; 4096];
+        rng.fill(&mut content);
+        file.write_all_at(&content, page << 12).expect("write a page");
+    };
+    site.pair.sync();
+    thread::sleep(SETTLING);
+    change(7);
+    assert_eq!(found_by(&site.pair.sync(), "replica"), ["read-live"], "nobody has read what was renamed to its place");
+    for page in 8..11 {
+        change(page);
+        assert_eq!(found_by(&site.pair.sync(), "replica"), [""; 0], "page {page}");
+        site.pair.assert_same("patched alone");
+    }
+
+    // Whoever has it open may write to it at any time, and leave the times of the patch.
+    let replica = Subject::Image.image(&site.pair.replica());
+    let other = File::open(&replica).expect("open the replica");
+    change(11);
+    assert_eq!(found_by(&site.pair.sync(), "replica"), [""; 0]);
+    drop(other);
+    change(12);
+    assert_eq!(found_by(&site.pair.sync(), "replica"), ["read-live"], "somebody had it open");
+
+    thread::sleep(SETTLING);
+    assert_eq!(found_by(&site.pair.sync(), "replica"), ["read-live"], "it was read too soon after it was written");
+    change(13);
+    assert_eq!(found_by(&site.pair.sync(), "replica"), [""; 0]);
+    let writer = File::options().write(true).open(&replica).expect("open the replica");
+    writer.write_all_at(b"foreign", 20 << 20).expect("write the replica");
+    drop(writer);
+    change(14);
+    assert_eq!(found_by(&site.pair.sync(), "replica"), ["read-live"], "a write moves the times");
+    site.pair.assert_same("repaired");
+}
+
 /// A writer goes over some pages again and again, in order. At each instant the pages hold at most two numbers, the
 /// higher one first; a copy that mixes instants holds others.
 #[test]
@@ -228,7 +279,7 @@ fn r10_a_file_that_is_written_all_the_time_is_one_instant() {
         let file = noise_image(&site.pair, &mut seeds.rng(number as u64));
         let place = |page: u64| page * ((48 << 20) / PAGES);
         let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 for turn in 1u64.. {
                     for page in 0..PAGES {

@@ -23,7 +23,7 @@ pub(crate) use record::{CommitRecord, Direction};
 pub(crate) use retire::retire;
 
 use crate::{fault, path::RelPath, point::VolumeState, record::sync_filesystem, stage::Staging};
-use drover_linux::Dir;
+use drover_linux::{Dir, file::WriteLease};
 
 /// How applying ended.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Site<'a> {
     pub(crate) staging: &'a Staging,
     /// The volume's directory beside the root.
     pub(crate) beside: &'a Dir,
+    /// Of the file that is patched, where nobody else has it open.
+    pub(crate) lease: Option<&'a WriteLease>,
 }
 
 impl Site<'_> {

@@ -9,7 +9,7 @@
 //! `security.ima` and `security.evm`, which are signed with a host's key. The same goes for file systems' own properties
 //! (`btrfs.*`, `ceph.*`, `lustre.*`, …), and for `trusted.SGI_*`, under which XFS shows its ACLs a second time.
 
-use std::io;
+use std::{fs::File, io};
 
 use drover_linux::{Dir, Kind, Stat};
 
@@ -53,6 +53,11 @@ fn carried_xattrs(dir: &Dir, name: &[u8]) -> io::Result<Vec<Xattr>> {
 /// The order matters: `chown` clears setuid bits and capabilities, `chmod` rewrites an old ACL's mask, and an ACL rewrites
 /// the group's mode bits to those that the source had with it. The modification time comes last.
 pub fn apply(dir: &Dir, name: &[u8], node: &Node, meta: &Meta) -> io::Result<()> {
+    apply_open(dir, name, None, node, meta)
+}
+
+/// As `apply`, of a file that must not be opened again because it is leased.
+pub(crate) fn apply_open(dir: &Dir, name: &[u8], open: Option<&File>, node: &Node, meta: &Meta) -> io::Result<()> {
     let is_symlink = match node {
         Node::Hardlink { .. } => return Ok(()),
         Node::Symlink { .. } => true,
@@ -64,7 +69,11 @@ pub fn apply(dir: &Dir, name: &[u8], node: &Node, meta: &Meta) -> io::Result<()>
     }
     apply_xattrs(dir, name, &meta.xattrs)?;
     if matches!(node, Node::Directory { .. } | Node::File(_)) {
-        dir.set_inode_flags(name, meta.flags.bits(), Flags::CARRIED & !Flags::LOCKING)?;
+        let (flags, mask) = (meta.flags.bits(), Flags::CARRIED & !Flags::LOCKING);
+        match open {
+            Some(file) => drover_linux::file::set_inode_flags(file, flags, mask)?,
+            None => dir.set_inode_flags(name, flags, mask)?,
+        }
     }
     dir.set_mtime(name, meta.mtime)
 }

@@ -123,12 +123,14 @@ impl Patch {
         if self.to.size > size {
             live.set_len(self.to.size)?;
         }
+        let mut writeback = Writeback::of(live);
         for (range, cover) in self.covered.iter() {
             fault::hit(failpoint)?;
             match cover {
                 Cover::Data => drop(file::copy_range(data, live, range.start, range.end - range.start)?),
                 Cover::Hole => file::make_hole(live, range.start, range.end - range.start)?,
             }
+            writeback.wrote(&range);
         }
         if self.to.size < size {
             live.set_len(self.to.size)?;
@@ -163,6 +165,7 @@ impl Patch {
         let data = allocated(live, self.from.size)?;
         let mut covered = Covered::default();
         saved.set_len(self.from.size)?;
+        let mut writeback = Writeback::of(saved);
         for (range, _) in replaced.iter() {
             let range = range.start..range.end.min(self.from.size);
             if range.is_empty() {
@@ -175,9 +178,34 @@ impl Patch {
                 copy_whole(live, saved, start, len)?;
                 covered.put(start..start + len, Cover::Data);
             }
+            writeback.wrote(&range);
         }
         record::sync_file(saved)?;
         Ok(Self { from: self.to, to: self.from, covered })
+    }
+}
+
+/// Has what is written in order go to the disk in the meantime, so that the sync at the end waits for little.
+struct Writeback<'a> {
+    file: &'a File,
+    begun: Option<u64>,
+    bytes: u64,
+}
+
+impl<'a> Writeback<'a> {
+    const BYTES: u64 = 4 << 20;
+
+    fn of(file: &'a File) -> Self {
+        Self { file, begun: None, bytes: 0 }
+    }
+
+    fn wrote(&mut self, range: &Range<u64>) {
+        let begun = *self.begun.get_or_insert(range.start);
+        self.bytes += range.end - range.start;
+        if self.bytes >= Self::BYTES {
+            file::begin_writeback(self.file, begun, range.end - begun);
+            *self = Self::of(self.file);
+        }
     }
 }
 

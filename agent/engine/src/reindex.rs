@@ -17,9 +17,17 @@ use crate::{
 };
 
 /// Identities of what is at each path now. What the plan touched counts as racy (R9): nobody
-/// has read it since, so the next scan does.
-pub(crate) fn reindex(live: &Dir, before: &Index, target: &Manifest, plan: &Plan, clock: Time) -> io::Result<Index> {
-    let touched = Touched::of(plan);
+/// has read it since, so the next scan does. But for `settled`: nobody but the plan wrote there, and the clock has moved
+/// on from this change time.
+pub(crate) fn reindex(
+    live: &Dir,
+    before: &Index,
+    target: &Manifest,
+    plan: &Plan,
+    settled: Option<(RelPath, Time)>,
+    clock: Time,
+) -> io::Result<Index> {
+    let touched = Touched { settled, ..Touched::of(plan) };
     let blocks: Vec<_> = target.blocks().collect();
     let locals = blocks.par_iter().map(|(path, block)| {
         let locals = match touched.known(path, before) {
@@ -37,6 +45,7 @@ struct Touched {
     /// Inodes at these paths moved, came or changed; of a new directory, all beneath it.
     paths: BTreeSet<RelPath>,
     directories: BTreeSet<RelPath>,
+    settled: Option<(RelPath, Time)>,
 }
 
 impl Touched {
@@ -48,7 +57,7 @@ impl Touched {
         });
         let paths: BTreeSet<RelPath> = stepped.chain(plan.staged.iter().map(|staged| staged.path.clone())).collect();
         let directories = paths.iter().filter_map(RelPath::parent).collect();
-        Self { paths, directories }
+        Self { paths, directories, settled: None }
     }
 
     fn known(&self, path: &RelPath, before: &Index) -> Option<Arc<[Local]>> {
@@ -70,7 +79,8 @@ impl Touched {
         });
         let look = |entry: crate::tree::Entry| {
             let known = old.get(&entry.name);
-            let is_stepped = self.paths.contains(&path.join(&entry.name));
+            let at = path.join(&entry.name);
+            let is_stepped = self.paths.contains(&at);
             if let Some(local) = known.filter(|local| local.nlink == 1 && !is_stepped) {
                 return Ok(*local);
             }
@@ -79,7 +89,8 @@ impl Touched {
                 return Ok(Local { nlink: now.nlink, ..*local });
             }
             let read_at = known.filter(|local| local.id == now.id).map_or(now.read_at, |local| local.read_at);
-            Ok(Local { racy: true, read_at, ..now })
+            let is_settled = self.settled.as_ref().is_some_and(|settled| *settled == (at, now.ctime));
+            Ok(Local { racy: !is_settled, read_at, ..now })
         };
         block.entries().map(look).collect()
     }

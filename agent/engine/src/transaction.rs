@@ -8,10 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_linux::FileId;
+use drover_linux::{
+    FileId, Time,
+    file::{self, WriteLease},
+};
 
 use crate::{
-    commit::{Applied, ApplyError, CommitRecord, Direction},
+    commit::{Applied, ApplyError, CommitRecord, Direction, Site},
     control::{Cancelled, Control, Phase},
     digest::Digest,
     error::Kind,
@@ -20,7 +23,7 @@ use crate::{
     patch::{Patch, REDO, SAVED, UNDO},
     path::RelPath,
     plan::{Patched, Place, Plan, Step, Writing},
-    point::{Point, PointId, VolumeState},
+    point::{Point, PointId, VolumeKind, VolumeState},
     record::{self, RecordError, RecordKind},
     reindex::reindex,
     stage::{self, Builder, StageError, storage_kind, storage_reason},
@@ -147,6 +150,8 @@ impl Transaction<'_> {
         };
         self.control.check()?;
         fault::hit("commit.before-record").map_err(write("commit record"))?;
+        // Before the last look: from here on nobody else can write to what is patched.
+        let lease = self.lease();
         if let Some(path) =
             unscanned::find(self.volume.live(), self.actual, &record.steps).map_err(write("commit record"))?
         {
@@ -158,7 +163,39 @@ impl Transaction<'_> {
         record.store(self.volume.beside()).map_err(write("commit record"))?;
         let commit = begin.elapsed();
         fault::hit("commit.recorded").map_err(write("commit record"))?;
-        self.carry_out(builder, &record, commit, expired)
+        self.carry_out(builder, &record, lease.as_ref(), commit, expired)
+    }
+
+    /// Of the file that is patched, if nobody else has it open and what is known of it is more than a racy look.
+    fn lease(&self) -> Option<WriteLease> {
+        let patched = self.plan.patched.as_ref().filter(|patched| patched.writing == Writing::Patch)?;
+        // A locked file is not opened for writing, and locking opens it again.
+        let is_locked = |step: &Step| matches!(step, Step::Lock { .. } | Step::Unlock { .. });
+        if self.volume.state().kind == VolumeKind::BlockDevice
+            || self.plan.steps.iter().any(is_locked)
+            || self.actual.local(&patched.path).is_none_or(|local| local.racy)
+        {
+            return None;
+        }
+        let (dir, name) = stage::locate(self.volume.live(), &patched.path).ok()?;
+        dir.open_write(&name).and_then(WriteLease::take).ok().flatten()
+    }
+
+    /// R9: what was written to a file that nobody else had open is known without reading it, once the clock has moved on
+    /// from its times: whoever writes later leaves other ones.
+    fn settled(&self, lease: &WriteLease) -> io::Result<Option<(RelPath, Time)>> {
+        const PAUSE: Duration = Duration::from_millis(2);
+        const PAUSES_MAX: usize = 50;
+        let Some(patched) = &self.plan.patched else { return Ok(None) };
+        let ctime = file::stat(lease.file())?.ctime;
+        for _ in 0..PAUSES_MAX {
+            if self.volume.root().clock()? > ctime {
+                let is_settled = lease.is_whole()? && file::stat(lease.file())?.ctime == ctime;
+                return Ok(is_settled.then(|| (patched.path.clone(), ctime)));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(None)
     }
 
     /// From here on nothing cancels: forward, or back.
@@ -166,13 +203,14 @@ impl Transaction<'_> {
         &self,
         builder: &Builder<'_>,
         record: &CommitRecord,
+        lease: Option<&WriteLease>,
         commit: Duration,
         expired: &[Point],
     ) -> Result<Took, CommitError> {
         let write = |what| move |source| CommitError::Write { what, source };
         self.control.progress.enter(Phase::Applying, record.steps.len() as u64, 0);
         let begin = Instant::now();
-        let site = self.volume.site(builder.staging);
+        let site = Site { lease, ..self.volume.site(builder.staging) };
         match site.carry_out(record).map_err(write("commit"))? {
             Applied::Forward => {}
             Applied::Undone { why, left } => {
@@ -194,7 +232,7 @@ impl Transaction<'_> {
         self.volume.finish_retiring(builder.staging, record).map_err(write("history"))?;
         expire(self.volume, expired);
         self.volume.keep_bases(&[self.target]);
-        self.store_index();
+        self.store_index(lease);
         Ok(Took { commit, apply, retain: begin.elapsed() })
     }
 
@@ -233,9 +271,10 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn store_index(&self) {
-        let stored = self.volume.root().clock().and_then(|clock| {
-            let index = reindex(self.volume.live(), self.actual, self.target, &self.plan, clock)?;
+    fn store_index(&self, lease: Option<&WriteLease>) {
+        let stored = lease.map_or(Ok(None), |lease| self.settled(lease)).and_then(|settled| {
+            let clock = self.volume.root().clock()?;
+            let index = reindex(self.volume.live(), self.actual, self.target, &self.plan, settled, clock)?;
             index.store(self.volume.beside(), b"index")
         });
         if let Err(error) = stored {

@@ -1,7 +1,10 @@
 //! What is done with an open file's content: cloning, copying, holes, the page cache.
 
+mod direct;
+mod lease;
+mod writeback;
+
 use std::{
-    cell::RefCell,
     fs::File,
     io,
     num::NonZeroU64,
@@ -9,11 +12,15 @@ use std::{
 };
 
 use rustix::{
-    fs::{Advice, FallocateFlags, OFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW},
+    fs::{Advice, FallocateFlags, IFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW},
     io::Errno,
 };
 
 use crate::{DeviceKind, Extents, Kind, Stat, device, stat::stat_at};
+
+pub use direct::{DirectWriter, read_at};
+pub use lease::WriteLease;
+pub use writeback::begin_writeback;
 
 /// Bytes that the fallback of [`copy_range`] holds in memory.
 const COPY_BUFFER_BYTES: usize = 256 * 1024;
@@ -24,37 +31,32 @@ pub fn stat(file: &File) -> io::Result<Stat> {
     if stat.kind == Kind::Device(DeviceKind::Block) { device::as_content(file, stat) } else { Ok(stat) }
 }
 
-/// Blocks of every device are a power of two of at most so many bytes.
-const ALIGNMENT: usize = 4096;
-
-thread_local! {
-    static ALIGNED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// `pread(2)`, also of a file that was opened with `O_DIRECT`, whatever the buffer, the offset and the length are.
-pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    if buffer.is_empty() || !rustix::fs::fcntl_getfl(file)?.contains(OFlags::DIRECT) {
-        return file.read_at(buffer, offset);
-    }
-    let skipped = (offset % ALIGNMENT as u64) as usize;
-    let span = (skipped + buffer.len()).next_multiple_of(ALIGNMENT);
-    ALIGNED.with_borrow_mut(|room| {
-        if room.len() < span + ALIGNMENT {
-            room.resize(span + ALIGNMENT, 0);
-        }
-        let first = room.as_ptr().align_offset(ALIGNMENT);
-        let aligned = &mut room[first..first + span];
-        let read = file.read_at(aligned, offset - skipped as u64)?;
-        let got = read.saturating_sub(skipped).min(buffer.len());
-        buffer[..got].copy_from_slice(&aligned[skipped..skipped + got]);
-        Ok(got)
-    })
-}
-
 /// Sets both times to the kernel's now, as a write would (`futimens(3)` with `UTIME_NOW`); needs no space.
 pub fn touch(file: &File) -> io::Result<()> {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     Ok(rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now })?)
+}
+
+/// As `Dir::set_inode_flags`, of a file that is open already.
+pub fn set_inode_flags(file: &File, flags: u32, mask: u32) -> io::Result<()> {
+    let old = inode_flags(file)?;
+    let new = old.unwrap_or(0) & !mask | flags & mask;
+    if old.unwrap_or(0) == new {
+        return Ok(());
+    }
+    if old.is_none() {
+        return Err(Errno::OPNOTSUPP.into());
+    }
+    Ok(rustix::fs::ioctl_setflags(file, IFlags::from_bits_retain(new))?)
+}
+
+/// `None` where the file system has no flags.
+pub(crate) fn inode_flags(file: &File) -> io::Result<Option<u32>> {
+    match rustix::fs::ioctl_getflags(file) {
+        Ok(flags) => Ok(Some(flags.bits())),
+        Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes `dst` share all blocks of `src` (`FICLONE`, `ioctl_ficlone(2)`). `false` where the file system can't.

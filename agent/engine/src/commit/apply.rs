@@ -1,9 +1,9 @@
 //! Steps forward. Each one first looks which inodes are where, so that a step that was done before a crash is seen and
 //! not done twice: replay recognises files by inode, not by name.
 
-use std::io;
+use std::{fs::File, io};
 
-use drover_linux::{Dir, FileId, is_gone};
+use drover_linux::{Dir, FileId, file, is_gone};
 
 use super::Site;
 use crate::{
@@ -133,6 +133,16 @@ impl<'a> Hands<'a> {
         }
     }
 
+    /// The file with this inode, if it is leased.
+    pub(super) fn leased(&self, id: FileId) -> io::Result<Option<&'a File>> {
+        let Some(lease) = self.site.lease else { return Ok(None) };
+        Ok((file::stat(lease.file())?.id == id).then(|| lease.file()))
+    }
+
+    pub(super) fn open_patched(&self, dir: &Dir, name: &[u8], id: FileId) -> io::Result<File> {
+        self.leased(id)?.map_or_else(|| dir.open_write(name), File::try_clone)
+    }
+
     /// True when the step is done now; false when it found what it can't explain.
     fn forward(&mut self, step: &Step) -> io::Result<bool> {
         let (dir, name) = match (self.live.locate(step.path()), step) {
@@ -207,14 +217,15 @@ impl<'a> Hands<'a> {
                     return Ok(false);
                 }
                 let (staged, staged_name) = self.place(&Place::Tree(step.path().clone()))?;
-                let (redo, live) = (Patch::expect(self.site.staging.patches(), REDO)?, dir.open_write(&name)?);
+                let redo = Patch::expect(self.site.staging.patches(), REDO)?;
+                let live = self.open_patched(&dir, &name, *id)?;
                 redo.apply(&staged.open_file(&staged_name)?, &live, "apply.patch-range").map(|()| true)
             }
             Step::Meta { id, old, new, .. } => {
                 if here != Some(*id) {
                     return Ok(false);
                 }
-                meta::apply(&dir, &name, &old.node, new).map(|()| true)
+                meta::apply_open(&dir, &name, self.leased(*id)?, &old.node, new).map(|()| true)
             }
             Step::Times { new, .. } => new.map_or(Ok(()), |new| dir.set_mtime(&name, new)).map(|()| true),
             Step::Lock { flags, .. } => {

@@ -51,9 +51,11 @@ impl Hands<'_> {
             Step::Patch { id, .. } if here == Some(*id) => {
                 let patches = self.site.staging.patches();
                 let (undo, saved) = (Patch::expect(patches, UNDO)?, patches.open_file(SAVED)?);
-                undo.apply(&saved, &dir.open_write(&name)?, "undo.patch-range")
+                undo.apply(&saved, &self.open_patched(&dir, &name, *id)?, "undo.patch-range")
             }
-            Step::Meta { id, old, .. } if here == Some(*id) => meta::apply(&dir, &name, &old.node, &old.meta),
+            Step::Meta { id, old, .. } if here == Some(*id) => {
+                meta::apply_open(&dir, &name, self.leased(*id)?, &old.node, &old.meta)
+            }
             Step::Unlock { id, flags, .. } if here == Some(*id) => {
                 let meta = crate::tree::Meta { flags: *flags, ..Default::default() };
                 meta::apply_locking_flags(&dir, &name, &meta)

@@ -65,6 +65,18 @@ impl Covered {
         }
     }
 
+    /// Between two ranges of data, shorter than `bytes`.
+    pub(crate) fn gaps(&self, bytes: u64) -> Vec<Range<u64>> {
+        let mut gaps = Vec::new();
+        let mut end_of_data = None;
+        for (range, cover) in self.iter() {
+            let gap = end_of_data.filter(|end| cover == Cover::Data && range.start - end < bytes);
+            gaps.extend(gap.map(|end| end..range.start));
+            end_of_data = (cover == Cover::Data).then_some(range.end);
+        }
+        gaps
+    }
+
     /// The range in pieces, in order; `None` where nothing is replaced.
     pub(crate) fn pieces(&self, range: Range<u64>) -> Vec<(Range<u64>, Option<Cover>)> {
         let mut pieces = Vec::new();

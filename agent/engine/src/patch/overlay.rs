@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::unix::fs::FileExt,
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -26,15 +27,24 @@ pub(crate) struct Overlay {
     base_len: u64,
     base_data: Vec<(u64, u64)>,
     covered: RwLock<Covered>,
+    /// Shared while data is written that `covered` does not tell yet.
+    writing: RwLock<()>,
+    ranges_max: usize,
     size: AtomicU64,
 }
+
+/// Ranges that are worth their memory, about 50 bytes each: 4 GiB of scattered pages.
+const RANGES_MAX: usize = 1 << 20;
+/// Gaps that are filled at first when there are more.
+const GAP_BYTES: u64 = 64 << 10;
 
 impl Overlay {
     /// What `covered` says is in `data` already.
     pub(crate) fn new(data: File, base: File, base_len: u64, covered: Covered) -> io::Result<Self> {
         let base_data = allocated(&base, base_len)?;
         let size = AtomicU64::new(base_len);
-        Ok(Self { data, base, base_len, base_data, covered: RwLock::new(covered), size })
+        let (covered, writing, ranges_max) = (RwLock::new(covered), RwLock::default(), RANGES_MAX);
+        Ok(Self { data, base, base_len, base_data, covered, writing, ranges_max, size })
     }
 
     /// What an interrupted run wrote to its data file. Holes that it had made are not known any more.
@@ -69,18 +79,62 @@ impl Overlay {
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let written = self.begin_write();
         self.data.write_all_at(bytes, offset)?;
         self.covered_mut().put(offset..offset + bytes.len() as u64, Cover::Data);
+        drop(written);
+        self.coarsen()
+    }
+
+    fn begin_write(&self) -> RwLockReadGuard<'_, ()> {
+        self.writing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bounds memory: where there are too many ranges, those that lie close together become one, with the base's content
+    /// between them. Holes stay holes.
+    fn coarsen(&self) -> io::Result<()> {
+        if self.covered().len() <= self.ranges_max {
+            return Ok(());
+        }
+        let _alone = self.writing.write().unwrap_or_else(PoisonError::into_inner);
+        let mut covered = self.covered_mut();
+        let mut gap_bytes = GAP_BYTES;
+        // To half of them, so that this is not for each write; gaps of any length would be all of the base.
+        while covered.len() > self.ranges_max / 2 && gap_bytes < self.base_len {
+            for gap in covered.gaps(gap_bytes) {
+                if self.is_data_of_base(&gap) {
+                    super::in_pieces(&gap, |at, len| {
+                        file::copy_range(&self.base, &self.data, at, len as u64).map(drop)
+                    })?;
+                    covered.put(gap, Cover::Data);
+                }
+            }
+            gap_bytes *= 4;
+        }
         Ok(())
+    }
+
+    fn is_data_of_base(&self, range: &Range<u64>) -> bool {
+        let at = self.base_data.partition_point(|(start, len)| start + len <= range.start);
+        let whole = self.base_data.get(at).filter(|(start, len)| *start <= range.start && range.end <= start + len);
+        whole.is_some() && range.end <= self.size()
+    }
+
+    /// What was written there goes to the disk while more arrives.
+    pub(crate) fn begin_writeback(&self, offset: u64, len: u64) {
+        file::begin_writeback(&self.data, offset, len);
     }
 
     pub(crate) fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
+        let written = self.begin_write();
         file::write_zeros(&self.data, offset, len)?;
         self.covered_mut().put(offset..offset + len, Cover::Data);
-        Ok(())
+        drop(written);
+        self.coarsen()
     }
 
     pub(crate) fn make_hole(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _written = self.begin_write();
         let pieces = self.covered().pieces(offset..offset + len);
         for (range, cover) in pieces {
             match cover {
@@ -130,5 +184,51 @@ impl ReadContent for Overlay {
 
     fn allocated(&self, size: u64) -> io::Result<Vec<(u64, u64)>> {
         Ok(self.data_of(size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_with(content: &[u8]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    /// More scattered pages than there may be ranges, written by several threads at the same time.
+    #[test]
+    fn many_ranges_become_fewer_and_the_content_stays() {
+        const PAGE: usize = 4096;
+        const PAGES: usize = 4096;
+        let mut content: Vec<u8> = (0..PAGES * PAGE).map(|n| (n / 9) as u8 | 1).collect();
+        let (base, data) = (file_with(&content), tempfile::tempfile().unwrap());
+        // A hole of the base, which stays one.
+        let hole = 100 * PAGE..164 * PAGE;
+        drover_linux::file::punch_hole(&base, hole.start as u64, hole.len() as u64).unwrap();
+        content[hole.clone()].fill(0);
+        let mut overlay = Overlay::new(data, base, content.len() as u64, Covered::default()).unwrap();
+        overlay.ranges_max = 64;
+        let page = |n: usize| (n % 251) as u8;
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let overlay = &overlay;
+                scope.spawn(move || {
+                    for n in (thread * 3..PAGES).step_by(12).filter(|n| !(100..164).contains(n)) {
+                        overlay.write_all_at(&[page(n); PAGE], (n * PAGE) as u64).unwrap();
+                    }
+                });
+            }
+        });
+        for n in (0..PAGES).step_by(3).filter(|n| !(100..164).contains(n)) {
+            content[n * PAGE..(n + 1) * PAGE].fill(page(n));
+        }
+        assert!(overlay.covered().len() <= 65, "{} ranges", overlay.covered().len());
+        let mut read = vec![0; content.len()];
+        overlay.read_padded(&mut read, 0).unwrap();
+        assert!(read == content, "the content is another one");
+        let data = overlay.allocated(content.len() as u64).unwrap();
+        assert!(data.iter().all(|(start, len)| start + len <= hole.start as u64 || *start >= hole.end as u64));
     }
 }

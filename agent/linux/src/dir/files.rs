@@ -1,6 +1,10 @@
 //! Opening and creating regular files.
 
-use std::{fs::File, io};
+use std::{
+    fs::File,
+    io, thread,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     fs::{Mode, OFlags},
@@ -19,12 +23,12 @@ impl Dir {
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let name = self.real(name)?;
-        let fd = match rustix::fs::openat(self, name, flags | OFlags::NOATIME, Mode::empty()) {
+        let file = match self.open_unleased(name, flags | OFlags::NOATIME) {
             // O_NOATIME is for the owner and for CAP_FOWNER (open(2)).
-            Err(Errno::PERM) => rustix::fs::openat(self, name, flags, Mode::empty()),
+            Err(Errno::PERM) => self.open_unleased(name, flags),
             done => done,
         }?;
-        regular(File::from(fd))
+        regular(file)
     }
 
     /// As [`Self::open_file`]; `None` when there is no such entry.
@@ -42,7 +46,21 @@ impl Dir {
             return Ok(device);
         }
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        regular(File::from(rustix::fs::openat(self, self.real(name)?, flags, Mode::empty())?))
+        regular(self.open_unleased(self.real(name)?, flags)?)
+    }
+
+    /// With `O_NONBLOCK`, because it may be a fifo. That also refuses a file that somebody has leased (an SMB server, an agent that
+    /// patches it) and only tells the holder: it gives the lease back, or the kernel takes it after `lease-break-time`.
+    pub(super) fn open_unleased(&self, name: &[u8], flags: OFlags) -> Result<File, Errno> {
+        const PAUSE: Duration = Duration::from_millis(5);
+        const LIMIT: Duration = Duration::from_secs(60);
+        let begin = Instant::now();
+        loop {
+            match rustix::fs::openat(self, name, flags, Mode::empty()) {
+                Err(Errno::AGAIN) if begin.elapsed() < LIMIT => thread::sleep(PAUSE),
+                opened => return opened.map(File::from),
+            }
+        }
     }
 
     /// A new regular file to read and write; EEXIST when the name is taken. `mode` is subject to the umask.

@@ -1,6 +1,6 @@
 //! What the file system has left, and which it is.
 
-use std::io;
+use std::{io, os::fd::AsFd};
 
 use rustix::fs::{fstatfs, fstatvfs};
 
@@ -38,11 +38,16 @@ impl Dir {
     }
 
     pub fn filesystem(&self) -> io::Result<FilesystemType> {
-        Ok(FilesystemType::from_magic(fstatfs(self)?.f_type as i64))
+        FilesystemType::of(self)
     }
 }
 
 impl FilesystemType {
+    /// That something open lies on (`fstatfs(2)`).
+    pub fn of(open: impl AsFd) -> io::Result<Self> {
+        Ok(Self::from_magic(fstatfs(open)?.f_type as i64))
+    }
+
     /// Magic numbers of linux/magic.h; XFS's is in `statfs(2)`.
     fn from_magic(magic: i64) -> Self {
         match magic {

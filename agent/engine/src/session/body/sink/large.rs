@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
-use drover_linux::{Dir, file};
+use drover_linux::{
+    Dir,
+    file::{self, DirectWriter},
+};
 
 use super::{Fetch, Fetched, Leftovers, Sink, Way, dest::Dest, schedule::Slot, whole::create_anew};
 use crate::{
@@ -20,6 +23,9 @@ use crate::{
     session::body::{BodyError, Known, Settled, error::is_no_file},
     tree::{Body, Meta},
 };
+
+/// A file that is not read again soon, and would only take the place of others in the page cache.
+const DIRECT_BYTES_MIN: u64 = 64 << 20;
 
 /// What is to be built: as the source's scan saw it, or as it was found since.
 #[derive(Clone, Debug)]
@@ -282,7 +288,9 @@ impl Sink<'_> {
         // Only now: what the leftover did not reach is a hole, too.
         let staged = if is_leftover { Some(Arc::new(Allocation::of(&dest)?)) } else { None };
         let leaves = self.proof(base.as_ref(), target_size, is_leftover)?;
-        Ok(Some(Large::new(id, Dest::File(dest), base, leaves, Pass::first(target, staged, None))))
+        let is_written_whole = base.is_none() && target_size >= DIRECT_BYTES_MIN;
+        let direct = if is_written_whole { DirectWriter::of(&dest)? } else { None };
+        Ok(Some(Large::new(id, Dest::File { file: dest, direct }, base, leaves, Pass::first(target, staged, None))))
     }
 
     /// All of the device is taken for what an interrupted run left: segments are told by their digests, and right ones stay.

@@ -39,7 +39,7 @@ impl Sink<'_> {
             self.settle(large, &staged).map_err(self.stage_error(large.id))?;
             if let Some((bases, new)) = self.bases.zip(new) {
                 let content = match &large.dest {
-                    Dest::File(file) => Some(file),
+                    Dest::File { file, .. } => Some(file),
                     Dest::Overlay(_) | Dest::Device { .. } => None,
                 };
                 let taken = bases.take(content, new, &staged.digest, &self.control().bases);
@@ -82,7 +82,7 @@ impl Sink<'_> {
     /// What the commit needs besides the staged file, which it syncs with all others.
     fn settle(&self, large: &Large, body: &Body) -> io::Result<()> {
         match &large.dest {
-            Dest::File(_) => Ok(()),
+            Dest::File { .. } => Ok(()),
             Dest::Device { device, .. } => record::sync_file(device),
             Dest::Overlay(overlay) => {
                 let from = self.fetch(large.id).base_body.as_ref().ok_or(io::ErrorKind::InvalidData)?;

@@ -71,6 +71,7 @@ impl Sink<'_> {
             write_part(large, &target, part, at)?;
             at += part.len();
         }
+        large.dest.begin_writeback(ask.offset, at - ask.offset);
         prove(large, &target, parts, ask.offset)?;
         fault::hit("stage.range")
     }
@@ -256,7 +257,7 @@ impl<'a> Place<'a> {
     fn of(large: &'a Large, ask: &Ask) -> Self {
         let staged = large.pass().staged.clone();
         let begins_as_base = match &large.dest {
-            Dest::File(_) | Dest::Device { .. } => {
+            Dest::File { .. } | Dest::Device { .. } => {
                 staged.is_none() && large.base.as_ref().is_some_and(|base| base.is_cloned)
             }
             Dest::Overlay(_) => true,
