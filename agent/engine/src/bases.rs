@@ -4,6 +4,7 @@
 //! bases/<digest>.leaves   digests of the content's leaves (`leaves`)
 //! bases/<digest>.clone    the content itself on XFS and btrfs: it shares its blocks with the file that it was cloned
 //!                         from, and nobody writes to it
+//! bases/pages             of a block volume that is read as a whole: chaining values of its pages (`pages`)
 //! bases/new-<number>      being made
 //! ```
 //! All of it is a cache: whatever is missing or does not fit is read anew. A clone pins its blocks, so that overwriting
@@ -31,8 +32,9 @@ use crate::{
     content::{self, LEAF_BYTES, extents},
     control::Control,
     digest::Digest,
-    hash::{PLAIN_BYTES_MAX, allocated, hash_changed, hash_file, hash_keeping, hole_fingerprint},
+    hash::{PLAIN_BYTES_MAX, allocated, hash_changed, hash_file, hash_filling, hash_keeping, hole_fingerprint},
     leaves::{LeafFile, NODE_BYTES},
+    pages::{Filling, PageFile},
     tree::Body,
 };
 
@@ -41,6 +43,7 @@ pub(crate) const BASE_BYTES_MIN: u64 = 4 << 20;
 /// Of a file that is worth cloning, on average, where it could be patched; and a number of extents that cost nothing.
 const EXTENT_BYTES_MIN: u64 = 512 << 10;
 const EXTENTS_FEW: u32 = 500;
+const PAGES: &[u8] = b"pages";
 /// Deltas that are remembered: those of the last few big files of a scan are asked for soon.
 const DELTAS_MAX: usize = 256;
 
@@ -126,6 +129,7 @@ pub struct Bases {
     can_clone: OnceLock<bool>,
     /// Of a replica's block volume, which can be patched where clones cost more.
     is_patched: AtomicBool,
+    pages: Mutex<Option<Arc<PageFile>>>,
     next: AtomicU64,
     deltas: Mutex<Vec<KnownDelta>>,
 }
@@ -146,6 +150,7 @@ impl Bases {
             has_maps,
             can_clone,
             is_patched: AtomicBool::new(false),
+            pages: Mutex::default(),
             next: AtomicU64::new(0),
             deltas: Mutex::default(),
         })
@@ -169,7 +174,8 @@ impl Bases {
                 unlink(&self.dir, &clone_name(&before))?;
             }
             let (leaves, keeping) = self.make_leaves(size)?;
-            let body = hash_keeping(live, live, size, &keeping, control)?;
+            let filling = self.filling(before, size)?;
+            let body = hash_filling(live, size, &keeping, filling.as_ref(), control)?;
             leaves.keep(&leaves_name(&body.digest))?;
             return Ok(Read { body, found_by: FoundBy::ReadLive });
         };
@@ -190,6 +196,30 @@ impl Bases {
         let (frozen, body, _) = self.read_warm(live, frozen, &keeping, control, read)?;
         self.keep(&body, leaves, frozen)?;
         Ok(Read { body, found_by: FoundBy::ReadFrozen })
+    }
+
+    /// Whether what is known of pages is kept: of the one big file of a block volume that is the source, where no map tells.
+    pub(crate) fn set_pages(&self, are_kept: bool) -> io::Result<()> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if !are_kept || self.has_maps {
+            *pages = None;
+        } else if pages.is_none() {
+            let file = match self.dir.open_write(PAGES) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.dir.create_file(PAGES, 0o600)?,
+                opened => opened?,
+            };
+            *pages = Some(Arc::new(PageFile::new(file)));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pages(&self) -> Option<Arc<PageFile>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn filling(&self, before: Option<Digest>, size: u64) -> io::Result<Option<Filling>> {
+        let Some((pages, before)) = self.pages().zip(before) else { return Ok(None) };
+        Ok(self.leaves_of(&before, size)?.map(|before| Filling { pages, before }))
     }
 
     /// Gives the clone back when there is no base that could tell.
@@ -449,7 +479,7 @@ impl Bases {
         for (name, _) in self.dir.list()? {
             let text = std::str::from_utf8(&name).ok();
             let digest = text.and_then(|text| text.split_once('.')?.0.parse::<Digest>().ok());
-            if !digest.is_some_and(|digest| wanted.contains(&digest)) {
+            if name != PAGES && !digest.is_some_and(|digest| wanted.contains(&digest)) {
                 unlink(&self.dir, &name)?;
             }
         }

@@ -4,12 +4,15 @@
 //! A body moves in segments. For a segment the sink tells what its base holds, coarsest first: digests of 64 KiB leaves,
 //! then of the 4 KiB pages of those leaves that differ, or an rsync signature where content has moved. None of these
 //! short digests proves anything: they choose what to send, and the whole body is proved by its full digest at the end.
+//! Of a block volume the source may know the pages of what the base holds by their chaining values (`pages`): then nothing is
+//! asked, and the new leaves are proved without reading the base.
 
 use std::ops::Range;
 
 pub mod allocation;
 pub mod block;
 pub mod extents;
+pub mod pages;
 pub mod part;
 pub mod shift;
 

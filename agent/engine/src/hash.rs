@@ -15,6 +15,7 @@ use crate::{
     control::Control,
     digest::Digest,
     leaves::{LeafFile, NODE_BYTES, Node, body_digest},
+    pages::Filling,
     tree::Body,
 };
 
@@ -55,7 +56,7 @@ pub fn hash_file(file: &File, size: u64, control: &Control) -> io::Result<Body> 
 }
 
 pub(crate) fn hash_content(content: &dyn ReadContent, size: u64, control: &Control) -> io::Result<Body> {
-    hash(content, content, size, None, control)
+    hash(content, content, size, None, None, control)
 }
 
 /// As `hash_file`, and keeps the digests of the leaves. Of content with a plain digest there are none. Holes are where
@@ -67,7 +68,18 @@ pub(crate) fn hash_keeping(
     leaves: &LeafFile,
     control: &Control,
 ) -> io::Result<Body> {
-    hash(file, map, size, Some(leaves), control)
+    hash(file, map, size, Some(leaves), None, control)
+}
+
+/// As `hash_keeping`, of a file that is its own map; brings what is known of its pages up to date.
+pub(crate) fn hash_filling(
+    file: &File,
+    size: u64,
+    leaves: &LeafFile,
+    filling: Option<&Filling>,
+    control: &Control,
+) -> io::Result<Body> {
+    hash(file, file, size, Some(leaves), filling, control)
 }
 
 fn hash(
@@ -75,11 +87,12 @@ fn hash(
     map: &dyn ReadContent,
     size: u64,
     leaves: Option<&LeafFile>,
+    filling: Option<&Filling>,
     control: &Control,
 ) -> io::Result<Body> {
     let data = map.allocated(size)?;
     let holes = hole_fingerprint(&data, size);
-    let content = Content { file, data: &data, size, control };
+    let content = Content { file, data: &data, size, filling, control };
     let digest = if size <= PLAIN_BYTES_MAX { content.plain()? } else { content.tree(leaves)? };
     Ok(Body { size, digest, holes })
 }
@@ -96,7 +109,7 @@ pub(crate) fn hash_changed(
 ) -> io::Result<Body> {
     let data = map.allocated(size)?;
     let holes = hole_fingerprint(&data, size);
-    let content = Content { file, data: &data, size, control };
+    let content = Content { file, data: &data, size, filling: None, control };
     leaves.resize(size)?;
     by_node(changed, size).into_par_iter().try_for_each(|(n, touched)| {
         let mut node = leaves.read(n)?;
@@ -131,6 +144,7 @@ struct Content<'a> {
     /// Offset and length of what is not a hole, in order.
     data: &'a [(u64, u64)],
     size: u64,
+    filling: Option<&'a Filling>,
     control: &'a Control,
 }
 
@@ -170,6 +184,7 @@ impl Content<'_> {
     fn update(&self, n: u64, node: &mut Node, wanted: impl Fn(usize) -> bool) -> io::Result<()> {
         self.control.check().map_err(io::Error::other)?;
         let begin = n * NODE_BYTES;
+        let before = self.filling.map(|filling| filling.before(n)).transpose()?;
         for leaf in (0..node.len()).filter(|leaf| wanted(*leaf)) {
             let start = begin + (leaf * LEAF_BYTES) as u64;
             let end = (start + LEAF_BYTES as u64).min(self.size);
@@ -177,10 +192,19 @@ impl Content<'_> {
                 node.set_zero(leaf);
                 continue;
             }
+            let mut filled = Ok(());
             self.read(start, end, |bytes| {
                 self.blank_holes(start, bytes);
-                if is_zero(bytes) { node.set_zero(leaf) } else { node.set(leaf, blake3::hash(bytes)) }
+                if is_zero(bytes) {
+                    return node.set_zero(leaf);
+                }
+                let digest = blake3::hash(bytes);
+                if let (Some(filling), Some(before)) = (self.filling, &before) {
+                    filled = filling.look(start, bytes, &before.leaf(leaf), &digest);
+                }
+                node.set(leaf, digest);
             })?;
+            filled?;
         }
         self.control.progress.bytes_done.add(NODE_BYTES.min(self.size - begin));
         Ok(())
@@ -374,7 +398,7 @@ mod tests {
         let body = hash_file(&file, 3, &Control::default()).unwrap();
         assert_eq!(body.digest, Digest::of(b"abc"));
         let control = Control::default();
-        let content = Content { file: &file, data: &[(0, 5)], size: 5, control: &control };
+        let content = Content { file: &file, data: &[(0, 5)], size: 5, filling: None, control: &control };
         assert_eq!(content.plain().unwrap(), Digest::of(b"abc\0\0"));
     }
 }

@@ -31,6 +31,11 @@ const ZERO: Leaf = [0; Digest::BYTES];
 static ZERO_LEAF: LazyLock<Digest> = LazyLock::new(|| Digest::of(&[0; LEAF_BYTES]));
 static ZERO_NODE: LazyLock<Digest> = LazyLock::new(|| of_children(&[*ZERO_LEAF; NODE_CHILDREN]));
 
+/// Whether a whole leaf with this digest is all zeros.
+pub(crate) fn is_zero_leaf(digest: &Digest) -> bool {
+    *digest == *ZERO_LEAF
+}
+
 fn of_children(children: &[Digest]) -> Digest {
     let mut bytes = [0; NODE_CHILDREN * Digest::BYTES];
     for (child, place) in children.iter().zip(bytes.as_chunks_mut().0) {

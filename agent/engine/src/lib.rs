@@ -17,6 +17,7 @@ pub mod id;
 pub mod index;
 mod leaves;
 pub mod meta;
+pub mod pages;
 pub mod patch;
 pub mod path;
 pub mod plan;

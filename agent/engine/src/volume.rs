@@ -395,6 +395,9 @@ impl Volume {
     pub(crate) fn scan_of(&self, tree: &Dir, deep: bool, control: &Control) -> Result<Scan, ScanError> {
         let state = self.state();
         self.bases.set_patched(state.kind == VolumeKind::BlockFile && state.role == Role::Secondary);
+        if let Err(error) = self.bases.set_pages(state.kind.is_block() && state.role == Role::Primary) {
+            tracing::warn!(volume = %self.id, %error, "what is known of pages is not kept: the replica is asked for it");
+        }
         let mut previous = Index::load(&self.beside, b"index");
         let shown = self.shown_meta(previous.as_ref());
         if let (Some(_), Some(previous)) = (&shown, &mut previous) {

@@ -9,7 +9,8 @@
 //!   WantSmall(files) ->                                            whole small files, many in one frame
 //!                                      <- Small(bodies)
 //!   WantRange(file, range, basis) ->                               a segment, and what the sink's base holds there
-//!                                      <- Range(parts)             or Differs(leaves): the sink asks again, in detail;
+//!                                      <- Range(parts)             or Proved(parts, …): and so the new leaves are known;
+//!                                                                  or Differs(leaves): the sink asks again, in detail;
 //!                                                                  or Unknown: the basis was only named, and is told now;
 //!                                                                  or Run: a hole, or the same as the base, and how far it goes
 //!   Recheck(file) ->                                               what came is not what was wanted
@@ -37,6 +38,7 @@ use crate::{
         part, shift,
     },
     digest::Digest,
+    pages::KnownPages,
     path::RelPath,
     tree::{Body, Meta},
 };
@@ -152,6 +154,14 @@ pub enum BodyMessage {
         offset: u64,
         parts: Vec<Part>,
     },
+    /// A range of whole leaves against a base that was named, with what the base has of the leaves that differ: the
+    /// digests of the new leaves follow from that and from the data.
+    Proved {
+        id: u32,
+        offset: u64,
+        parts: Vec<Part>,
+        pages: KnownPages,
+    },
     /// More than was asked for: everything from the offset on, `length` bytes.
     Run {
         id: u32,
@@ -200,6 +210,10 @@ impl BodyMessage {
             Self::Recheck(want) => want.encode(w.u8(3)),
             Self::Small(batch) => batch.encode(w.u8(4)),
             Self::Range { id, offset, parts } => part::encode(parts, w.u8(5).uint((*id).into()).uint(*offset)),
+            Self::Proved { id, offset, parts, pages } => {
+                w.u8(13).uint((*id).into()).uint(*offset).uint(pages.leaves).bytes(pages.values.as_flattened());
+                part::encode(parts, w);
+            }
             Self::Differs { id, offset, leaves } => {
                 w.u8(6).uint((*id).into()).uint(*offset).uint(*leaves);
             }
@@ -257,6 +271,11 @@ impl BodyMessage {
                 };
                 Self::Run { id, offset, length, what }
             }
+            13 => {
+                let (id, offset) = (r.u32()?, r.uint()?);
+                let pages = KnownPages { leaves: r.uint()?, values: digests(&mut r)? };
+                Self::Proved { id, offset, parts: part::decode(&payload, &mut r, SEGMENT_BYTES as u64)?, pages }
+            }
             other => {
                 return Err(DecodeError::Unknown { what: "body message", value: other.into() });
             }
@@ -274,6 +293,7 @@ impl BodyMessage {
             Self::Small(batch) => batch.bodies().find_map(Result::ok).map_or(0, |body| body.id),
             Self::Changed(changed) => changed.id,
             Self::Range { id, .. }
+            | Self::Proved { id, .. }
             | Self::Differs { id, .. }
             | Self::Gone { id }
             | Self::GoneRange { id, .. }
@@ -290,6 +310,7 @@ impl BodyMessage {
             Self::Recheck(_) => "recheck",
             Self::Small(_) => "small",
             Self::Range { .. } => "range",
+            Self::Proved { .. } => "proved",
             Self::Differs { .. } => "differs",
             Self::Changed(_) => "changed",
             Self::Gone { .. } => "gone",

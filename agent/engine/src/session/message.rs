@@ -161,7 +161,9 @@ impl Message {
     /// What is long in a message: with room for it nothing is moved while the rest is written.
     fn content_bytes(&self) -> usize {
         match self {
-            Self::Body(BodyMessage::Range { parts, .. }) => parts.iter().map(Part::encoded_bytes).sum(),
+            Self::Body(BodyMessage::Range { parts, .. } | BodyMessage::Proved { parts, .. }) => {
+                parts.iter().map(Part::encoded_bytes).sum()
+            }
             _ => 0,
         }
     }

@@ -149,6 +149,7 @@ impl Sink<'_> {
                 None => return Err(BodyError::Unasked { got }),
             },
             BodyMessage::Range { id, offset, .. }
+            | BodyMessage::Proved { id, offset, .. }
             | BodyMessage::Differs { id, offset, .. }
             | BodyMessage::GoneRange { id, offset }
             | BodyMessage::Unknown { id, offset }
@@ -166,7 +167,12 @@ impl Sink<'_> {
         let asked = self.schedule.answered(key).ok_or(BodyError::Unasked { got })?;
         self.schedule.push(match (asked, answer) {
             (Asked::Batch { ids, slot }, BodyMessage::Small(batch)) => Task::StoreBatch { ids, slot, batch },
-            (Asked::Range(large, ask), BodyMessage::Range { parts, .. }) => Task::StoreRange { large, ask, parts },
+            (Asked::Range(large, ask), BodyMessage::Range { parts, .. }) => {
+                Task::StoreRange { large, ask, parts, pages: None }
+            }
+            (Asked::Range(large, ask), BodyMessage::Proved { parts, pages, .. }) => {
+                Task::StoreRange { large, ask, parts, pages: Some(pages) }
+            }
             (Asked::Range(large, ask), BodyMessage::Differs { leaves, .. }) => Task::Refine { large, ask, leaves },
             (Asked::Range(large, ask), BodyMessage::GoneRange { .. }) => Task::GoneRange { large, ask },
             (Asked::Range(large, ask), BodyMessage::Run { length, what, .. }) => {
@@ -199,7 +205,7 @@ impl Sink<'_> {
             Task::AskRange { large, ask } => self.ask_range(large, ask),
             Task::TellRange { large, ask } => self.tell_range(large, ask),
             Task::Refine { large, ask, leaves } => self.refine(large, ask, leaves),
-            Task::StoreRange { large, ask, parts } => self.store_range(&large, ask, &parts),
+            Task::StoreRange { large, ask, parts, pages } => self.store_range(&large, ask, &parts, pages.as_ref()),
             Task::StoreRun { large, ask, length, what } => self.store_run(&large, ask, length, what),
             Task::GoneRange { large, ask } => self.gone_range(&large, ask),
             Task::Recheck { id, large, slot } => self.ask_recheck(id, large, slot),

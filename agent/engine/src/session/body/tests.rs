@@ -50,6 +50,8 @@ struct Rig {
     limits: Limits,
     /// Of the source and of the replica.
     bases: Option<(Bases, Bases)>,
+    /// The source keeps what it knows of pages.
+    has_pages: bool,
     /// Bytes of both directions of the last run.
     moved: u64,
 }
@@ -64,7 +66,19 @@ impl Rig {
         let (source, live, staging) = (open("source"), open("live"), open("staging"));
         let (handles, leftovers, control) = (HashMap::new(), Leftovers::None, Control::default());
         let limits = Limits { in_flight_bytes: 16 << 20, threads: 3 };
-        Self { temp, source, live, staging, handles, leftovers, control, limits, bases: None, moved: 0 }
+        Self {
+            temp,
+            source,
+            live,
+            staging,
+            handles,
+            leftovers,
+            control,
+            limits,
+            bases: None,
+            has_pages: false,
+            moved: 0,
+        }
     }
 
     fn path(&self, side: &str, name: &str) -> PathBuf {
@@ -120,6 +134,10 @@ impl Rig {
         };
         let before = read(&replica, "live", None);
         assert_eq!(read(&source, "live", None), before);
+        if self.has_pages {
+            source.set_pages(true).unwrap();
+            assert_eq!(read(&source, "live", Some(before.digest)), before);
+        }
         let body = read(&source, "source", Some(before.digest));
         let want = self.want(name);
         assert_eq!(body, want.body);

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     content::{Part, SEGMENT_BYTES, block::Leaves},
     error::Kind,
+    pages::KnownPages,
     session::body::{
         BATCH_BYTES_MAX, BATCH_FILES_MAX, BodyError, Changed, REQUESTS_MAX, Run, SMALL_BYTES_MAX, SmallBatch,
     },
@@ -65,6 +66,7 @@ pub(super) enum Task {
         large: Arc<Large>,
         ask: Ask,
         parts: Vec<Part>,
+        pages: Option<KnownPages>,
     },
     StoreRun {
         large: Arc<Large>,

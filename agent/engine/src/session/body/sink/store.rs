@@ -10,9 +10,15 @@ use super::{
     schedule::Task,
 };
 use crate::{
-    content::{Allocation, LEAF_BYTES, Part, SEGMENT_BYTES, part::is_zero},
+    content::{
+        Allocation, LEAF_BYTES, PAGE_BYTES, Part, SEGMENT_BYTES,
+        pages::{self, LeafValues},
+        part::is_zero,
+    },
     fault,
     hash::ReadContent as _,
+    leaves::is_zero_leaf,
+    pages::KnownPages,
     session::body::{BodyError, Run},
 };
 
@@ -20,13 +26,19 @@ use crate::{
 const RUN_BYTES_MAX: u64 = 64 << 20;
 
 impl Sink<'_> {
-    pub(super) fn store_range(&self, large: &Arc<Large>, ask: Ask, parts: &[Part]) -> Result<(), BodyError> {
+    pub(super) fn store_range(
+        &self,
+        large: &Arc<Large>,
+        ask: Ask,
+        parts: &[Part],
+        pages: Option<&KnownPages>,
+    ) -> Result<(), BodyError> {
         if parts.iter().map(Part::len).sum::<u64>() != ask.length as u64 {
             return Err(BodyError::WrongAnswer { path: self.fetch(large.id).path.clone() });
         }
         let is_first_pass = large.pass().number == 1;
         if !large.pass().is_gone {
-            self.write(large, &ask, parts).map_err(self.stage_error(large.id))?;
+            self.write(large, &ask, parts, pages).map_err(self.stage_error(large.id))?;
         }
         if is_first_pass {
             self.control().progress.bytes_done.add(ask.length as u64);
@@ -64,7 +76,7 @@ impl Sink<'_> {
         self.segment_done(large, ask)
     }
 
-    fn write(&self, large: &Large, ask: &Ask, parts: &[Part]) -> io::Result<()> {
+    fn write(&self, large: &Large, ask: &Ask, parts: &[Part], pages: Option<&KnownPages>) -> io::Result<()> {
         let target = Place::of(large, ask);
         let mut at = ask.offset;
         for part in parts {
@@ -72,7 +84,7 @@ impl Sink<'_> {
             at += part.len();
         }
         large.dest.begin_writeback(ask.offset, at - ask.offset);
-        prove(large, &target, parts, ask.offset)?;
+        prove(large, &target, parts, pages, ask.offset)?;
         fault::hit("stage.range")
     }
 
@@ -159,7 +171,7 @@ fn write_run(large: &Large, target: &Place<'_>, range: &Range<u64>, what: Run) -
             let mut at = range.start;
             while at < range.end {
                 let len = (range.end - at).min(SEGMENT_BYTES as u64);
-                prove(large, target, &[Part::Copy { from: at, len }], at)?;
+                prove(large, target, &[Part::Copy { from: at, len }], None, at)?;
                 at += len;
             }
             Ok(())
@@ -178,7 +190,7 @@ fn write_part(large: &Large, target: &Place<'_>, part: &Part, at: u64) -> io::Re
 }
 
 /// Hashes the leaves of a segment as they are staged now, but for those that a clone of a known base has.
-fn prove(large: &Large, target: &Place<'_>, parts: &[Part], offset: u64) -> io::Result<()> {
+fn prove(large: &Large, target: &Place<'_>, parts: &[Part], pages: Option<&KnownPages>, offset: u64) -> io::Result<()> {
     let Some(proof) = &large.leaves else { return Ok(()) };
     let mut placed = Vec::with_capacity(parts.len());
     let mut end = offset;
@@ -193,10 +205,15 @@ fn prove(large: &Large, target: &Place<'_>, parts: &[Part], offset: u64) -> io::
         let leaf = start..(start + LEAF_BYTES as u64).min(end);
         let first = placed.partition_point(|(at, part)| at + part.len() <= start);
         let within = &placed[first..placed.partition_point(|(at, _)| *at < leaf.end)];
-        if proof.is_of_base && target.is_base && is_untouched(large, within, &leaf, proof.file.size()) {
+        let is_of_base = proof.is_of_base && target.is_base;
+        let known =
+            pages.filter(|_| is_of_base).and_then(|pages| pages.of(((start - offset) / LEAF_BYTES as u64) as usize));
+        if is_of_base && is_untouched(large, within, &leaf, proof.file.size()) {
             proof.file.write_leaves(at, &leaves)?;
             leaves.clear();
             at = leaf.end;
+        } else if let Some(digest) = known.map_or(Ok(None), |known| follow(large, within, &leaf, known))? {
+            leaves.push(digest);
         } else {
             leaves.push(hash_leaf(large, within, leaf, &mut buffer)?);
         }
@@ -210,6 +227,38 @@ fn is_untouched(large: &Large, parts: &[(u64, &Part)], leaf: &Range<u64>, size: 
     let is_of_base = |len: u64| leaf.end <= len && (is_whole || (leaf.end == size && len == size));
     large.base.as_ref().is_some_and(|base| is_of_base(base.len))
         && parts.iter().all(|(at, part)| matches!(part, Part::Copy { from, .. } if from == at))
+}
+
+/// The digest of a whole leaf that has some pages of the base, whose values are `known`, and others that came. `None` where it does not follow.
+fn follow(
+    large: &Large,
+    parts: &[(u64, &Part)],
+    leaf: &Range<u64>,
+    known: &LeafValues,
+) -> io::Result<Option<Option<blake3::Hash>>> {
+    let Some((base, leaves)) = large.base.as_ref().and_then(|base| Some((base, base.leaves.as_ref()?))) else {
+        return Ok(None);
+    };
+    let is_whole = leaf.end - leaf.start == LEAF_BYTES as u64 && leaf.end <= base.len;
+    if !is_whole || leaves.range(leaf.start, LEAF_BYTES)?.first() != Some(&pages::leaf(known)) {
+        return Ok(None);
+    }
+    let mut values = *known;
+    for (n, value) in values.iter_mut().enumerate() {
+        let at = leaf.start + (n * PAGE_BYTES) as u64;
+        let holds = |(start, part): &&(u64, &Part)| *start <= at && at + PAGE_BYTES as u64 <= start + part.len();
+        match parts.iter().find(holds) {
+            Some((start, Part::Copy { from, .. })) if from == start => {}
+            Some((start, Part::Data(data))) => {
+                let from = (at - start) as usize;
+                *value = pages::value(&data[from..from + PAGE_BYTES], n);
+            }
+            Some((_, Part::Zeros(_) | Part::Hole(_))) => *value = pages::value(&[0; PAGE_BYTES], n),
+            Some((_, Part::Copy { .. })) | None => return Ok(None),
+        }
+    }
+    let digest = pages::leaf(&values);
+    Ok(Some((!is_zero_leaf(&digest)).then(|| blake3::Hash::from_bytes(*digest.as_bytes()))))
 }
 
 /// `None` for zeros. What did not come as data is read where it is staged: a base may have changed under our hands.

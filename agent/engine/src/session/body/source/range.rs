@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use super::{Source, open::OpenFile};
 use crate::{
-    bases::Delta,
-    content::{Copy, LEAF_BYTES, Part, block, part, shift},
+    bases::{Bases, Delta},
+    content::{Copy, LEAF_BYTES, PAGE_BYTES, Part, block, pages, part, shift},
     digest::Digest,
     fault,
     hash::read_padded,
+    pages::KnownPages,
     session::body::{Basis, Blocks, BodyError, BodyMessage, Known, Run, WantRange},
 };
 
@@ -31,6 +32,7 @@ impl Source<'_> {
         };
         Ok(match self.answer_from(&open, range)? {
             Answer::Parts(parts) => BodyMessage::Range { id, offset, parts },
+            Answer::Proved(parts, pages) => BodyMessage::Proved { id, offset, parts, pages },
             Answer::Differs(leaves) => BodyMessage::Differs { id, offset, leaves },
             Answer::Unknown => BodyMessage::Unknown { id, offset },
             Answer::Run(length, what) => BodyMessage::Run { id, offset, length, what },
@@ -40,7 +42,7 @@ impl Source<'_> {
     fn answer_from(&self, open: &OpenFile, range: &WantRange) -> io::Result<Answer> {
         let segment = Segment { open, offset: range.offset, len: range.length };
         let known = match &range.basis {
-            Some(Basis { blocks: Blocks::Known(known), .. }) => Some(self.known(range, known)?),
+            Some(Basis { blocks: Blocks::Known(known), .. }) => Some(self.known(&segment, range, known)?),
             _ => None,
         };
         if let Some(Found::Same(length)) = known {
@@ -58,6 +60,9 @@ impl Source<'_> {
             Blocks::Known(_) => match known.unwrap_or(Found::Nothing) {
                 Found::Same(length) => return Ok(Answer::Run(length, Run::Same)),
                 Found::Copies(copies) => (segment.read_around(&copies)?, copies),
+                Found::Pages(data, copies, pages) => {
+                    return Ok(Answer::Proved(part::compose(&data, &holes, &copies), pages));
+                }
                 Found::Differs(leaves) => return Ok(Answer::Differs(leaves)),
                 Found::Nothing => return Ok(Answer::Unknown),
             },
@@ -80,7 +85,7 @@ impl Source<'_> {
     }
 
     /// What of a segment a content has that the sink only named.
-    fn known(&self, range: &WantRange, known: &Known) -> io::Result<Found> {
+    fn known(&self, segment: &Segment<'_>, range: &WantRange, known: &Known) -> io::Result<Found> {
         let body = &range.want.body;
         let (old, new) = ((&known.digest, known.size), (&body.digest, body.size));
         let delta = self.bases.map_or(Ok(None), |bases| bases.delta(old, new, self.control()))?;
@@ -97,17 +102,60 @@ impl Source<'_> {
             }
             Delta::Leaves { old, new } => {
                 let (old, new) = (old.range(range.offset, range.length)?, new.range(range.offset, range.length)?);
-                match block::unlike(new.into_iter(), &old) {
+                match block::unlike(new.iter(), &old.iter().collect::<Vec<_>>()) {
                     0 => Ok(Found::Copies(unchanged(&[], range.offset, end))),
-                    leaves => Ok(Found::Differs(leaves)),
+                    leaves => Ok(self.by_pages(segment, leaves, &old, &new)?.unwrap_or(Found::Differs(leaves))),
                 }
             }
         }
     }
 }
 
+impl Source<'_> {
+    /// What of differing leaves has changed, by the pages that are known of what the base holds; `None` where that is not
+    /// known of all of them, and where the file does not hold any more what it held when it was scanned.
+    fn by_pages(
+        &self,
+        segment: &Segment<'_>,
+        leaves: block::Leaves,
+        old: &[Digest],
+        new: &[Digest],
+    ) -> io::Result<Option<Found>> {
+        let Some(file) = self.bases.and_then(Bases::pages) else { return Ok(None) };
+        let (mut before, mut copies) = (Vec::new(), Vec::new());
+        for n in (0..new.len()).filter(|n| block::has(leaves, *n)) {
+            let at = segment.offset + (n * LEAF_BYTES) as u64;
+            let is_whole = (n + 1) * LEAF_BYTES <= segment.len;
+            let Some(values) = old.get(n).filter(|_| is_whole).map_or(Ok(None), |old| file.of(at, old))? else {
+                return Ok(None);
+            };
+            before.push((n, at, values));
+        }
+        let data = segment.read_leaves(leaves)?;
+        for (n, leaf) in data.chunks(LEAF_BYTES).enumerate() {
+            let at = n * LEAF_BYTES;
+            let Some((_, offset, values)) = before.iter().find(|(of, ..)| *of == n) else {
+                copies.push(Copy { at, from: segment.offset + at as u64, len: leaf.len() });
+                continue;
+            };
+            let now = pages::values(leaf);
+            if pages::leaf(&now) != new[n] {
+                return Ok(None);
+            }
+            file.put(*offset, &now)?;
+            for page in (0..pages::LEAF_PAGES).filter(|page| now[*page] == values[*page]) {
+                let at = at + page * PAGE_BYTES;
+                copies.push(Copy { at, from: segment.offset + at as u64, len: PAGE_BYTES });
+            }
+        }
+        let values = before.into_iter().flat_map(|(_, _, values)| values).collect();
+        Ok(Some(Found::Pages(data, copies, KnownPages { leaves, values })))
+    }
+}
+
 enum Answer {
     Parts(Vec<Part>),
+    Proved(Vec<Part>, KnownPages),
     Differs(block::Leaves),
     Unknown,
     Run(u64, Run),
@@ -117,6 +165,7 @@ enum Found {
     /// Nothing differs for so many bytes.
     Same(u64),
     Copies(Vec<Copy>),
+    Pages(Bytes, Vec<Copy>, KnownPages),
     Differs(block::Leaves),
     Nothing,
 }

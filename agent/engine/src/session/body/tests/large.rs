@@ -1,6 +1,10 @@
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::{
+    content::LEAF_BYTES,
+    patch::{Patch, REDO},
+};
 
 fn staged(rig: &mut Rig, name: &str) {
     let fetches = [rig.want(name)];
@@ -172,6 +176,45 @@ fn a_known_base_is_named() {
         let (_, replica) = rig.bases.as_ref().unwrap();
         assert!(replica.leaves_of(&digest, content.len() as u64).unwrap().is_some());
     }
+}
+
+/// The source knows the pages of what the replica holds: it says which have changed, and the sink need not read the others.
+#[test]
+fn known_pages_prove_the_leaves_of_a_patch() {
+    let mut rig = Rig::new();
+    rig.has_pages = true;
+    let size = 24 * MIB + 777;
+    let mut content = noise(size, 6);
+    content[2 * MIB..3 * MIB].fill(0);
+    rig.write("live", "image", &content);
+    let old = content.clone();
+    for n in 0..40 {
+        content[(n * 7919 * 4096 + 5) % size] ^= 0xff;
+    }
+    content[2 * MIB + 100_000..2 * MIB + 100_010].fill(1);
+    content[9 * MIB..9 * MIB + 300_000].fill(0);
+    content[11 * MIB..12 * MIB].copy_from_slice(&noise(MIB, 7));
+    content[size - 1] ^= 1;
+    rig.write("source", "image", &content);
+    let fetch = Fetch { way: Way::Patch, ..rig.with_bases("image") };
+    let (from, to) = (fetch.base_body.unwrap(), fetch.body);
+    assert_eq!(rig.run(&[fetch]).unwrap(), [Fetched::AsWanted]);
+    assert!(rig.moved < 1_450_000, "{}", rig.moved);
+
+    let patch = Patch::expect(&rig.staging, REDO).unwrap();
+    assert_eq!((patch.from, patch.to), ((&from).into(), (&to).into()));
+    let (copy, data) = (tempfile::tempfile().unwrap(), File::open(rig.path("staging", "image")).unwrap());
+    copy.write_all_at(&old, 0).unwrap();
+    patch.apply(&data, &copy, "test").unwrap();
+    let mut patched = vec![0; size];
+    copy.read_exact_at(&mut patched, 0).unwrap();
+    assert!(patched == content, "the patch makes something else");
+
+    let (source, _) = rig.bases.as_ref().unwrap();
+    let (pages, leaves) = (source.pages().unwrap(), source.leaves_of(&to.digest, size as u64).unwrap().unwrap());
+    let at = 11 * MIB as u64;
+    let leaf = leaves.range(at, LEAF_BYTES).unwrap()[0];
+    assert!(pages.of(at, &leaf).unwrap().is_some(), "what was sent is known");
 }
 
 /// What the replica holds was never at this source.
