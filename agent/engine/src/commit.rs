@@ -23,7 +23,7 @@ pub(crate) use record::{CommitRecord, Direction};
 pub(crate) use retire::retire;
 
 use crate::{fault, path::RelPath, point::VolumeState, record::sync_filesystem, stage::Staging};
-use drover_linux::{Dir, file::WriteLease};
+use drover_linux::{Dir, Time, file::WriteLease};
 
 /// How applying ended.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct Site<'a> {
     pub(crate) beside: &'a Dir,
     /// Of the file that is patched, where nobody else has it open.
     pub(crate) lease: Option<&'a WriteLease>,
+    /// Its change time then.
+    pub(crate) leased_at: Option<Time>,
 }
 
 impl Site<'_> {

@@ -27,7 +27,16 @@ fn is_carried(xattr: &[u8]) -> bool {
 /// Metadata of the entry that `stat` is of; of `dir` itself when `name` is empty. A symlink's mode can't be set, so it
 /// always reads as 0777.
 pub fn read(dir: &Dir, name: &[u8], stat: &Stat) -> io::Result<Meta> {
-    let flags = if has_flags(stat.kind) { dir.inode_flags(name)? } else { 0 };
+    read_open(dir, name, None, stat)
+}
+
+/// As `read`, of a file that must not be opened again because it is leased.
+pub(crate) fn read_open(dir: &Dir, name: &[u8], open: Option<&File>, stat: &Stat) -> io::Result<Meta> {
+    let flags = match open {
+        Some(file) => drover_linux::file::inode_flags(file)?.unwrap_or(0),
+        None if has_flags(stat.kind) => dir.inode_flags(name)?,
+        None => 0,
+    };
     Ok(Meta {
         mode: if stat.kind == Kind::Symlink { 0o777 } else { stat.mode },
         uid: stat.uid,

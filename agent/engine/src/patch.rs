@@ -127,10 +127,10 @@ impl Patch {
         for (range, cover) in self.covered.iter() {
             fault::hit(failpoint)?;
             match cover {
-                Cover::Data => drop(file::copy_range(data, live, range.start, range.end - range.start)?),
+                Cover::Data => copy_whole(data, live, range.start, range.end - range.start)?,
                 Cover::Hole => file::make_hole(live, range.start, range.end - range.start)?,
             }
-            writeback.wrote(&range);
+            writeback.wrote(&range)?;
         }
         if self.to.size < size {
             live.set_len(self.to.size)?;
@@ -178,7 +178,7 @@ impl Patch {
                 copy_whole(live, saved, start, len)?;
                 covered.put(start..start + len, Cover::Data);
             }
-            writeback.wrote(&range);
+            writeback.wrote(&range)?;
         }
         record::sync_file(saved)?;
         Ok(Self { from: self.to, to: self.from, covered })
@@ -199,13 +199,14 @@ impl<'a> Writeback<'a> {
         Self { file, begun: None, bytes: 0 }
     }
 
-    fn wrote(&mut self, range: &Range<u64>) {
+    fn wrote(&mut self, range: &Range<u64>) -> io::Result<()> {
         let begun = *self.begun.get_or_insert(range.start);
         self.bytes += range.end - range.start;
         if self.bytes >= Self::BYTES {
-            file::begin_writeback(self.file, begun, range.end - begun);
+            file::begin_writeback(self.file, begun, range.end - begun)?;
             *self = Self::of(self.file);
         }
+        Ok(())
     }
 }
 
@@ -236,10 +237,10 @@ fn in_pieces(range: &Range<u64>, mut each: impl FnMut(u64, usize) -> io::Result<
     Ok(())
 }
 
-/// What is saved must be all of it.
+/// What is copied must be all of it.
 fn copy_whole(from: &File, to: &File, offset: u64, len: u64) -> io::Result<()> {
     match file::copy_range(from, to, offset, len)? {
         copied if copied == len => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the replica became shorter while it was read")),
+        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file became shorter while it was copied")),
     }
 }

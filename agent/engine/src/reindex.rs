@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use drover_linux::{Dir, Time};
+use drover_linux::{Dir, FileId, Time};
 use rayon::prelude::*;
 
 use crate::{
@@ -16,6 +16,14 @@ use crate::{
     tree::{DirBlock, Manifest},
 };
 
+/// An inode that is known to be what was written to it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Settled {
+    pub(crate) path: RelPath,
+    pub(crate) id: FileId,
+    pub(crate) ctime: Time,
+}
+
 /// Identities of what is at each path now. What the plan touched counts as racy (R9): nobody
 /// has read it since, so the next scan does. But for `settled`: nobody but the plan wrote there, and the clock has moved
 /// on from this change time.
@@ -24,7 +32,7 @@ pub(crate) fn reindex(
     before: &Index,
     target: &Manifest,
     plan: &Plan,
-    settled: Option<(RelPath, Time)>,
+    settled: Option<Settled>,
     clock: Time,
 ) -> io::Result<Index> {
     let touched = Touched { settled, ..Touched::of(plan) };
@@ -45,7 +53,7 @@ struct Touched {
     /// Inodes at these paths moved, came or changed; of a new directory, all beneath it.
     paths: BTreeSet<RelPath>,
     directories: BTreeSet<RelPath>,
-    settled: Option<(RelPath, Time)>,
+    settled: Option<Settled>,
 }
 
 impl Touched {
@@ -89,7 +97,8 @@ impl Touched {
                 return Ok(Local { nlink: now.nlink, ..*local });
             }
             let read_at = known.filter(|local| local.id == now.id).map_or(now.read_at, |local| local.read_at);
-            let is_settled = self.settled.as_ref().is_some_and(|settled| *settled == (at, now.ctime));
+            let here = Settled { path: at, id: now.id, ctime: now.ctime };
+            let is_settled = self.settled.as_ref() == Some(&here);
             Ok(Local { racy: !is_settled, read_at, ..now })
         };
         block.entries().map(look).collect()

@@ -48,7 +48,7 @@ use crate::{
 };
 
 /// Version of the messages; agents of neighbouring releases work together, others refuse each other by name.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use drover_linux::{
-    FileId, Time,
+    FileId,
     file::{self, WriteLease},
 };
 
@@ -20,12 +20,13 @@ use crate::{
     error::Kind,
     fault,
     index::{Index, manifest_file},
+    meta,
     patch::{Patch, REDO, SAVED, UNDO},
     path::RelPath,
     plan::{Patched, Place, Plan, Step, Writing},
     point::{Point, PointId, VolumeKind, VolumeState},
     record::{self, RecordError, RecordKind},
-    reindex::reindex,
+    reindex::{Settled, reindex},
     stage::{self, Builder, StageError, storage_kind, storage_reason},
     tree::Manifest,
     volume::Volume,
@@ -182,16 +183,22 @@ impl Transaction<'_> {
     }
 
     /// R9: what was written to a file that nobody else had open is known without reading it, once the clock has moved on
-    /// from its times: whoever writes later leaves other ones.
-    fn settled(&self, lease: &WriteLease) -> io::Result<Option<(RelPath, Time)>> {
+    /// from its times: whoever writes later leaves other ones. Metadata is set without opening a file, so it is looked at.
+    fn settled(&self, lease: &WriteLease) -> io::Result<Option<Settled>> {
         const PAUSE: Duration = Duration::from_millis(2);
         const PAUSES_MAX: usize = 50;
         let Some(patched) = &self.plan.patched else { return Ok(None) };
-        let ctime = file::stat(lease.file())?.ctime;
+        let Some(target) = self.target.find(&patched.path) else { return Ok(None) };
+        let (dir, name) = stage::locate(self.volume.live(), &patched.path)?;
+        let stat = file::stat(lease.file())?;
         for _ in 0..PAUSES_MAX {
-            if self.volume.root().clock()? > ctime {
-                let is_settled = lease.is_whole()? && file::stat(lease.file())?.ctime == ctime;
-                return Ok(is_settled.then(|| (patched.path.clone(), ctime)));
+            if self.volume.root().clock()? > stat.ctime {
+                let meta = meta::read_open(&dir, &name, Some(lease.file()), &stat)?;
+                let is_settled = file::stat(lease.file())?.ctime == stat.ctime
+                    && lease.is_whole()?
+                    && stat.size == patched.to.size
+                    && meta == target.meta;
+                return Ok(is_settled.then(|| Settled { path: patched.path.clone(), id: stat.id, ctime: stat.ctime }));
             }
             std::thread::sleep(PAUSE);
         }
@@ -210,7 +217,8 @@ impl Transaction<'_> {
         let write = |what| move |source| CommitError::Write { what, source };
         self.control.progress.enter(Phase::Applying, record.steps.len() as u64, 0);
         let begin = Instant::now();
-        let site = Site { lease, ..self.volume.site(builder.staging) };
+        let leased_at = lease.and_then(|_| Some(self.actual.local(&self.plan.patched.as_ref()?.path)?.ctime));
+        let site = Site { lease, leased_at, ..self.volume.site(builder.staging) };
         match site.carry_out(record).map_err(write("commit"))? {
             Applied::Forward => {}
             Applied::Undone { why, left } => {

@@ -51,7 +51,7 @@ pub fn set_inode_flags(file: &File, flags: u32, mask: u32) -> io::Result<()> {
 }
 
 /// `None` where the file system has no flags.
-pub(crate) fn inode_flags(file: &File) -> io::Result<Option<u32>> {
+pub fn inode_flags(file: &File) -> io::Result<Option<u32>> {
     match rustix::fs::ioctl_getflags(file) {
         Ok(flags) => Ok(Some(flags.bits())),
         Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),

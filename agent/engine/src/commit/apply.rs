@@ -139,6 +139,13 @@ impl<'a> Hands<'a> {
         Ok((file::stat(lease.file())?.id == id).then(|| lease.file()))
     }
 
+    /// Whether a leased file is not what it was when it was leased: an NFS server sets sizes without opening a file.
+    fn has_moved(&self, id: FileId, size: u64) -> io::Result<bool> {
+        let Some(lease) = self.site.lease else { return Ok(false) };
+        let stat = file::stat(lease.file())?;
+        Ok(stat.id == id && (stat.size != size || Some(stat.ctime) != self.site.leased_at))
+    }
+
     pub(super) fn open_patched(&self, dir: &Dir, name: &[u8], id: FileId) -> io::Result<File> {
         self.leased(id)?.map_or_else(|| dir.open_write(name), File::try_clone)
     }
@@ -218,6 +225,9 @@ impl<'a> Hands<'a> {
                 }
                 let (staged, staged_name) = self.place(&Place::Tree(step.path().clone()))?;
                 let redo = Patch::expect(self.site.staging.patches(), REDO)?;
+                if self.has_moved(*id, redo.from.size)? {
+                    return Ok(false);
+                }
                 let live = self.open_patched(&dir, &name, *id)?;
                 redo.apply(&staged.open_file(&staged_name)?, &live, "apply.patch-range").map(|()| true)
             }

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::FileExt,
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -29,21 +29,22 @@ pub(crate) struct Overlay {
     covered: RwLock<Covered>,
     /// Shared while data is written that `covered` does not tell yet.
     writing: RwLock<()>,
-    ranges_max: usize,
+    /// More ranges than this are made fewer.
+    ranges_max: AtomicUsize,
     size: AtomicU64,
 }
 
 /// Ranges that are worth their memory, about 50 bytes each: 4 GiB of scattered pages.
 const RANGES_MAX: usize = 1 << 20;
-/// Gaps that are filled at first when there are more.
-const GAP_BYTES: u64 = 64 << 10;
+/// Gaps that are filled when there are more: at first of less than a leaf.
+const GAP_BYTES: [u64; 2] = [64 << 10, 512 << 10];
 
 impl Overlay {
     /// What `covered` says is in `data` already.
     pub(crate) fn new(data: File, base: File, base_len: u64, covered: Covered) -> io::Result<Self> {
         let base_data = allocated(&base, base_len)?;
         let size = AtomicU64::new(base_len);
-        let (covered, writing, ranges_max) = (RwLock::new(covered), RwLock::default(), RANGES_MAX);
+        let (covered, writing, ranges_max) = (RwLock::new(covered), RwLock::default(), RANGES_MAX.into());
         Ok(Self { data, base, base_len, base_data, covered, writing, ranges_max, size })
     }
 
@@ -93,24 +94,25 @@ impl Overlay {
     /// Bounds memory: where there are too many ranges, those that lie close together become one, with the base's content
     /// between them. Holes stay holes.
     fn coarsen(&self) -> io::Result<()> {
-        if self.covered().len() <= self.ranges_max {
+        let ranges_max = self.ranges_max.load(Ordering::Relaxed);
+        if self.covered().len() <= ranges_max {
             return Ok(());
         }
         let _alone = self.writing.write().unwrap_or_else(PoisonError::into_inner);
         let mut covered = self.covered_mut();
-        let mut gap_bytes = GAP_BYTES;
-        // To half of them, so that this is not for each write; gaps of any length would be all of the base.
-        while covered.len() > self.ranges_max / 2 && gap_bytes < self.base_len {
+        for gap_bytes in GAP_BYTES {
+            if covered.len() <= ranges_max / 2 {
+                break;
+            }
             for gap in covered.gaps(gap_bytes) {
                 if self.is_data_of_base(&gap) {
-                    super::in_pieces(&gap, |at, len| {
-                        file::copy_range(&self.base, &self.data, at, len as u64).map(drop)
-                    })?;
+                    super::in_pieces(&gap, |at, len| super::copy_whole(&self.base, &self.data, at, len as u64))?;
                     covered.put(gap, Cover::Data);
                 }
             }
-            gap_bytes *= 4;
         }
+        // What is left (holes lie between them) takes the memory that it takes; the next look is at twice as many.
+        self.ranges_max.store(ranges_max.max(covered.len() * 2), Ordering::Relaxed);
         Ok(())
     }
 
@@ -121,8 +123,8 @@ impl Overlay {
     }
 
     /// What was written there goes to the disk while more arrives.
-    pub(crate) fn begin_writeback(&self, offset: u64, len: u64) {
-        file::begin_writeback(&self.data, offset, len);
+    pub(crate) fn begin_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
+        file::begin_writeback(&self.data, offset, len)
     }
 
     pub(crate) fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -209,7 +211,7 @@ mod tests {
         drover_linux::file::punch_hole(&base, hole.start as u64, hole.len() as u64).unwrap();
         content[hole.clone()].fill(0);
         let mut overlay = Overlay::new(data, base, content.len() as u64, Covered::default()).unwrap();
-        overlay.ranges_max = 64;
+        overlay.ranges_max = 64.into();
         let page = |n: usize| (n % 251) as u8;
         std::thread::scope(|scope| {
             for thread in 0..4 {

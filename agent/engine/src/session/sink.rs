@@ -15,6 +15,7 @@ use super::{
     verify,
 };
 use crate::{
+    commit::CommitRecord,
     control::Phase,
     digest::Digest,
     error::Kind,
@@ -25,8 +26,8 @@ use crate::{
     point::{Label, Point, VolumeState, accept},
     report::{Action, Changes, Durations, FoundOn, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
     scan::Scan,
-    stage::{Builder, Missing, Staging},
-    transaction::{Transaction, load_manifest},
+    stage::{Builder, Missing, StageError, Staging},
+    transaction::{CommitError, Transaction, load_manifest},
     tree::{Manifest, Node},
     volume::{Volume, VolumeError, unix_now},
 };
@@ -66,6 +67,24 @@ fn storage(volume: &Volume, source: std::io::Error) -> SessionError {
 pub(super) fn finish(wire: &Wire<'_>, report: &Report) -> Result<(), SessionError> {
     let json = serde_json::to_string(report).map_err(|_| SessionError::Protocol("a report has no JSON"))?;
     Ok(wire.send(&Message::Finished(json))?)
+}
+
+/// What is staged is normally kept for the next try. Where there is no space for the rest it only stands in the way
+/// of other volumes; and what could not be written looks whole as long as it is in the page cache (R3).
+fn give_space_back(volume: &Volume, error: &SessionError) {
+    let is_spoilt = match error {
+        // What could not be put back was set aside with it.
+        SessionError::Peer(_) | SessionError::Commit(CommitError::PartlyUndone { .. }) => false,
+        error => matches!(error.kind(), Kind::Exhausted | Kind::Storage),
+    };
+    // Under a commit record staging holds what the commit, or its undoing, needs.
+    let is_needed = !matches!(CommitRecord::load(volume.beside()), Ok(None));
+    if is_spoilt
+        && !is_needed
+        && let Err(error) = Staging::discard(volume.beside())
+    {
+        tracing::warn!(volume = %volume.id(), %error, "staging could not be discarded");
+    }
 }
 
 struct Sync<'a> {
@@ -295,28 +314,25 @@ impl<'a> Sync<'a> {
             pool: self.volume.pool(),
             control: self.wire.control(),
         };
-        let from_pool = self.stage(&builder).inspect_err(|error| self.give_space_back(error))?;
+        let from_pool = self.stage(&builder).inspect_err(|error| give_space_back(volume, error))?;
         let transfer = begin.elapsed();
-        let report = Report::Sync(self.commit(&builder, from_pool, scan, transfer)?);
+        let committed =
+            self.commit(&builder, from_pool, scan, transfer).inspect_err(|error| give_space_back(volume, error));
+        let report = Report::Sync(committed?);
         fault::hit("sink.finished").map_err(|source| storage(volume, source))?;
         finish(wire, &report)?;
         Ok(report)
-    }
-
-    /// What is staged is normally kept for the next try. Where there is no space for the rest it only stands in the way
-    /// of other volumes.
-    fn give_space_back(&self, error: &SessionError) {
-        if error.kind() == Kind::Exhausted
-            && let Err(error) = Staging::discard(self.volume.beside())
-        {
-            tracing::warn!(volume = %self.volume.id(), %error, "staging could not be discarded");
-        }
     }
 
     /// Gets every content into staging, amending the target where the source moved on meanwhile.
     fn stage(&mut self, builder: &Builder<'_>) -> Result<Vec<Digest>, SessionError> {
         let is_fresh = builder.staging.is_empty().map_err(|source| storage(self.volume, source))?;
         let mut leftovers = if is_fresh { Leftovers::None } else { Leftovers::Possible };
+        if !is_fresh {
+            // Through a descriptor that was open before: it tells what could not be written since.
+            let synced = crate::record::sync_filesystem(self.volume.beside());
+            synced.map_err(|source| CommitError::Stage(StageError::Sync(source)))?;
+        }
         for _ in 0..ROUNDS_MAX {
             let (missing, from_pool) = builder.prepare(&self.plan)?;
             fault::hit("stage.prepared").map_err(|source| storage(self.volume, source))?;

@@ -185,6 +185,10 @@ impl Volume {
         range: Range<u64>,
         control: &Control,
     ) -> io::Result<Option<Vec<Range<u64>>>> {
+        if !self.is_at_rest(told) {
+            // To open it would take a commit's lease away.
+            return Ok(None);
+        }
         let live = self.live.open_file(WINDOW_NAME)?;
         // A primary is written to by its users: only while the index vouches for it there is something to compare.
         let is_replica = self.state().role == Role::Secondary;

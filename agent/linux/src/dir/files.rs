@@ -50,10 +50,11 @@ impl Dir {
     }
 
     /// With `O_NONBLOCK`, because it may be a fifo. That also refuses a file that somebody has leased (an SMB server, an agent that
-    /// patches it) and only tells the holder: it gives the lease back, or the kernel takes it after `lease-break-time`.
+    /// patches it) and only tells the holder, who gives it back soon; for one who does not nobody waits
+    /// long, or any user could hold up a scan.
     pub(super) fn open_unleased(&self, name: &[u8], flags: OFlags) -> Result<File, Errno> {
         const PAUSE: Duration = Duration::from_millis(5);
-        const LIMIT: Duration = Duration::from_secs(60);
+        const LIMIT: Duration = Duration::from_secs(2);
         let begin = Instant::now();
         loop {
             match rustix::fs::openat(self, name, flags, Mode::empty()) {

@@ -17,10 +17,8 @@ pub struct WriteLease(File);
 impl WriteLease {
     /// `None` when somebody else has the file open, or where there are no leases that could be relied on.
     pub fn take(file: File) -> io::Result<Option<Self>> {
-        let is_local = matches!(
-            FilesystemType::of(&file)?,
-            FilesystemType::Ext | FilesystemType::Xfs | FilesystemType::Btrfs | FilesystemType::Tmpfs
-        );
+        let is_local =
+            matches!(FilesystemType::of(&file)?, FilesystemType::Ext | FilesystemType::Xfs | FilesystemType::Btrfs);
         if !is_local {
             return Ok(None);
         }

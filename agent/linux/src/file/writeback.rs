@@ -1,11 +1,15 @@
 //! Writing to the disk before it is waited for (`sync_file_range(2)`).
 #![expect(unsafe_code, reason = "rustix does not wrap the call")]
 
-use std::{fs::File, os::fd::AsRawFd};
+use std::{fs::File, io, os::fd::AsRawFd};
 
-/// Begins to write what is dirty of the range. That makes nothing durable, and tells no error: a sync will do both.
-pub fn begin_writeback(file: &File, offset: u64, len: u64) {
+/// Begins to write what is dirty of the range. That makes nothing durable. An error must not be passed over: a sync that
+/// comes later may find nothing left to write (ext4, where blocks can't be allocated).
+pub fn begin_writeback(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let (offset, len) = (offset.cast_signed(), len.cast_signed());
     // SAFETY: the descriptor is open, and the call takes integers.
-    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+    match unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

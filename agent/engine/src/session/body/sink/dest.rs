@@ -48,7 +48,7 @@ impl Dest {
     }
 
     /// What was written there goes to the disk while more arrives.
-    pub(super) fn begin_writeback(&self, at: u64, len: u64) {
+    pub(super) fn begin_writeback(&self, at: u64, len: u64) -> io::Result<()> {
         match self {
             Self::File { file, .. } | Self::Device { device: file, .. } => file::begin_writeback(file, at, len),
             Self::Overlay(overlay) => overlay.begin_writeback(at, len),

@@ -83,7 +83,7 @@ impl Sink<'_> {
             write_part(large, &target, part, at)?;
             at += part.len();
         }
-        large.dest.begin_writeback(ask.offset, at - ask.offset);
+        large.dest.begin_writeback(ask.offset, at - ask.offset)?;
         prove(large, &target, parts, pages, ask.offset)?;
         fault::hit("stage.range")
     }
