@@ -1,4 +1,4 @@
-//! The contestant: two agents on loopback, with TLS between them.
+//! The contestant: two agents with TLS between them.
 //!
 //! They are asked over their Unix sockets, so that the questions are not counted as bytes on the wire.
 
@@ -22,19 +22,21 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     meter::{Cost, measure},
+    network::Place,
     site::Site,
 };
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-const SOURCE: End = End { name: "site-a", port: 7171, root: "source" };
-const SINK: End = End { name: "site-b", port: 7271, root: "replica" };
+const SOURCE: End = End { name: "site-a", port: 7171, root: "source", place: Place::Source };
+const SINK: End = End { name: "site-b", port: 7271, root: "replica", place: Place::Sink };
 
 #[derive(Clone, Copy)]
 struct End {
     name: &'static str,
     port: u16,
     root: &'static str,
+    place: Place,
 }
 
 /// One volume at both agents.
@@ -97,17 +99,17 @@ impl Agents {
         })
     }
 
-    pub fn sync(&self, pair: &Pair) -> Result<Run> {
+    pub fn sync(&self, site: &Site, pair: &Pair) -> Result<Run> {
         let request = StartRequest { volume_id: pair.volume_id.clone(), ..Default::default() };
-        self.measured(pair, async {
+        self.measured(site, pair, async {
             let job = self.source.sync().start(request).await.context("start sync")?.into_inner().job_id;
             self.source.wait(job).await
         })
     }
 
-    pub fn verify_deep(&self, pair: &Pair) -> Result<Run> {
+    pub fn verify_deep(&self, site: &Site, pair: &Pair) -> Result<Run> {
         let request = VerifyRequest { volume_id: pair.volume_id.clone(), deep: true, ..Default::default() };
-        let (cost, report) = self.measured(pair, async {
+        let (cost, report) = self.measured(site, pair, async {
             let job = self.source.sync().verify(request).await.context("start verification")?.into_inner().job_id;
             self.source.wait(job).await
         })?;
@@ -115,9 +117,9 @@ impl Agents {
         Ok((cost, report))
     }
 
-    fn measured(&self, pair: &Pair, job: impl Future<Output = Result<JobStatus>>) -> Result<Run> {
+    fn measured(&self, site: &Site, pair: &Pair, job: impl Future<Output = Result<JobStatus>>) -> Result<Run> {
         let ends = [self.source.child.id(), self.sink.child.id()];
-        let (cost, job) = measure(&ends, &pair.replica, |_| self.runtime.block_on(job))?;
+        let (cost, job) = measure(&site.network, &ends, &pair.replica, |_| self.runtime.block_on(job))?;
         Ok((cost, serde_json::from_str(&job.report_json).context("read the report of the job")?))
     }
 }
@@ -129,14 +131,11 @@ impl Agent {
         let config = site.agents().join(format!("{}.toml", end.name));
         fs::write(&config, configuration(site, &state, end, peer))?;
         let log = site.agents().join(format!("{}.log", end.name));
-        let mut child = Command::new(binary)
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(File::create(&log)?)
-            .stderr(File::options().append(true).open(&log)?)
-            .spawn()
-            .with_context(|| format!("start {}", binary.display()))?;
+        let mut command = site.network.command(binary);
+        command.args(["serve", "--config"]).arg(&config).stdin(Stdio::null());
+        command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+        let spawn = || command.spawn().with_context(|| format!("start {}", binary.display()));
+        let mut child = site.network.at(end.place, spawn)?;
         match runtime.block_on(connect(&state.join("drover.sock"), &mut child)) {
             Ok(channel) => Ok(Self { child, channel }),
             Err(error) => {
@@ -219,10 +218,10 @@ async fn connect(socket: &Path, child: &mut Child) -> Result<Channel> {
 fn configuration(site: &Site, state: &Path, end: End, peer: End) -> String {
     let certificates = site.agents().join("certs").display().to_string();
     let root = site.base.join(end.root).display().to_string();
-    let End { name, port, root: root_name } = end;
+    let End { name, port, root: root_name, place } = end;
     format!(
         r#"name = "{name}"
-listen = "127.0.0.1:{port}"
+listen = "{address}:{port}"
 state_dir = "{state}"
 
 [tls]
@@ -240,11 +239,13 @@ path = "{root}"
 
 [[peer]]
 name = "{peer_name}"
-address = "https://127.0.0.1:{peer_port}"
+address = "https://{peer_address}:{peer_port}"
 server_name = "{peer_name}.drover"
 "#,
+        address = site.network.address(place),
         state = state.display(),
         peer_name = peer.name,
+        peer_address = site.network.address(peer.place),
         peer_port = peer.port,
     )
 }

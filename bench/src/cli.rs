@@ -14,10 +14,12 @@ use crate::{
     goal::verdicts,
     machine::Machine,
     mount::{self, Mounted},
+    network::Network,
     round::Arena,
     rsync::Rsync,
     site::Site,
     table,
+    wan::Wan,
     workload::{SEED, Size, Workload},
 };
 
@@ -54,6 +56,12 @@ pub struct Arguments {
     /// Only Drover, for a profile of it
     #[arg(long, conflicts_with = "rivals_only")]
     drover_only: bool,
+    /// The ends are 40 ms and 1 Gbit/s apart, each in a network namespace of its own
+    #[arg(long)]
+    wan: bool,
+    /// Only say what the link of `--wan` does
+    #[arg(long, hide = true)]
+    wan_check: bool,
     /// Where the numbers of every round go
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -62,6 +70,10 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self) -> Result<()> {
         ensure!(rustix::process::geteuid().is_root(), "the workloads have owners and xattrs that only root can copy");
+        if self.wan_check {
+            println!("{}", Wan::start()?.link()?);
+            return Ok(());
+        }
         let base = self.dir.join("run");
         remove(&base)?;
         let mounted = self.on.map(|kind| Mounted::create(kind, &self.dir)).transpose()?;
@@ -75,20 +87,25 @@ impl Arguments {
     }
 
     fn measure(&self, base: &Path) -> Result<()> {
-        let site = Site::create(base, self.size)?;
+        let network = if self.wan { Network::Wan(Wan::start()?) } else { Network::Loopback };
+        let site = Site::create(base, self.size, network)?;
         let machine = Machine::describe(&site.base);
-        print!("{}", table::header(&machine, self.size, self.rounds));
+        let link = site.network.link()?;
+        print!("{}", table::header(&machine, self.size, self.rounds, link.as_ref()));
         let rsync = Rsync::start(&site)?;
         let agents = if self.rivals_only { None } else { Some(Agents::start(&site, &self.agent()?)?) };
         let mut arena = Arena::new(&site, &rsync, agents.as_ref(), self.rounds, !self.drover_only);
         let mut workloads = Vec::new();
         for workload in self.workloads() {
             let outcome = arena.run(workload).with_context(|| format!("measure {}", workload.name()))?;
-            let verdicts = verdicts(&outcome, &machine.filesystem);
+            let verdicts = verdicts(&outcome, &machine.filesystem, self.wan);
             print!("{}", table::table(&outcome, &verdicts));
-            workloads.push(json!({ "outcome": outcome, "goals": verdicts }));
+            let losses = site.network.take_losses();
+            losses.iter().for_each(|losses| println!("WAN link: {losses}"));
+            workloads.push(json!({ "outcome": outcome, "goals": verdicts, "link": losses }));
             // After each workload, so that a later failure loses nothing.
-            let report = json!({ "machine": machine, "seed": SEED, "size": self.size, "workloads": workloads });
+            let report =
+                json!({ "machine": machine, "link": link, "seed": SEED, "size": self.size, "workloads": workloads });
             fs::write(&self.json, serde_json::to_vec_pretty(&report)?)
                 .with_context(|| format!("write {}", self.json.display()))?;
         }

@@ -67,6 +67,18 @@ fn goals(workload: Workload, has_reflinks: bool) -> &'static [Goal] {
     }
 }
 
+/// Of a WAN of 40 ms and 1 Gbit/s, where only the wall clock counts.
+fn wan_goals(workload: Workload) -> &'static [Goal] {
+    const TUNED: &str = "rsync -aHAX tuned";
+    match workload {
+        Workload::FirstCopy => &[Goal::Wall { rival: "rsync -aHAX -z", ratio: 0.45 }],
+        Workload::Unchanged => &[Goal::Wall { rival: TUNED, ratio: 0.36 }],
+        Workload::Changed => &[Goal::Wall { rival: TUNED, ratio: 0.6 }],
+        Workload::ImageChanged => &[Goal::Wall { rival: "rsync --inplace -z", ratio: 0.15 }],
+        _ => &[],
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub struct Verdict {
     pub goal: String,
@@ -75,12 +87,13 @@ pub struct Verdict {
     pub is_met: bool,
 }
 
-pub fn verdicts(outcome: &Outcome, filesystem: &str) -> Vec<Verdict> {
+pub fn verdicts(outcome: &Outcome, filesystem: &str, is_wan: bool) -> Vec<Verdict> {
     let Some(drover) = outcome.drover() else {
         return Vec::new();
     };
     let has_reflinks = matches!(filesystem, "xfs" | "btrfs");
-    goals(outcome.workload, has_reflinks).iter().filter_map(|goal| goal.verdict(outcome, drover)).collect()
+    let goals = if is_wan { wan_goals(outcome.workload) } else { goals(outcome.workload, has_reflinks) };
+    goals.iter().filter_map(|goal| goal.verdict(outcome, drover)).collect()
 }
 
 impl Goal {

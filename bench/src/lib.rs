@@ -1,8 +1,8 @@
 //! Drover beside its rivals: the same workload, the same machine, the same run.
 //!
-//! `workload` makes the trees, `agents` and `rsync` are the contestants, `meter` measures both from outside, `round`
-//! lets them run in turn, `goal` and `table` say what came out. Ratios within one run are what counts; times are not
-//! comparable between machines.
+//! `workload` makes the trees, `network` joins both ends, `agents` and `rsync` are the contestants, `meter` measures
+//! both from outside, `round` lets them run in turn, `goal` and `table` say what came out. Ratios within one run are
+//! what counts; times are not comparable between machines.
 
 pub mod agents;
 pub mod cli;
@@ -10,9 +10,11 @@ pub mod goal;
 pub mod machine;
 pub mod meter;
 pub mod mount;
+pub mod network;
 pub mod random;
 pub mod round;
 pub mod rsync;
 pub mod site;
 pub mod table;
+pub mod wan;
 pub mod workload;

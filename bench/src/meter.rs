@@ -4,8 +4,8 @@
 //!   count once it has reaped them, so the end of a run waits until it has none.
 //! * Memory: the kernel's own high-water mark (`VmHWM`), reset before each run of a long-lived process; short-lived
 //!   children are looked at every 20 ms. An end is the sum of its processes; the larger end is reported.
-//! * Wire: the loopback interface's byte counter, headers and acknowledgements included. The run has a network
-//!   namespace of its own, so nobody else is counted.
+//! * Wire: the byte counters of the interface between the ends, headers and acknowledgements included. The run has a
+//!   network namespace of its own, so nobody else is counted.
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +21,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+
+use crate::network::Network;
 
 /// `USER_HZ`, which is 100 on every Linux that user space sees.
 const TICK_SECONDS: f64 = 0.01;
@@ -40,11 +42,16 @@ pub struct Cost {
 }
 
 /// Runs `job` between the long-lived processes `ends` and children that it starts and waits for.
-pub fn measure<T>(ends: &[u32], destination: &Path, job: impl FnOnce(&Sampler) -> Result<T>) -> Result<(Cost, T)> {
+pub fn measure<T>(
+    network: &Network,
+    ends: &[u32],
+    destination: &Path,
+    job: impl FnOnce(&Sampler) -> Result<T>,
+) -> Result<(Cost, T)> {
     // What others left dirty is not this run's to write.
     rustix::fs::sync();
     ends.iter().try_for_each(|pid| reset_peak(*pid))?;
-    let (ticks, wire) = (ticks_of_all(ends)?, loopback_bytes()?);
+    let (ticks, wire) = (ticks_of_all(ends)?, network.carried_bytes()?);
     let sampler = Sampler::start(ends);
     let start = Instant::now();
     let outcome = job(&sampler)?;
@@ -52,7 +59,7 @@ pub fn measure<T>(ends: &[u32], destination: &Path, job: impl FnOnce(&Sampler) -
     let file = fs::File::open(destination).context("open destination to flush it")?;
     rustix::fs::syncfs(&file).context("flush destination")?;
     let flushed = start.elapsed();
-    let wire_bytes = loopback_bytes()? - wire;
+    let wire_bytes = network.carried_bytes()? - wire;
     let peak_rss_bytes = sampler.finish();
     ends.iter().try_for_each(|pid| settle(*pid))?;
     let cost = Cost {
@@ -105,12 +112,6 @@ fn settle(pid: u32) -> Result<()> {
         thread::sleep(Duration::from_millis(2));
     }
     Ok(())
-}
-
-fn loopback_bytes() -> Result<u64> {
-    let devices = fs::read_to_string("/proc/self/net/dev").context("read interface counters")?;
-    let loopback = devices.lines().find_map(|line| line.trim().strip_prefix("lo:")).context("no loopback interface")?;
-    loopback.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).context("loopback has no counter")
 }
 
 /// `proc_pid_clear_refs(5)`: 5 resets the high-water mark.

@@ -110,14 +110,16 @@ impl<'a> Arena<'a> {
             series.rotate_left(1);
         }
         self.judge(workload, &source)?;
-        series.sort_by_key(|series| series.place(workload));
+        let rivals = Variant::of(workload, self.site.network.is_wan());
+        series.sort_by_key(|series| series.place(rivals));
         let contestants = series.into_iter().map(Series::finish).collect();
         Ok(Outcome { workload, contestants, changed_bytes: changed_bytes.split_off(1) })
     }
 
     fn entrants(&self, workload: Workload) -> Vec<Series> {
         let drover = self.agents.map(|_| Entrant::Drover);
-        let rivals = Variant::of(workload).iter().filter(|_| self.with_rivals).map(Entrant::Rival);
+        let rivals =
+            Variant::of(workload, self.site.network.is_wan()).iter().filter(|_| self.with_rivals).map(Entrant::Rival);
         let entrants = drover.into_iter().chain(rivals);
         entrants.map(|entrant| Series { entrant, costs: Vec::new(), report: None }).collect()
     }
@@ -128,8 +130,8 @@ impl<'a> Arena<'a> {
                 (Entrant::Drover, Some(agents)) => {
                     let pair = self.pair(agents, workload)?;
                     let (cost, report) = match (workload, purpose) {
-                        (Workload::Deep, Purpose::Measure) => agents.verify_deep(&pair)?,
-                        _ => agents.sync(&pair)?,
+                        (Workload::Deep, Purpose::Measure) => agents.verify_deep(self.site, &pair)?,
+                        _ => agents.sync(self.site, &pair)?,
                     };
                     series.report = Some(report);
                     cost
@@ -183,12 +185,10 @@ impl<'a> Arena<'a> {
 
 impl Series {
     /// In the table Drover comes first, then the rivals as they are listed.
-    fn place(&self, workload: Workload) -> usize {
+    fn place(&self, rivals: &[Variant]) -> usize {
         match self.entrant {
             Entrant::Drover => 0,
-            Entrant::Rival(variant) => {
-                1 + Variant::of(workload).iter().position(|v| v.name == variant.name).unwrap_or_default()
-            }
+            Entrant::Rival(variant) => 1 + rivals.iter().position(|v| v.name == variant.name).unwrap_or_default(),
         }
     }
 

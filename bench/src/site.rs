@@ -1,4 +1,5 @@
-//! Where a run lives: one directory with the sources, every contestant's replicas, and the agents' own files.
+//! Where a run lives: one directory with the sources, every contestant's replicas, and the agents' own files, and what
+//! joins the two ends.
 
 use std::{
     fs,
@@ -7,20 +8,24 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::workload::{Size, Workload};
+use crate::{
+    network::Network,
+    workload::{Size, Workload},
+};
 
 #[derive(Debug)]
 pub struct Site {
     pub base: PathBuf,
     pub size: Size,
+    pub network: Network,
 }
 
 impl Site {
-    pub fn create(base: &Path, size: Size) -> Result<Self> {
+    pub fn create(base: &Path, size: Size, network: Network) -> Result<Self> {
         for name in ["source", "replica", "rsync", "agents"] {
             fs::create_dir_all(base.join(name)).with_context(|| format!("create {}", base.join(name).display()))?;
         }
-        Ok(Self { base: base.canonicalize()?, size })
+        Ok(Self { base: base.canonicalize()?, size, network })
     }
 
     /// Root of one agent: every source is a volume beneath it.

@@ -7,10 +7,11 @@ use crate::{
     machine::Machine,
     meter::Cost,
     round::{DROVER, Outcome},
+    wan::Link,
     workload::{Size, Workload},
 };
 
-pub fn header(machine: &Machine, size: Size, rounds: u64) -> String {
+pub fn header(machine: &Machine, size: Size, rounds: u64, link: Option<&Link>) -> String {
     let Machine { processor, cores, memory_gib, kernel, filesystem, rsync, command, has_own_network } = machine;
     let mut text = format!(
         "{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {filesystem}, warm page cache\n\
@@ -19,6 +20,10 @@ pub fn header(machine: &Machine, size: Size, rounds: u64) -> String {
     );
     if size == Size::Small {
         text.push_str("small size: only shows that the run works, the ratios mean nothing\n");
+    }
+    if let Some(link) = link {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{link}");
     }
     if !has_own_network {
         text.push_str("shared network namespace: bytes on the wire include everybody's loopback traffic\n");
