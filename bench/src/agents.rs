@@ -43,7 +43,10 @@ struct End {
 #[derive(Clone, Debug)]
 pub struct Pair {
     volume_id: String,
+    /// Directory of the copy.
     pub replica: PathBuf,
+    /// What is flushed after a sync.
+    written: PathBuf,
 }
 
 /// What a job cost, and its own report.
@@ -81,11 +84,16 @@ impl Agents {
     /// Puts `source` (a name beneath the sources) and a new replica of it under protection.
     pub fn enable(&self, site: &Site, source: &str, replica: &str, image: Option<&str>) -> Result<Pair> {
         let volume_id = uuid::Uuid::new_v4().to_string();
+        let (source, replica) = (site.sources().join(source), site.replicas().join(replica));
+        if site.is_on_devices() {
+            site.make_room(&replica)?;
+        }
+        let (from, to) = (spec(site, SOURCE, &source, image)?, spec(site, SINK, &replica, image)?);
         self.runtime.block_on(async {
-            self.source.enable(&volume_id, SOURCE, (source, image), VolumeRole::Primary, SINK.name).await?;
-            self.sink.enable(&volume_id, SINK, (replica, image), VolumeRole::Secondary, SOURCE.name).await
+            self.source.enable(&volume_id, from, VolumeRole::Primary, SINK.name).await?;
+            self.sink.enable(&volume_id, to, VolumeRole::Secondary, SOURCE.name).await
         })?;
-        Ok(Pair { volume_id, replica: site.replicas().join(replica) })
+        Ok(Pair { volume_id, written: site.written(&replica), replica })
     }
 
     /// Forgets the volume; both trees stay.
@@ -119,7 +127,7 @@ impl Agents {
 
     fn measured(&self, site: &Site, pair: &Pair, job: impl Future<Output = Result<JobStatus>>) -> Result<Run> {
         let ends = [self.source.child.id(), self.sink.child.id()];
-        let (cost, job) = measure(&site.network, &ends, &pair.replica, |_| self.runtime.block_on(job))?;
+        let (cost, job) = measure(&site.network, &ends, &pair.written, |_| self.runtime.block_on(job))?;
         Ok((cost, serde_json::from_str(&job.report_json).context("read the report of the job")?))
     }
 }
@@ -156,20 +164,8 @@ impl Agent {
         SyncClient::new(self.channel.clone())
     }
 
-    /// `image` is the one file in the directory that is the volume.
-    async fn enable(
-        &self,
-        volume_id: &str,
-        end: End,
-        (directory, image): (&str, Option<&str>),
-        role: VolumeRole,
-        peer: &str,
-    ) -> Result<()> {
-        let root = end.root.to_owned();
-        let kind = match image {
-            None => volume_spec::Kind::Directory(Directory { root, path: directory.to_owned() }),
-            Some(image) => volume_spec::Kind::BlockFile(BlockFile { root, path: format!("{directory}/{image}") }),
-        };
+    async fn enable(&self, volume_id: &str, kind: volume_spec::Kind, role: VolumeRole, peer: &str) -> Result<()> {
+        let what = format!("enable {kind:?}");
         let request = EnableRequest {
             volume_id: volume_id.to_owned(),
             spec: Some(VolumeSpec { kind: Some(kind) }),
@@ -177,7 +173,7 @@ impl Agent {
             peer: Some(peer.to_owned()),
             ..Default::default()
         };
-        self.replication().enable(request).await.with_context(|| format!("enable {directory} at {}", end.name))?;
+        self.replication().enable(request).await.context(what)?;
         Ok(())
     }
 
@@ -215,9 +211,31 @@ async fn connect(socket: &Path, child: &mut Child) -> Result<Channel> {
     }
 }
 
+/// `image` is the one file in the directory, or the device, that is the volume.
+fn spec(site: &Site, end: End, directory: &Path, image: Option<&str>) -> Result<volume_spec::Kind> {
+    let root = end.root.to_owned();
+    let path = directory.strip_prefix(site.base.join(end.root))?.display().to_string();
+    Ok(match image {
+        None => volume_spec::Kind::Directory(Directory { root, path }),
+        Some(image) => {
+            let path = site.device_name(directory).unwrap_or_else(|| format!("{path}/{image}"));
+            volume_spec::Kind::BlockFile(BlockFile { root, path })
+        }
+    })
+}
+
+/// Path of the agent's root; every device is beneath `/dev`, what Drover keeps of it beside the agent's copies.
+fn root(site: &Site, end: End) -> String {
+    let directory = site.base.join(end.root);
+    match site.is_on_devices() {
+        false => format!("path = {directory:?}"),
+        true => format!("path = \"/dev\"\nkind = \"devices\"\nbeside = {:?}", directory.join("beside")),
+    }
+}
+
 fn configuration(site: &Site, state: &Path, end: End, peer: End) -> String {
     let certificates = site.agents().join("certs").display().to_string();
-    let root = site.base.join(end.root).display().to_string();
+    let root = root(site, end);
     let End { name, port, root: root_name, place } = end;
     format!(
         r#"name = "{name}"
@@ -235,7 +253,7 @@ peer = ["{peer_name}.drover"]
 
 [[root]]
 name = "{root_name}"
-path = "{root}"
+{root}
 
 [[peer]]
 name = "{peer_name}"

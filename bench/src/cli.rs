@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, ValueEnum};
 use serde_json::json;
 
 use crate::{
     agents::Agents,
-    goal::verdicts,
+    goal::{Ground, verdicts},
     machine::Machine,
     mount::{self, Mounted},
     network::Network,
@@ -41,9 +41,9 @@ pub struct Arguments {
     /// Where everything is copied; needs about 12 GB at full size and 5 rounds
     #[arg(long, default_value = "target/bench")]
     dir: PathBuf,
-    /// Copies on a file system of their own, made in a loop-mounted image of 40 GiB
+    /// Copies on a file system of their own, made in a loop-mounted image of 40 GiB, or (W4 to W6) on loop devices
     #[arg(long, value_enum)]
-    on: Option<mount::Kind>,
+    on: Option<On>,
     /// Leave the copies there
     #[arg(long)]
     keep: bool,
@@ -67,6 +67,25 @@ pub struct Arguments {
     json: PathBuf,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum On {
+    Ext4,
+    Xfs,
+    Btrfs,
+    Device,
+}
+
+impl On {
+    fn filesystem(self) -> Option<mount::Kind> {
+        match self {
+            Self::Ext4 => Some(mount::Kind::Ext4),
+            Self::Xfs => Some(mount::Kind::Xfs),
+            Self::Btrfs => Some(mount::Kind::Btrfs),
+            Self::Device => None,
+        }
+    }
+}
+
 impl Arguments {
     pub fn run(self) -> Result<()> {
         ensure!(rustix::process::geteuid().is_root(), "the workloads have owners and xattrs that only root can copy");
@@ -74,11 +93,14 @@ impl Arguments {
             println!("{}", Wan::start()?.link()?);
             return Ok(());
         }
+        let workloads = self.workloads()?;
+        let is_on_device = self.on == Some(On::Device);
+        ensure!(!(self.wan && is_on_device), "devices are not measured over a WAN: leave out --wan or --on device");
         let base = self.dir.join("run");
         remove(&base)?;
-        let mounted = self.on.map(|kind| Mounted::create(kind, &self.dir)).transpose()?;
+        let mounted = self.on.and_then(On::filesystem).map(|kind| Mounted::create(kind, &self.dir)).transpose()?;
         let base = mounted.as_ref().map_or(base, |mounted| mounted.at.join("run"));
-        let outcome = self.measure(&base);
+        let outcome = self.measure(&base, workloads);
         match outcome {
             Ok(()) if !self.keep => remove(&base),
             Err(error) => Err(error.context(format!("left for inspection: {}", base.display()))),
@@ -86,19 +108,20 @@ impl Arguments {
         }
     }
 
-    fn measure(&self, base: &Path) -> Result<()> {
+    fn measure(&self, base: &Path, measured: Vec<Workload>) -> Result<()> {
         let network = if self.wan { Network::Wan(Wan::start()?) } else { Network::Loopback };
-        let site = Site::create(base, self.size, network)?;
-        let machine = Machine::describe(&site.base);
+        let site = Site::create(base, self.size, network, self.on == Some(On::Device))?;
+        let machine = Machine::describe(&site);
+        let ground = Ground::of(&machine.filesystem, site.is_on_devices());
         let link = site.network.link()?;
         print!("{}", table::header(&machine, self.size, self.rounds, link.as_ref()));
         let rsync = Rsync::start(&site)?;
         let agents = if self.rivals_only { None } else { Some(Agents::start(&site, &self.agent()?)?) };
         let mut arena = Arena::new(&site, &rsync, agents.as_ref(), self.rounds, !self.drover_only);
         let mut workloads = Vec::new();
-        for workload in self.workloads() {
+        for workload in measured {
             let outcome = arena.run(workload).with_context(|| format!("measure {}", workload.name()))?;
-            let verdicts = verdicts(&outcome, &machine.filesystem, self.wan);
+            let verdicts = verdicts(&outcome, ground, site.network.is_wan());
             print!("{}", table::table(&outcome, &verdicts));
             let losses = site.network.take_losses();
             losses.iter().for_each(|losses| println!("WAN link: {losses}"));
@@ -113,8 +136,16 @@ impl Arguments {
         Ok(())
     }
 
-    fn workloads(&self) -> Vec<Workload> {
-        if self.workloads.is_empty() { Workload::ALL.to_vec() } else { self.workloads.clone() }
+    fn workloads(&self) -> Result<Vec<Workload>> {
+        let on_devices = self.on == Some(On::Device);
+        let all = Workload::ALL.into_iter().filter(|workload| !on_devices || workload.image().is_some());
+        if self.workloads.is_empty() {
+            return Ok(all.collect());
+        }
+        if let Some(files) = self.workloads.iter().find(|workload| on_devices && workload.image().is_none()) {
+            bail!("{} copies files, and a device holds one image: name W4, W5 or W6 with --on device", files.name());
+        }
+        Ok(self.workloads.clone())
     }
 
     fn agent(&self) -> Result<PathBuf> {

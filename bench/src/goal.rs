@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::{
     round::{Contestant, Outcome},
+    rsync::DEVICE_NAME,
     workload::Workload,
 };
 
@@ -32,12 +33,40 @@ enum Goal {
 
 const PEAK: Goal = Goal::PeakMib(128.0);
 const CPU: Goal = Goal::Cpu { ratio: 1.0 };
+/// Of W5 without extent maps, with the digests of the pages of about 14,000 changed leaves.
+const WIRE_OF_LEAVES: Goal = Goal::WirePerChange { ratio: 1.15, plus_bytes: 14_000.0 * 128.0 };
 
-fn goals(workload: Workload, has_reflinks: bool) -> &'static [Goal] {
+/// What the images are, which decides what can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    Reflinks,
+    NoReflinks,
+    Devices,
+}
+
+impl Ground {
+    pub fn of(filesystem: &str, is_on_devices: bool) -> Self {
+        match filesystem {
+            _ if is_on_devices => Self::Devices,
+            "xfs" | "btrfs" => Self::Reflinks,
+            _ => Self::NoReflinks,
+        }
+    }
+}
+
+fn goals(workload: Workload, ground: Ground) -> &'static [Goal] {
     const PLAIN: &str = "rsync -aHAX";
     const TUNED: &str = "rsync -aHAX tuned";
     const INPLACE: &str = "rsync --inplace";
+    let has_reflinks = ground == Ground::Reflinks;
     match workload {
+        Workload::Image if ground == Ground::Devices => &[Goal::Wall { rival: DEVICE_NAME, ratio: 0.45 }, CPU, PEAK],
+        Workload::ImageChanged if ground == Ground::Devices => {
+            &[Goal::Wall { rival: DEVICE_NAME, ratio: 1.0 / 12.0 }, WIRE_OF_LEAVES, CPU, PEAK]
+        }
+        Workload::ImageTouched if ground == Ground::Devices => {
+            &[Goal::Wall { rival: DEVICE_NAME, ratio: 0.4 }, CPU, PEAK]
+        }
         Workload::FirstCopy => &[Goal::Wall { rival: PLAIN, ratio: 0.5 }, CPU, PEAK],
         Workload::Unchanged => &[Goal::Wall { rival: TUNED, ratio: 0.34 }, Goal::Wire { bytes: 16e3 }, CPU, PEAK],
         Workload::Changed => {
@@ -51,13 +80,7 @@ fn goals(workload: Workload, has_reflinks: bool) -> &'static [Goal] {
             CPU,
             PEAK,
         ],
-        Workload::ImageChanged => &[
-            Goal::Wall { rival: INPLACE, ratio: 1.0 / 12.0 },
-            // Digests of the pages of about 14,000 changed leaves.
-            Goal::WirePerChange { ratio: 1.15, plus_bytes: 14_000.0 * 128.0 },
-            CPU,
-            PEAK,
-        ],
+        Workload::ImageChanged => &[Goal::Wall { rival: INPLACE, ratio: 1.0 / 12.0 }, WIRE_OF_LEAVES, CPU, PEAK],
         Workload::ImageTouched if has_reflinks => &[Goal::Millis(60.0), CPU, PEAK],
         Workload::ImageTouched => &[Goal::Wall { rival: "rsync -aHAXc", ratio: 0.4 }, CPU, PEAK],
         Workload::Inserted => &[Goal::Wall { rival: PLAIN, ratio: 0.4 }, Goal::Wire { bytes: 2e6 }, CPU, PEAK],
@@ -87,12 +110,11 @@ pub struct Verdict {
     pub is_met: bool,
 }
 
-pub fn verdicts(outcome: &Outcome, filesystem: &str, is_wan: bool) -> Vec<Verdict> {
+pub fn verdicts(outcome: &Outcome, ground: Ground, is_wan: bool) -> Vec<Verdict> {
     let Some(drover) = outcome.drover() else {
         return Vec::new();
     };
-    let has_reflinks = matches!(filesystem, "xfs" | "btrfs");
-    let goals = if is_wan { wan_goals(outcome.workload) } else { goals(outcome.workload, has_reflinks) };
+    let goals = if is_wan { wan_goals(outcome.workload) } else { goals(outcome.workload, ground) };
     goals.iter().filter_map(|goal| goal.verdict(outcome, drover)).collect()
 }
 

@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod cli;
+pub mod device;
 pub mod goal;
 pub mod machine;
 pub mod meter;

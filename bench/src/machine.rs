@@ -4,6 +4,8 @@ use std::{fs, path::Path, process::Command, thread};
 
 use serde::Serialize;
 
+use crate::site::Site;
+
 #[derive(Debug, Serialize)]
 pub struct Machine {
     pub processor: String,
@@ -12,6 +14,8 @@ pub struct Machine {
     pub kernel: String,
     /// Of the directory that everything is copied in.
     pub filesystem: String,
+    /// What the images of W4 to W6 are.
+    pub images: &'static str,
     pub rsync: String,
     pub command: String,
     /// Bytes on the wire are ours alone only in a network namespace of our own.
@@ -19,13 +23,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn describe(base: &Path) -> Self {
+    pub fn describe(site: &Site) -> Self {
         Self {
             processor: field("/proc/cpuinfo", "model name"),
             cores: thread::available_parallelism().map_or(0, usize::from),
             memory_gib: field("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse::<u64>().unwrap_or(0) >> 20,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-            filesystem: filesystem(base),
+            filesystem: filesystem(&site.base),
+            images: if site.is_on_devices() { "loop devices" } else { "files" },
             rsync: first_line(Command::new("rsync").arg("--version")),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             has_own_network: fs::read_link("/proc/self/ns/net").ok() != fs::read_link("/proc/1/ns/net").ok(),

@@ -10,6 +10,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::FileTypeExt,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -56,8 +57,7 @@ pub fn measure<T>(
     let start = Instant::now();
     let outcome = job(&sampler)?;
     let wall = start.elapsed();
-    let file = fs::File::open(destination).context("open destination to flush it")?;
-    rustix::fs::syncfs(&file).context("flush destination")?;
+    flush(destination)?;
     let flushed = start.elapsed();
     let wire_bytes = network.carried_bytes()? - wire;
     let peak_rss_bytes = sampler.finish();
@@ -70,6 +70,15 @@ pub fn measure<T>(
         wire_bytes,
     };
     Ok((cost, outcome))
+}
+
+/// A device, or the file system of anything else.
+fn flush(destination: &Path) -> Result<()> {
+    let file = fs::File::open(destination).context("open destination to flush it")?;
+    if file.metadata()?.file_type().is_block_device() {
+        return file.sync_all().context("flush the device");
+    }
+    rustix::fs::syncfs(&file).context("flush destination")
 }
 
 /// The ends with all their children, and the children that this process waited for.

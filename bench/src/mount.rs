@@ -7,11 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 
 const BYTES: u64 = 40 << 30;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Ext4,
     Xfs,
@@ -57,7 +56,7 @@ impl Drop for Mounted {
     }
 }
 
-fn run(command: &mut Command) -> Result<String> {
+pub fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("start {}", command.get_program().display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} failed: {said}", command.get_program().display());

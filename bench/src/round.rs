@@ -1,9 +1,9 @@
 //! Contestants in turn: every round changes the source once, then each brings its own replica up to date. The order
 //! turns from round to round, and the first round, which meets cold memory and cold indexes, is not counted.
 
-use std::{collections::HashMap, fs, path::Path, thread, time::Duration};
+use std::{collections::HashMap, path::Path, thread, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::{
@@ -70,6 +70,15 @@ enum Entrant {
     Rival(&'static Variant),
 }
 
+impl Entrant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Drover => DROVER,
+            Self::Rival(variant) => variant.name,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Purpose {
     /// Makes every replica equal to the source, however long that takes.
@@ -104,22 +113,24 @@ impl<'a> Arena<'a> {
             changed_bytes.push(workload.change(&source, self.round, self.site.size)?);
             thread::sleep(AGE);
             self.round(workload, &source, &mut series, Purpose::Measure)?;
+            if round == self.rounds {
+                self.judge(workload, &source, &series)?;
+            }
             if workload.is_first_copy() && workload.image().is_some() {
                 self.rsync.forget(self.site, &self.replica(workload))?;
             }
             series.rotate_left(1);
         }
-        self.judge(workload, &source)?;
-        let rivals = Variant::of(workload, self.site.network.is_wan());
-        series.sort_by_key(|series| series.place(rivals));
+        let order = self.entrants(workload);
+        series.sort_by_key(|series| order.iter().position(|placed| placed.entrant.name() == series.entrant.name()));
         let contestants = series.into_iter().map(Series::finish).collect();
         Ok(Outcome { workload, contestants, changed_bytes: changed_bytes.split_off(1) })
     }
 
+    /// As the table lists them.
     fn entrants(&self, workload: Workload) -> Vec<Series> {
         let drover = self.agents.map(|_| Entrant::Drover);
-        let rivals =
-            Variant::of(workload, self.site.network.is_wan()).iter().filter(|_| self.with_rivals).map(Entrant::Rival);
+        let rivals = Variant::of(workload, self.site).iter().filter(|_| self.with_rivals).map(Entrant::Rival);
         let entrants = drover.into_iter().chain(rivals);
         entrants.map(|entrant| Series { entrant, costs: Vec::new(), report: None }).collect()
     }
@@ -162,7 +173,7 @@ impl<'a> Arena<'a> {
             }
             agents.disable(&pair)?;
             if workload.image().is_some() {
-                fs::remove_dir_all(&pair.replica)?;
+                self.site.forget(&pair.replica)?;
             }
         }
         let pair = agents.enable(self.site, workload.source(), &replica, workload.image())?;
@@ -170,8 +181,14 @@ impl<'a> Arena<'a> {
         Ok(pair)
     }
 
-    /// A fast copy that is wrong is no result.
-    fn judge(&self, workload: Workload, source: &Path) -> Result<()> {
+    /// A fast copy that is wrong is no result, a rival's neither.
+    fn judge(&self, workload: Workload, source: &Path, series: &[Series]) -> Result<()> {
+        for series in series {
+            if let (Entrant::Rival(variant), Some(image)) = (series.entrant, workload.image()) {
+                let replica = self.rsync.replica(self.site, variant, &self.replica(workload));
+                same_content(&source.join(image), &replica.join(image)).context(variant.name)?;
+            }
+        }
         if let Some(pair) = self.pairs.get(workload.source()) {
             if let Some(image) = workload.image() {
                 return same_content(&source.join(image), &pair.replica.join(image));
@@ -184,19 +201,8 @@ impl<'a> Arena<'a> {
 }
 
 impl Series {
-    /// In the table Drover comes first, then the rivals as they are listed.
-    fn place(&self, rivals: &[Variant]) -> usize {
-        match self.entrant {
-            Entrant::Drover => 0,
-            Entrant::Rival(variant) => 1 + rivals.iter().position(|v| v.name == variant.name).unwrap_or_default(),
-        }
-    }
-
     fn finish(self) -> Contestant {
-        let name = match self.entrant {
-            Entrant::Drover => DROVER,
-            Entrant::Rival(variant) => variant.name,
-        };
+        let name = self.entrant.name();
         let rounds = self.costs.get(1..).unwrap_or_default().to_vec();
         Contestant { name, median: median_cost(&rounds), rounds, report: self.report }
     }

@@ -5,7 +5,7 @@
 use std::{
     fs,
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -45,6 +45,21 @@ const INPLACE_TUNED: Variant =
 const SPARSE: Variant = Variant { name: "rsync -aS", replica: "sparse", arguments: &["--sparse"], is_tuned: false };
 const WHOLE: Variant = Variant { name: "rsync -aW", replica: "whole", arguments: &["--whole-file"], is_tuned: false };
 
+/// Writes to a device do not move the times of its node, by which rsync would skip it: it has to be told to compare.
+const DEVICE: Variant = Variant {
+    name: DEVICE_NAME,
+    replica: "inplace",
+    arguments: &["--inplace", "--copy-devices", "--write-devices", "--ignore-times"],
+    is_tuned: false,
+};
+pub const DEVICE_NAME: &str = "rsync --write-devices, always compares";
+const DEVICE_WHOLE: Variant = Variant {
+    name: "rsync --write-devices -W",
+    replica: "whole",
+    arguments: &["--inplace", "--copy-devices", "--write-devices", "--ignore-times", "--whole-file"],
+    ..DEVICE
+};
+
 /// Whole file lists first: with a round trip of 40 ms, rsync waits less than when it reads the tree as it goes.
 const WAN_TUNED: Variant = Variant { arguments: &["--no-inc-recursive"], ..TUNED };
 const WAN_CHECKSUM_TUNED: Variant = Variant { arguments: &["--checksum", "--no-inc-recursive"], ..CHECKSUM_TUNED };
@@ -62,8 +77,11 @@ const ZSTD_INPLACE: Variant = Variant {
 };
 
 impl Variant {
-    pub fn of(workload: Workload, is_wan: bool) -> &'static [Self] {
-        if is_wan { Self::over_wan(workload) } else { Self::over_loopback(workload) }
+    pub fn of(workload: Workload, site: &Site) -> &'static [Self] {
+        match site.network.is_wan() {
+            true => Self::over_wan(workload),
+            false => Self::over_loopback(workload, site.is_on_devices()),
+        }
     }
 
     fn over_wan(workload: Workload) -> &'static [Self] {
@@ -79,8 +97,10 @@ impl Variant {
         }
     }
 
-    fn over_loopback(workload: Workload) -> &'static [Self] {
+    fn over_loopback(workload: Workload, on_devices: bool) -> &'static [Self] {
         match workload {
+            Workload::Image | Workload::ImageChanged if on_devices => &[DEVICE, DEVICE_WHOLE],
+            Workload::ImageTouched if on_devices => &[DEVICE],
             Workload::Deep => &[CHECKSUM, CHECKSUM_TUNED],
             Workload::Appended => &[PLAIN, TUNED, INPLACE, INPLACE_TUNED],
             Workload::Image => &[SPARSE, PLAIN],
@@ -107,17 +127,22 @@ impl Rsync {
         for variants in fs::read_dir(site.rsync_replicas())? {
             let replica = variants?.path().join(replica);
             if replica.exists() {
-                fs::remove_dir_all(&replica).with_context(|| format!("remove {}", replica.display()))?;
+                site.forget(&replica)?;
             }
         }
         Ok(())
     }
 
+    /// Directory of a variant's replica of that name.
+    pub fn replica(&self, site: &Site, variant: &Variant, replica: &str) -> PathBuf {
+        site.rsync_replicas().join(variant.replica).join(replica)
+    }
+
     /// Copies `source` to a replica of that name.
     pub fn copy(&self, site: &Site, variant: &Variant, source: &Path, replica: &str) -> Result<Cost> {
         let (daemon, port) = if variant.is_tuned { (&self.tuned, PORT_TUNED) } else { (&self.plain, PORT) };
-        let destination = site.rsync_replicas().join(variant.replica).join(replica);
-        fs::create_dir_all(&destination)?;
+        let destination = self.replica(site, variant, replica);
+        site.make_room(&destination)?;
         let mut rsync = site.network.command("rsync");
         rsync.args(["-aHAX", "--numeric-ids", "--delete"]).args(variant.arguments);
         if variant.is_tuned {
@@ -126,7 +151,7 @@ impl Rsync {
         rsync.arg(format!("{}/", source.display()));
         let address = site.network.address(Place::Sink);
         rsync.arg(format!("rsync://{address}:{port}/rival/{}/{replica}/", variant.replica));
-        let (cost, ()) = measure(&site.network, &[daemon.id()], &destination, |sampler| {
+        let (cost, ()) = measure(&site.network, &[daemon.id()], &site.written(&destination), |sampler| {
             let mut client = rsync.spawn().context("start rsync")?;
             sampler.watch(client.id());
             let status = client.wait()?;
@@ -143,9 +168,11 @@ fn daemon(site: &Site, port: u16, options: &str) -> Result<Child> {
     let address = site.network.address(Place::Sink);
     // On a WAN there is nobody to ask for names, and the daemon's children would wait for a run that was killed.
     let wan = if site.network.is_wan() { "reverse lookup = no\ntimeout = 600\n" } else { "" };
+    // A daemon refuses devices unless it is told otherwise.
+    let devices = if site.is_on_devices() { "refuse options = !copy-devices !write-devices\n" } else { "" };
     let text = format!(
         "address = {address}\nport = {port}\nuse chroot = no\nuid = 0\ngid = 0\n{wan}{options}\
-         [rival]\npath = {}\nread only = no\n",
+         [rival]\npath = {}\nread only = no\n{devices}",
         path.display()
     );
     fs::write(&config, text)?;

@@ -12,9 +12,9 @@ use crate::{
 };
 
 pub fn header(machine: &Machine, size: Size, rounds: u64, link: Option<&Link>) -> String {
-    let Machine { processor, cores, memory_gib, kernel, filesystem, rsync, command, has_own_network } = machine;
+    let Machine { processor, cores, memory_gib, kernel, filesystem, images, rsync, command, has_own_network } = machine;
     let mut text = format!(
-        "{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {filesystem}, warm page cache\n\
+        "{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {images} on {filesystem}, warm page cache\n\
          {rsync}\n{command}\n\
          medians of {rounds} rounds after one that is not counted; both ends on this machine\n"
     );
@@ -39,7 +39,7 @@ pub fn table(outcome: &Outcome, verdicts: &[Verdict]) -> String {
     }
     let _ = writeln!(
         text,
-        "{:22}{:>9}{:>10}{:>8}{:>10}{:>12}   drover / it:{:>7}{:>9}{:>7}",
+        "{:40}{:>9}{:>10}{:>8}{:>10}{:>12}   drover / it:{:>7}{:>9}{:>7}",
         "", "wall s", "+ sync -f", "CPU s", "peak MiB", "wire KB", "wall", "+ sync", "CPU"
     );
     let drover = outcome.drover().map(|drover| drover.median);
@@ -60,7 +60,7 @@ pub fn table(outcome: &Outcome, verdicts: &[Verdict]) -> String {
 
 fn row(name: &str, cost: &Cost, drover: Option<&Cost>) -> String {
     let mut row = format!(
-        "{name:22}{:>9.3}{:>10.3}{:>8.2}{:>10.1}{:>12.1}",
+        "{name:40}{:>9.3}{:>10.3}{:>8.2}{:>10.1}{:>12.1}",
         cost.wall_seconds,
         cost.flushed_seconds,
         cost.cpu_seconds,

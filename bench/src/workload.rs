@@ -92,7 +92,7 @@ impl Workload {
     pub fn create(self, source: &Path, size: Size) -> anyhow::Result<()> {
         match self.source() {
             "tree" => tree::create(source, size),
-            "image" => image::create(source, size),
+            "image" => image::create(source, image::bytes(size)),
             "inserted" => files::create_one(source, size),
             _ => files::create_many(source, size),
         }
@@ -102,7 +102,7 @@ impl Workload {
     pub fn change(self, source: &Path, round: u64, size: Size) -> anyhow::Result<u64> {
         match self {
             Self::FirstCopy | Self::Unchanged | Self::Deep | Self::Image => Ok(0),
-            Self::ImageChanged => image::overwrite(source, round, size),
+            Self::ImageChanged => image::overwrite(source, round),
             Self::ImageTouched => image::touch(source),
             Self::Changed => tree::change(source, round),
             Self::Inserted => files::insert(source, round),

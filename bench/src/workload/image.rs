@@ -1,7 +1,8 @@
-//! W4 to W6: one image of a disk.
+//! W4 to W6: one image of a disk, in a file or on a device that is attached already.
 
 use std::{
     fs::{self, File, OpenOptions},
+    io::{Seek, SeekFrom},
     os::unix::fs::FileExt,
     path::Path,
     time::SystemTime,
@@ -17,17 +18,25 @@ const BYTES: u64 = 4 << 30;
 const BLOCK: u64 = 4096;
 const CHUNK: usize = 1 << 20;
 
-fn open(source: &Path) -> Result<File> {
-    let path = source.join(NAME);
-    OpenOptions::new().write(true).open(&path).with_context(|| format!("open {}", path.display()))
+/// Of the image that W4 to W6 share.
+pub fn bytes(size: Size) -> u64 {
+    size.of(BYTES) / CHUNK as u64 * CHUNK as u64
 }
 
-/// By chunks of 1 MiB: 30 % holes, 10 % written zeros, 30 % noise, 30 % text.
-pub fn create(source: &Path, size: Size) -> Result<()> {
+fn open(source: &Path) -> Result<File> {
+    let path = source.join(NAME);
+    OpenOptions::new().read(true).write(true).open(&path).with_context(|| format!("open {}", path.display()))
+}
+
+/// By chunks of 1 MiB: 30 % holes, 10 % written zeros, 30 % noise, 30 % text. A device must be blank: its holes are
+/// what nobody wrote.
+pub fn create(source: &Path, bytes: u64) -> Result<()> {
     fs::create_dir_all(source)?;
-    let file = File::create(source.join(NAME)).context("create the image")?;
-    let bytes = size.of(BYTES) / CHUNK as u64 * CHUNK as u64;
-    file.set_len(bytes)?;
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).open(source.join(NAME)).context("create the image")?;
+    if file.metadata()?.is_file() {
+        file.set_len(bytes)?;
+    }
     for n in 0..bytes / CHUNK as u64 {
         let mut random = Random::of(SEED ^ 0x44, n);
         let content = match random.below(10) {
@@ -42,9 +51,10 @@ pub fn create(source: &Path, size: Size) -> Result<()> {
 }
 
 /// 1 % of the blocks at random, and 1 % in runs of 64 KiB to 1 MiB; returns the bytes written.
-pub fn overwrite(source: &Path, round: u64, size: Size) -> Result<u64> {
-    let file = open(source)?;
-    let bytes = size.of(BYTES) / CHUNK as u64 * CHUNK as u64;
+pub fn overwrite(source: &Path, round: u64) -> Result<u64> {
+    let mut file = open(source)?;
+    // The metadata of a device tell no size.
+    let bytes = file.seek(SeekFrom::End(0)).context("look for the image's end")?;
     let mut random = Random::of(SEED ^ 0x45, round);
     let mut written = 0;
     while written < bytes / 100 {
@@ -60,8 +70,15 @@ pub fn overwrite(source: &Path, round: u64, size: Size) -> Result<u64> {
     Ok(written)
 }
 
-/// So that its times vouch for nothing.
+/// So that its times vouch for nothing; a device has counters instead, which only a write moves.
 pub fn touch(source: &Path) -> Result<u64> {
-    open(source)?.set_modified(SystemTime::now()).context("set the image's time")?;
+    let file = open(source)?;
+    if file.metadata()?.is_file() {
+        file.set_modified(SystemTime::now()).context("set the image's time")?;
+    } else {
+        let mut block = [0; BLOCK as usize];
+        file.read_exact_at(&mut block, 0)?;
+        file.write_all_at(&block, 0).and_then(|()| file.sync_all()).context("write a block as it was")?;
+    }
     Ok(0)
 }
