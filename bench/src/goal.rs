@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use crate::{
-    round::{Contestant, Outcome},
+    blocksync,
+    meter::Cost,
+    round::{Contestant, DROVER, Outcome},
     rsync::DEVICE_NAME,
     workload::Workload,
 };
@@ -13,6 +15,10 @@ enum Goal {
     /// Time of the rival with `sync -f` of its destination.
     Wall {
         rival: &'static str,
+        ratio: f64,
+    },
+    /// As `Wall`, of a rival that has to be installed first: without it the goal is missed.
+    WallOfBlocksync {
         ratio: f64,
     },
     Wire {
@@ -25,7 +31,7 @@ enum Goal {
         plus_bytes: f64,
     },
     PeakMib(f64),
-    /// Of the rival that needs the fewest CPU seconds, both ends together.
+    /// Of the rival across the network that needs the fewest CPU seconds, both ends together.
     Cpu {
         ratio: f64,
     },
@@ -33,6 +39,7 @@ enum Goal {
 
 const PEAK: Goal = Goal::PeakMib(128.0);
 const CPU: Goal = Goal::Cpu { ratio: 1.0 };
+const BLOCKSYNC: Goal = Goal::WallOfBlocksync { ratio: 0.6 };
 /// Of W5 without extent maps, with the digests of the pages of about 14,000 changed leaves.
 const WIRE_OF_LEAVES: Goal = Goal::WirePerChange { ratio: 1.15, plus_bytes: 14_000.0 * 128.0 };
 
@@ -76,11 +83,14 @@ fn goals(workload: Workload, ground: Ground) -> &'static [Goal] {
         Workload::Image => &[Goal::Wall { rival: "rsync -aS", ratio: 0.45 }, CPU, PEAK],
         Workload::ImageChanged if has_reflinks => &[
             Goal::Wall { rival: INPLACE, ratio: 1.0 / 12.0 },
+            BLOCKSYNC,
             Goal::WirePerChange { ratio: 1.1, plus_bytes: 0.0 },
             CPU,
             PEAK,
         ],
-        Workload::ImageChanged => &[Goal::Wall { rival: INPLACE, ratio: 1.0 / 12.0 }, WIRE_OF_LEAVES, CPU, PEAK],
+        Workload::ImageChanged => {
+            &[Goal::Wall { rival: INPLACE, ratio: 1.0 / 12.0 }, BLOCKSYNC, WIRE_OF_LEAVES, CPU, PEAK]
+        }
         Workload::ImageTouched if has_reflinks => &[Goal::Millis(60.0), CPU, PEAK],
         Workload::ImageTouched => &[Goal::Wall { rival: "rsync -aHAXc", ratio: 0.4 }, CPU, PEAK],
         Workload::Inserted => &[Goal::Wall { rival: PLAIN, ratio: 0.4 }, Goal::Wire { bytes: 2e6 }, CPU, PEAK],
@@ -105,7 +115,8 @@ fn wan_goals(workload: Workload) -> &'static [Goal] {
 #[derive(Debug, Serialize)]
 pub struct Verdict {
     pub goal: String,
-    pub value: f64,
+    /// None where there was nothing to compare with.
+    pub value: Option<f64>,
     pub limit: f64,
     pub is_met: bool,
 }
@@ -119,13 +130,19 @@ pub fn verdicts(outcome: &Outcome, ground: Ground, is_wan: bool) -> Vec<Verdict>
 }
 
 impl Goal {
+    /// None where the rivals were left out.
     fn verdict(self, outcome: &Outcome, drover: &Contestant) -> Option<Verdict> {
         let drover = &drover.median;
         let (goal, value, limit) = match self {
-            Self::Wall { rival, ratio } => {
-                let flushed = outcome.rival(rival)?.median.flushed_seconds;
-                (format!("wall / {rival} flushed"), drover.wall_seconds / flushed, ratio)
-            }
+            Self::Wall { rival, ratio } => wall(drover, outcome.rival(rival)?, ratio),
+            Self::WallOfBlocksync { ratio } => match outcome.rival(blocksync::NAME) {
+                Some(rival) => wall(drover, rival, ratio),
+                None if outcome.contestants.len() == 1 => return None,
+                None => {
+                    let goal = format!("{}: not on the PATH, its goal is", blocksync::NAME);
+                    return Some(Verdict { goal, value: None, limit: ratio, is_met: false });
+                }
+            },
             Self::Wire { bytes } => ("wire, KB".to_owned(), drover.wire_bytes as f64 / 1e3, bytes / 1e3),
             Self::WirePerChange { ratio, plus_bytes } => {
                 let limit = outcome.changed_bytes_median() * ratio + plus_bytes;
@@ -135,13 +152,20 @@ impl Goal {
             Self::Millis(limit) => ("wall, ms".to_owned(), drover.wall_seconds * 1e3, limit),
             Self::PeakMib(limit) => ("peak of one agent, MiB".to_owned(), mib(drover.peak_rss_bytes), limit),
             Self::Cpu { ratio } => {
-                let rivals = outcome.contestants.iter().filter(|rival| rival.name != crate::round::DROVER);
+                // Without a network between them, nothing is spent on one.
+                let is_asked = |rival: &&Contestant| ![DROVER, blocksync::NAME].contains(&rival.name);
+                let rivals = outcome.contestants.iter().filter(is_asked);
                 let least = rivals.map(|rival| rival.median.cpu_seconds).min_by(f64::total_cmp)?;
                 ("CPU / thriftiest rival".to_owned(), drover.cpu_seconds / least, ratio)
             }
         };
-        Some(Verdict { goal, value, limit, is_met: value <= limit })
+        Some(Verdict { goal, value: Some(value), limit, is_met: value <= limit })
     }
+}
+
+fn wall(drover: &Cost, rival: &Contestant, ratio: f64) -> (String, f64, f64) {
+    let value = drover.wall_seconds / rival.median.flushed_seconds;
+    (format!("wall / {} flushed", rival.name), value, ratio)
 }
 
 pub fn mib(bytes: u64) -> f64 {

@@ -1,10 +1,11 @@
 //! Drover beside its rivals: the same workload, the same machine, the same run.
 //!
-//! `workload` makes the trees, `network` joins both ends, `agents` and `rsync` are the contestants, `meter` measures
-//! both from outside, `round` lets them run in turn, `goal` and `table` say what came out. Ratios within one run are
-//! what counts; times are not comparable between machines.
+//! `workload` makes the trees, `network` joins both ends, `agents`, `rsync` and `blocksync` are the contestants, `meter`
+//! measures them from outside, `round` lets them run in turn, `goal` and `table` say what came out. Ratios within one
+//! run are what counts; times are not comparable between machines.
 
 pub mod agents;
+pub mod blocksync;
 pub mod cli;
 pub mod device;
 pub mod goal;

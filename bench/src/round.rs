@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     agents::{Agents, Pair},
+    blocksync,
     meter::{Cost, median_cost},
     rsync::{Rsync, Variant, differences, same_content},
     site::Site,
@@ -68,6 +69,7 @@ pub struct Arena<'a> {
 enum Entrant {
     Drover,
     Rival(&'static Variant),
+    Blocksync,
 }
 
 impl Entrant {
@@ -75,6 +77,7 @@ impl Entrant {
         match self {
             Self::Drover => DROVER,
             Self::Rival(variant) => variant.name,
+            Self::Blocksync => blocksync::NAME,
         }
     }
 }
@@ -131,7 +134,10 @@ impl<'a> Arena<'a> {
     fn entrants(&self, workload: Workload) -> Vec<Series> {
         let drover = self.agents.map(|_| Entrant::Drover);
         let rivals = Variant::of(workload, self.site).iter().filter(|_| self.with_rivals).map(Entrant::Rival);
-        let entrants = drover.into_iter().chain(rivals);
+        let has_local_files = !self.site.is_on_devices() && !self.site.network.is_wan();
+        let is_its_own = workload == Workload::ImageChanged && has_local_files;
+        let blocksync = is_its_own && self.with_rivals && blocksync::is_on_path();
+        let entrants = drover.into_iter().chain(rivals).chain(blocksync.then_some(Entrant::Blocksync));
         entrants.map(|entrant| Series { entrant, costs: Vec::new(), report: None }).collect()
     }
 
@@ -148,6 +154,7 @@ impl<'a> Arena<'a> {
                     cost
                 }
                 (Entrant::Drover, None) => continue,
+                (Entrant::Blocksync, _) => blocksync::copy(self.site, source, &self.replica(workload))?,
                 (Entrant::Rival(variant), _) => self.rsync.copy(self.site, variant, source, &self.replica(workload))?,
             };
             series.costs.push(cost);
@@ -184,9 +191,13 @@ impl<'a> Arena<'a> {
     /// A fast copy that is wrong is no result, a rival's neither.
     fn judge(&self, workload: Workload, source: &Path, series: &[Series]) -> Result<()> {
         for series in series {
-            if let (Entrant::Rival(variant), Some(image)) = (series.entrant, workload.image()) {
-                let replica = self.rsync.replica(self.site, variant, &self.replica(workload));
-                same_content(&source.join(image), &replica.join(image)).context(variant.name)?;
+            let replica = match series.entrant {
+                Entrant::Drover => continue,
+                Entrant::Rival(variant) => self.rsync.replica(self.site, variant, &self.replica(workload)),
+                Entrant::Blocksync => blocksync::replica(self.site, &self.replica(workload)),
+            };
+            if let Some(image) = workload.image() {
+                same_content(&source.join(image), &replica.join(image)).context(series.entrant.name())?;
             }
         }
         if let Some(pair) = self.pairs.get(workload.source()) {

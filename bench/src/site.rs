@@ -26,7 +26,7 @@ pub struct Site {
 
 impl Site {
     pub fn create(base: &Path, size: Size, network: Network, on_devices: bool) -> Result<Self> {
-        for name in ["source", "replica", "rsync", "agents", "devices"] {
+        for name in ["source", "replica", "rsync", "blocksync", "agents", "devices"] {
             fs::create_dir_all(base.join(name)).with_context(|| format!("create {}", base.join(name).display()))?;
         }
         Ok(Self { base: base.canonicalize()?, size, network, devices: on_devices.then(RefCell::default) })
@@ -49,6 +49,10 @@ impl Site {
     /// The rsync daemon's module.
     pub fn rsync_replicas(&self) -> PathBuf {
         self.base.join("rsync")
+    }
+
+    pub fn blocksync_replicas(&self) -> PathBuf {
+        self.base.join("blocksync")
     }
 
     pub fn agents(&self) -> PathBuf {

@@ -53,7 +53,10 @@ pub fn table(outcome: &Outcome, verdicts: &[Verdict]) -> String {
     for verdict in verdicts {
         let Verdict { goal, value, limit, is_met } = verdict;
         let mark = if *is_met { "PASS" } else { "MISSED" };
-        let _ = writeln!(text, "goal of a later release: {goal:48}{value:>10.2} <= {limit:<10.2}{mark}");
+        let _ = match value {
+            Some(value) => writeln!(text, "goal of a later release: {goal:48}{value:>10.2} <= {limit:<10.2}{mark}"),
+            None => writeln!(text, "{goal} {mark}"),
+        };
     }
     text
 }
