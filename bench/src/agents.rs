@@ -2,6 +2,8 @@
 //!
 //! They are asked over their Unix sockets, so that the questions are not counted as bytes on the wire.
 
+mod end;
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -12,32 +14,22 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use drover_proto::v1::{
-    BlockFile, Directory, DisableRequest, EnableRequest, JobState, JobStatus, NodeGetInfoRequest, StartRequest,
-    VerifyRequest, VolumeRole, VolumeSpec, WatchRequest, node_client::NodeClient,
-    replication_client::ReplicationClient, sync_client::SyncClient, volume_spec,
+    DisableRequest, EnableRequest, JobState, JobStatus, NodeGetInfoRequest, StartRequest, VerifyRequest, VolumeRole,
+    VolumeSpec, WatchRequest, node_client::NodeClient, replication_client::ReplicationClient, sync_client::SyncClient,
+    volume_spec,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
+use self::end::{End, SINK, SOURCE, configuration, spec};
 use crate::{
     meter::{Cost, measure},
-    network::Place,
     site::Site,
 };
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-const SOURCE: End = End { name: "site-a", port: 7171, root: "source", place: Place::Source };
-const SINK: End = End { name: "site-b", port: 7271, root: "replica", place: Place::Sink };
-
-#[derive(Clone, Copy)]
-struct End {
-    name: &'static str,
-    port: u16,
-    root: &'static str,
-    place: Place,
-}
 
 /// One volume at both agents.
 #[derive(Clone, Debug)]
@@ -67,17 +59,16 @@ impl Agents {
     pub fn start(site: &Site, binary: &Path) -> Result<Self> {
         // A thread of its own: between calls the connections must answer keepalives, for as long as a rival runs.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let certificates = site.agents().join("certs");
-        let status = Command::new(binary)
-            .args(["certs", "init"])
-            .arg(&certificates)
-            .args(["--name", SOURCE.name, "--name", SINK.name])
-            .stdout(Stdio::null())
-            .status()
-            .with_context(|| format!("start {}", binary.display()))?;
-        ensure!(status.success(), "drover-agent certs init failed: {status}");
-        let source = Agent::start(&runtime, site, binary, SOURCE, SINK)?;
-        let sink = Agent::start(&runtime, site, binary, SINK, SOURCE)?;
+        make_certificates(site, binary)?;
+        let (source, sink) = start_both(&runtime, site, binary, "")?;
+        Ok(Self { runtime, source, sink })
+    }
+
+    /// With more configuration for both.
+    pub fn restart(self, site: &Site, binary: &Path, more: &str) -> Result<Self> {
+        let Self { runtime, source, sink } = self;
+        drop((source, sink));
+        let (source, sink) = start_both(&runtime, site, binary, more)?;
         Ok(Self { runtime, source, sink })
     }
 
@@ -108,11 +99,20 @@ impl Agents {
     }
 
     pub fn sync(&self, site: &Site, pair: &Pair) -> Result<Run> {
+        self.measured(site, pair, self.synced(pair))
+    }
+
+    /// Nothing is flushed before or after it.
+    pub fn timed_sync(&self, pair: &Pair) -> Result<(Duration, serde_json::Value)> {
+        let start = Instant::now();
+        let job = self.runtime.block_on(self.synced(pair))?;
+        Ok((start.elapsed(), report(&job)?))
+    }
+
+    async fn synced(&self, pair: &Pair) -> Result<JobStatus> {
         let request = StartRequest { volume_id: pair.volume_id.clone(), ..Default::default() };
-        self.measured(site, pair, async {
-            let job = self.source.sync().start(request).await.context("start sync")?.into_inner().job_id;
-            self.source.wait(job).await
-        })
+        let job = self.source.sync().start(request).await.context("start sync")?.into_inner().job_id;
+        self.source.wait(job).await
     }
 
     pub fn verify_deep(&self, site: &Site, pair: &Pair) -> Result<Run> {
@@ -128,20 +128,41 @@ impl Agents {
     fn measured(&self, site: &Site, pair: &Pair, job: impl Future<Output = Result<JobStatus>>) -> Result<Run> {
         let ends = [self.source.child.id(), self.sink.child.id()];
         let (cost, job) = measure(&site.network, &ends, &pair.written, |_| self.runtime.block_on(job))?;
-        Ok((cost, serde_json::from_str(&job.report_json).context("read the report of the job")?))
+        Ok((cost, report(&job)?))
     }
 }
 
+fn report(job: &JobStatus) -> Result<serde_json::Value> {
+    serde_json::from_str(&job.report_json).context("read the report of the job")
+}
+
+fn make_certificates(site: &Site, binary: &Path) -> Result<()> {
+    let status = Command::new(binary)
+        .args(["certs", "init"])
+        .arg(site.agents().join("certs"))
+        .args(["--name", SOURCE.name, "--name", SINK.name])
+        .stdout(Stdio::null())
+        .status()
+        .with_context(|| format!("start {}", binary.display()))?;
+    ensure!(status.success(), "drover-agent certs init failed: {status}");
+    Ok(())
+}
+
+fn start_both(runtime: &Runtime, site: &Site, binary: &Path, more: &str) -> Result<(Agent, Agent)> {
+    let start = |ends| Agent::start(runtime, site, binary, ends, more);
+    Ok((start((SOURCE, SINK))?, start((SINK, SOURCE))?))
+}
+
 impl Agent {
-    fn start(runtime: &Runtime, site: &Site, binary: &Path, end: End, peer: End) -> Result<Self> {
+    fn start(runtime: &Runtime, site: &Site, binary: &Path, (end, peer): (End, End), more: &str) -> Result<Self> {
         let state = site.agents().join(end.name);
         fs::create_dir_all(&state)?;
         let config = site.agents().join(format!("{}.toml", end.name));
-        fs::write(&config, configuration(site, &state, end, peer))?;
+        fs::write(&config, configuration(site, &state, end, peer) + more)?;
         let log = site.agents().join(format!("{}.log", end.name));
+        let append = || File::options().create(true).append(true).open(&log);
         let mut command = site.network.command(binary);
-        command.args(["serve", "--config"]).arg(&config).stdin(Stdio::null());
-        command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+        command.args(["serve", "--config"]).arg(&config).stdin(Stdio::null()).stdout(append()?).stderr(append()?);
         let spawn = || command.spawn().with_context(|| format!("start {}", binary.display()));
         let mut child = site.network.at(end.place, spawn)?;
         match runtime.block_on(connect(&state.join("drover.sock"), &mut child)) {
@@ -209,63 +230,6 @@ async fn connect(socket: &Path, child: &mut Child) -> Result<Channel> {
         ensure!(start.elapsed() < START_LIMIT, "it does not answer at {}", socket.display());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// `image` is the one file in the directory, or the device, that is the volume.
-fn spec(site: &Site, end: End, directory: &Path, image: Option<&str>) -> Result<volume_spec::Kind> {
-    let root = end.root.to_owned();
-    let path = directory.strip_prefix(site.base.join(end.root))?.display().to_string();
-    Ok(match image {
-        None => volume_spec::Kind::Directory(Directory { root, path }),
-        Some(image) => {
-            let path = site.device_name(directory).unwrap_or_else(|| format!("{path}/{image}"));
-            volume_spec::Kind::BlockFile(BlockFile { root, path })
-        }
-    })
-}
-
-/// Path of the agent's root; every device is beneath `/dev`, what Drover keeps of it beside the agent's copies.
-fn root(site: &Site, end: End) -> String {
-    let directory = site.base.join(end.root);
-    match site.is_on_devices() {
-        false => format!("path = {directory:?}"),
-        true => format!("path = \"/dev\"\nkind = \"devices\"\nbeside = {:?}", directory.join("beside")),
-    }
-}
-
-fn configuration(site: &Site, state: &Path, end: End, peer: End) -> String {
-    let certificates = site.agents().join("certs").display().to_string();
-    let root = root(site, end);
-    let End { name, port, root: root_name, place } = end;
-    format!(
-        r#"name = "{name}"
-listen = "{address}:{port}"
-state_dir = "{state}"
-
-[tls]
-ca = "{certificates}/ca.pem"
-certificate = "{certificates}/{name}.pem"
-key = "{certificates}/{name}.key"
-
-[roles]
-controller = ["controller.drover"]
-peer = ["{peer_name}.drover"]
-
-[[root]]
-name = "{root_name}"
-{root}
-
-[[peer]]
-name = "{peer_name}"
-address = "https://{peer_address}:{peer_port}"
-server_name = "{peer_name}.drover"
-"#,
-        address = site.network.address(place),
-        state = state.display(),
-        peer_name = peer.name,
-        peer_address = site.network.address(peer.place),
-        peer_port = peer.port,
-    )
 }
 
 impl Drop for Agent {

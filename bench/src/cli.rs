@@ -10,6 +10,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 
 use crate::{
+    ageing,
     agents::Agents,
     goal::{Ground, verdicts},
     machine::Machine,
@@ -62,6 +63,12 @@ pub struct Arguments {
     /// Only say what the link of `--wan` does
     #[arg(long, hide = true)]
     wan_check: bool,
+    /// Instead of workloads: Drover alone with an image of 1 GiB that is synced again and again
+    #[arg(long, conflicts_with_all = ["workloads", "rounds", "rivals_only", "drover_only", "wan"])]
+    ageing: bool,
+    /// Syncs of an image that ages
+    #[arg(long, default_value_t = 200, requires = "ageing", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    syncs: u64,
     /// Where the numbers of every round go
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -96,11 +103,12 @@ impl Arguments {
         let workloads = self.workloads()?;
         let is_on_device = self.on == Some(On::Device);
         ensure!(!(self.wan && is_on_device), "devices are not measured over a WAN: leave out --wan or --on device");
+        ensure!(!(self.ageing && is_on_device), "a device has no extents that age: choose --on xfs, btrfs or ext4");
         let base = self.dir.join("run");
         remove(&base)?;
         let mounted = self.on.and_then(On::filesystem).map(|kind| Mounted::create(kind, &self.dir)).transpose()?;
         let base = mounted.as_ref().map_or(base, |mounted| mounted.at.join("run"));
-        let outcome = self.measure(&base, workloads);
+        let outcome = if self.ageing { self.age(&base) } else { self.measure(&base, workloads) };
         match outcome {
             Ok(()) if !self.keep => remove(&base),
             Err(error) => Err(error.context(format!("left for inspection: {}", base.display()))),
@@ -129,11 +137,25 @@ impl Arguments {
             // After each workload, so that a later failure loses nothing.
             let report =
                 json!({ "machine": machine, "link": link, "seed": SEED, "size": self.size, "workloads": workloads });
-            fs::write(&self.json, serde_json::to_vec_pretty(&report)?)
-                .with_context(|| format!("write {}", self.json.display()))?;
+            self.write(&report)?;
         }
         println!("\nevery round: {}", self.json.display());
         Ok(())
+    }
+
+    fn age(&self, base: &Path) -> Result<()> {
+        let site = Site::create(base, self.size, Network::Loopback, false)?;
+        let machine = Machine::describe(&site);
+        print!("{}", table::place(&machine, self.size));
+        let aged = ageing::run(&site, &self.agent()?, self.syncs)?;
+        self.write(&json!({ "machine": machine, "seed": SEED, "size": self.size, "aged": aged }))?;
+        println!("\nevery sync: {}", self.json.display());
+        Ok(())
+    }
+
+    fn write(&self, report: &serde_json::Value) -> Result<()> {
+        fs::write(&self.json, serde_json::to_vec_pretty(report)?)
+            .with_context(|| format!("write {}", self.json.display()))
     }
 
     fn workloads(&self) -> Result<Vec<Workload>> {

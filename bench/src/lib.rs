@@ -1,9 +1,10 @@
 //! Drover beside its rivals: the same workload, the same machine, the same run.
 //!
 //! `workload` makes the trees, `network` joins both ends, `agents`, `rsync` and `blocksync` are the contestants, `meter`
-//! measures them from outside, `round` lets them run in turn, `goal` and `table` say what came out. Ratios within one
-//! run are what counts; times are not comparable between machines.
+//! measures them from outside, `round` lets them run in turn, `goal` and `table` say what came out. `ageing` is a run of
+//! Drover alone. Ratios within one run are what counts; times are not comparable between machines.
 
+pub mod ageing;
 pub mod agents;
 pub mod blocksync;
 pub mod cli;

@@ -17,7 +17,7 @@ use crate::{
 
 /// Files younger than 5 s are read again by the next sync (rule R9), so each round lets them age first. Whoever syncs
 /// every second pays for that; whoever syncs every minute does not.
-const AGE: Duration = Duration::from_secs(6);
+pub const AGE: Duration = Duration::from_secs(6);
 
 #[derive(Debug, Serialize)]
 pub struct Outcome {

@@ -12,18 +12,20 @@ use crate::{
 };
 
 pub fn header(machine: &Machine, size: Size, rounds: u64, link: Option<&Link>) -> String {
+    let link = link.map(|link| format!("{link}\n")).unwrap_or_default();
+    place(machine, size) + &link + &format!("medians of {rounds} rounds after one that is not counted\n")
+}
+
+/// What was run where.
+pub fn place(machine: &Machine, size: Size) -> String {
     let Machine { processor, cores, memory_gib, kernel, filesystem, images, rsync, command, has_own_network } = machine;
     let mut text = format!(
         "{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {images} on {filesystem}, warm page cache\n\
          {rsync}\n{command}\n\
-         medians of {rounds} rounds after one that is not counted; both ends on this machine\n"
+         both ends on this machine\n"
     );
     if size == Size::Small {
         text.push_str("small size: only shows that the run works, the ratios mean nothing\n");
-    }
-    if let Some(link) = link {
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "{link}");
     }
     if !has_own_network {
         text.push_str("shared network namespace: bytes on the wire include everybody's loopback traffic\n");
