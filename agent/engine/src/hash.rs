@@ -200,7 +200,7 @@ impl Content<'_> {
                 }
                 let digest = blake3::hash(bytes);
                 if let (Some(filling), Some(before)) = (self.filling, &before) {
-                    filled = filling.look(start, bytes, &before.leaf(leaf), &digest);
+                    filled = filling.look(start, bytes, &before.leaf(leaf));
                 }
                 node.set(leaf, digest);
             })?;

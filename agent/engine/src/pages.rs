@@ -5,8 +5,8 @@
 //! pages   512 bytes for each leaf, in order: 16 values of 32 bytes; 512 zeros where nothing is known
 //! ```
 //! 8 GiB for a TiB of data. It belongs to no content: an entry is believed when its values make the digest of the leaf that it is
-//! asked about, so it needs no sync, and what an interrupted sync left only costs the leaves that it left. A scan that reads a
-//! leaf which has not changed brings its entry up to date; a sync replaces those of the leaves that it sends.
+//! asked about, so it needs no sync, and what an interrupted sync left only costs the leaves that it left. A scan
+//! makes the entries that nothing is known of; a sync replaces those of the leaves that it sends.
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
@@ -47,7 +47,7 @@ impl PageFile {
     }
 }
 
-/// Brings the entries of leaves that have not changed up to date while they are read.
+/// Brings the entries of leaves up to date while they are read.
 pub(crate) struct Filling {
     pub(crate) pages: Arc<PageFile>,
     /// Of the content at the last look, of the same size.
@@ -60,8 +60,9 @@ impl Filling {
         self.before.read(n)
     }
 
-    pub(crate) fn look(&self, offset: u64, leaf: &[u8], before: &Digest, now: &blake3::Hash) -> io::Result<()> {
-        if leaf.len() != LEAF_BYTES || before.as_bytes() != now.as_bytes() || self.pages.of(offset, before)?.is_some() {
+    /// What is known of a leaf before it changed is kept for the sync that tells the change.
+    pub(crate) fn look(&self, offset: u64, leaf: &[u8], before: &Digest) -> io::Result<()> {
+        if leaf.len() != LEAF_BYTES || self.pages.of(offset, before)?.is_some() {
             return Ok(());
         }
         self.pages.put(offset, &pages::values(leaf))
