@@ -41,10 +41,15 @@ pub(crate) struct Site<'a> {
     pub(crate) staging: &'a Staging,
     /// The volume's directory beside the root.
     pub(crate) beside: &'a Dir,
-    /// Of the file that is patched, where nobody else has it open.
-    pub(crate) lease: Option<&'a WriteLease>,
-    /// Its change time then.
-    pub(crate) leased_at: Option<Time>,
+    pub(crate) leased: Option<Leased<'a>>,
+}
+
+/// The file that is patched, where nobody else has it open.
+#[derive(Clone, Copy)]
+pub(crate) struct Leased<'a> {
+    pub(crate) lease: &'a WriteLease,
+    /// As the scan found it.
+    pub(crate) ctime: Time,
 }
 
 impl Site<'_> {

@@ -14,7 +14,7 @@ use drover_linux::{
 };
 
 use crate::{
-    commit::{Applied, ApplyError, CommitRecord, Direction, Site},
+    commit::{Applied, ApplyError, CommitRecord, Direction, Leased, Site},
     control::{Cancelled, Control, Phase},
     digest::Digest,
     error::Kind,
@@ -217,8 +217,11 @@ impl Transaction<'_> {
         let write = |what| move |source| CommitError::Write { what, source };
         self.control.progress.enter(Phase::Applying, record.steps.len() as u64, 0);
         let begin = Instant::now();
-        let leased_at = lease.and_then(|_| Some(self.actual.local(&self.plan.patched.as_ref()?.path)?.ctime));
-        let site = Site { lease, leased_at, ..self.volume.site(builder.staging) };
+        let leased = lease.and_then(|lease| {
+            let local = self.actual.local(&self.plan.patched.as_ref()?.path)?;
+            Some(Leased { lease, ctime: local.ctime })
+        });
+        let site = Site { leased, ..self.volume.site(builder.staging) };
         match site.carry_out(record).map_err(write("commit"))? {
             Applied::Forward => {}
             Applied::Undone { why, left } => {

@@ -313,7 +313,7 @@ impl Volume {
     }
 
     pub(crate) fn site<'a>(&'a self, staging: &'a Staging) -> Site<'a> {
-        Site { live: &self.live, staging, beside: &self.beside, lease: None, leased_at: None }
+        Site { live: &self.live, staging, beside: &self.beside, leased: None }
     }
 
     /// One operation at a time.

@@ -5,7 +5,7 @@ use std::{fs::File, io};
 
 use drover_linux::{Dir, FileId, file, is_gone};
 
-use super::Site;
+use super::{Leased, Site};
 use crate::{
     error::Kind,
     fault, meta,
@@ -135,15 +135,15 @@ impl<'a> Hands<'a> {
 
     /// The file with this inode, if it is leased.
     pub(super) fn leased(&self, id: FileId) -> io::Result<Option<&'a File>> {
-        let Some(lease) = self.site.lease else { return Ok(None) };
+        let Some(Leased { lease, .. }) = self.site.leased else { return Ok(None) };
         Ok((file::stat(lease.file())?.id == id).then(|| lease.file()))
     }
 
     /// Whether a leased file is not what it was when it was leased: an NFS server sets sizes without opening a file.
     fn has_moved(&self, id: FileId, size: u64) -> io::Result<bool> {
-        let Some(lease) = self.site.lease else { return Ok(false) };
+        let Some(Leased { lease, ctime }) = self.site.leased else { return Ok(false) };
         let stat = file::stat(lease.file())?;
-        Ok(stat.id == id && (stat.size != size || Some(stat.ctime) != self.site.leased_at))
+        Ok(stat.id == id && (stat.size != size || stat.ctime != ctime))
     }
 
     pub(super) fn open_patched(&self, dir: &Dir, name: &[u8], id: FileId) -> io::Result<File> {
