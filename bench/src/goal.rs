@@ -74,6 +74,8 @@ fn goals(workload: Workload, ground: Ground) -> &'static [Goal] {
         Workload::ImageTouched if ground == Ground::Devices => {
             &[Goal::Wall { rival: DEVICE_NAME, ratio: 0.4 }, CPU, PEAK]
         }
+        Workload::ImageDeep if ground == Ground::Devices => &[Goal::Wall { rival: DEVICE_NAME, ratio: 0.65 }, PEAK],
+        Workload::ImageDeep => &[Goal::Wall { rival: "rsync -aHAXc", ratio: 0.65 }, PEAK],
         Workload::FirstCopy => &[Goal::Wall { rival: PLAIN, ratio: 0.5 }, CPU, PEAK],
         Workload::Unchanged => &[Goal::Wall { rival: TUNED, ratio: 0.34 }, Goal::Wire { bytes: 16e3 }, CPU, PEAK],
         Workload::Changed => {

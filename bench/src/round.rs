@@ -146,8 +146,8 @@ impl<'a> Arena<'a> {
             let cost = match (series.entrant, self.agents) {
                 (Entrant::Drover, Some(agents)) => {
                     let pair = self.pair(agents, workload)?;
-                    let (cost, report) = match (workload, purpose) {
-                        (Workload::Deep, Purpose::Measure) => agents.verify_deep(self.site, &pair)?,
+                    let (cost, report) = match purpose {
+                        Purpose::Measure if workload.is_verification() => agents.verify_deep(self.site, &pair)?,
                         _ => agents.sync(self.site, &pair)?,
                     };
                     series.report = Some(report);

@@ -90,7 +90,7 @@ impl Variant {
             Workload::Appended => &[PLAIN, WAN_TUNED, ZSTD, ZSTD_INPLACE],
             Workload::Image => &[SPARSE, ZSTD],
             Workload::ImageChanged => &[INPLACE, ZSTD_INPLACE],
-            Workload::ImageTouched => &[CHECKSUM],
+            Workload::ImageTouched | Workload::ImageDeep => &[CHECKSUM],
             Workload::FirstCopy | Workload::Unchanged | Workload::Changed | Workload::Inserted => {
                 &[PLAIN, WAN_TUNED, ZSTD]
             }
@@ -100,12 +100,12 @@ impl Variant {
     fn over_loopback(workload: Workload, on_devices: bool) -> &'static [Self] {
         match workload {
             Workload::Image | Workload::ImageChanged if on_devices => &[DEVICE, DEVICE_WHOLE],
-            Workload::ImageTouched if on_devices => &[DEVICE],
+            Workload::ImageTouched | Workload::ImageDeep if on_devices => &[DEVICE],
             Workload::Deep => &[CHECKSUM, CHECKSUM_TUNED],
             Workload::Appended => &[PLAIN, TUNED, INPLACE, INPLACE_TUNED],
             Workload::Image => &[SPARSE, PLAIN],
             Workload::ImageChanged => &[INPLACE, WHOLE],
-            Workload::ImageTouched => &[CHECKSUM],
+            Workload::ImageTouched | Workload::ImageDeep => &[CHECKSUM],
             Workload::FirstCopy | Workload::Unchanged | Workload::Changed | Workload::Inserted => &[PLAIN, TUNED],
         }
     }

@@ -34,6 +34,9 @@ pub enum Workload {
     /// The same image with another time and nothing changed
     #[value(name = "W6")]
     ImageTouched,
+    /// The same image, nothing changed, compared by content
+    #[value(name = "image-deep")]
+    ImageDeep,
     /// A 1 GiB file with 37 bytes inserted near its start
     #[value(name = "W7")]
     Inserted,
@@ -43,7 +46,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::FirstCopy,
         Self::Unchanged,
         Self::Changed,
@@ -51,6 +54,7 @@ impl Workload {
         Self::Image,
         Self::ImageChanged,
         Self::ImageTouched,
+        Self::ImageDeep,
         Self::Inserted,
         Self::Appended,
     ];
@@ -64,6 +68,7 @@ impl Workload {
             Self::Image => "W4",
             Self::ImageChanged => "W5",
             Self::ImageTouched => "W6",
+            Self::ImageDeep => "image-deep",
             Self::Inserted => "W7",
             Self::Appended => "W8",
         }
@@ -73,7 +78,7 @@ impl Workload {
     pub fn source(self) -> &'static str {
         match self {
             Self::FirstCopy | Self::Unchanged | Self::Changed | Self::Deep => "tree",
-            Self::Image | Self::ImageChanged | Self::ImageTouched => "image",
+            Self::Image | Self::ImageChanged | Self::ImageTouched | Self::ImageDeep => "image",
             Self::Inserted => "inserted",
             Self::Appended => "appended",
         }
@@ -82,6 +87,11 @@ impl Workload {
     /// Each round copies to an empty destination.
     pub fn is_first_copy(self) -> bool {
         matches!(self, Self::FirstCopy | Self::Image)
+    }
+
+    /// Drover verifies, and syncs nothing.
+    pub fn is_verification(self) -> bool {
+        matches!(self, Self::Deep | Self::ImageDeep)
     }
 
     /// The one file that Drover protects as a block file.
@@ -101,7 +111,7 @@ impl Workload {
     /// What happens to the source before round `round`; returns the bytes of content that are new.
     pub fn change(self, source: &Path, round: u64, size: Size) -> anyhow::Result<u64> {
         match self {
-            Self::FirstCopy | Self::Unchanged | Self::Deep | Self::Image => Ok(0),
+            Self::FirstCopy | Self::Unchanged | Self::Deep | Self::Image | Self::ImageDeep => Ok(0),
             Self::ImageChanged => image::overwrite(source, round),
             Self::ImageTouched => image::touch(source),
             Self::Changed => tree::change(source, round),

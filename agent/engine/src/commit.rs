@@ -44,11 +44,11 @@ pub(crate) struct Site<'a> {
     pub(crate) leased: Option<Leased<'a>>,
 }
 
-/// The file that is patched, where nobody else has it open.
+/// The file of a block volume, where nobody else has it open.
 #[derive(Clone, Copy)]
 pub(crate) struct Leased<'a> {
     pub(crate) lease: &'a WriteLease,
-    /// As the scan found it.
+    /// Before the first step.
     pub(crate) ctime: Time,
 }
 

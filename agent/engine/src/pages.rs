@@ -8,7 +8,12 @@
 //! asked about, so it needs no sync, and what an interrupted sync left only costs the leaves that it left. A scan
 //! makes the entries that nothing is known of; a sync replaces those of the leaves that it sends.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, LazyLock},
+};
 
 use crate::{
     content::{
@@ -17,7 +22,7 @@ use crate::{
     },
     digest::Digest,
     hash::read_padded,
-    leaves::{LeafFile, Node},
+    leaves::{LeafFile, Node, is_zero_leaf},
 };
 
 const NONE: LeafValues = [[0; 32]; pages::LEAF_PAGES];
@@ -31,8 +36,11 @@ impl PageFile {
         Self(file)
     }
 
-    /// Of the leaf that begins at `offset`, if they make its digest.
+    /// Of the leaf that begins at `offset`, if they make its digest. Zeros need no entry.
     pub(crate) fn of(&self, offset: u64, digest: &Digest) -> io::Result<Option<LeafValues>> {
+        if is_zero_leaf(digest) {
+            return Ok(Some(zero_leaf()));
+        }
         let mut values = NONE;
         read_padded(&self.0, values.as_flattened_mut(), Self::place(offset))?;
         Ok((values != NONE && pages::leaf(&values) == *digest).then_some(values))
@@ -45,6 +53,11 @@ impl PageFile {
     fn place(offset: u64) -> u64 {
         offset / LEAF_BYTES as u64 * ENTRY_BYTES
     }
+}
+
+fn zero_leaf() -> LeafValues {
+    static VALUES: LazyLock<LeafValues> = LazyLock::new(|| pages::values(&[0; LEAF_BYTES]));
+    *VALUES
 }
 
 /// Brings the entries of leaves up to date while they are read.
@@ -87,5 +100,24 @@ impl KnownPages {
         }
         let before = (0..n).filter(|n| has(self.leaves, *n)).count() * pages::LEAF_PAGES;
         self.values.get(before..before + pages::LEAF_PAGES)?.try_into().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_believed_that_make_the_digest_and_zeros_are_always_known() {
+        let pages = PageFile::new(tempfile::tempfile().unwrap());
+        let leaf: Vec<u8> = (0..LEAF_BYTES).map(|n| (n / 3) as u8).collect();
+        let (digest, at) = (Digest::of(&leaf), 3 * LEAF_BYTES as u64);
+        assert_eq!(pages.of(at, &digest).unwrap(), None);
+        pages.put(at, &pages::values(&leaf)).unwrap();
+        assert_eq!(pages.of(at, &digest).unwrap(), Some(pages::values(&leaf)));
+        assert_eq!(pages.of(0, &digest).unwrap(), None);
+        assert_eq!(pages.of(at, &Digest::of(b"other")).unwrap(), None);
+        let zeros = [0; LEAF_BYTES];
+        assert_eq!(pages.of(at, &Digest::of(&zeros)).unwrap(), Some(pages::values(&zeros)));
     }
 }

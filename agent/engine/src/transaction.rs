@@ -9,7 +9,7 @@ use std::{
 };
 
 use drover_linux::{
-    FileId,
+    FileId, Time,
     file::{self, WriteLease},
 };
 
@@ -27,7 +27,7 @@ use crate::{
     point::{Point, PointId, VolumeKind, VolumeState},
     record::{self, RecordError, RecordKind},
     reindex::{Settled, reindex},
-    stage::{self, Builder, StageError, storage_kind, storage_reason},
+    stage::{self, Builder, StageError, Staging, storage_kind, storage_reason},
     tree::Manifest,
     volume::Volume,
 };
@@ -107,6 +107,14 @@ pub(crate) struct Transaction<'a> {
     pub(crate) control: &'a Control,
 }
 
+/// Nobody else has a file open that a commit puts in its place or changes.
+struct Lease {
+    path: RelPath,
+    held: WriteLease,
+    /// As the scan, or the stage, left it.
+    ctime: Time,
+}
+
 /// How long readers of the live path could see a mix (R2), and the rest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Took {
@@ -152,7 +160,7 @@ impl Transaction<'_> {
         self.control.check()?;
         fault::hit("commit.before-record").map_err(write("commit record"))?;
         // Before the last look: from here on nobody else can write to what is patched.
-        let lease = self.lease();
+        let lease = self.lease(builder.staging);
         if let Some(path) =
             unscanned::find(self.volume.live(), self.actual, &record.steps).map_err(write("commit record"))?
         {
@@ -167,38 +175,53 @@ impl Transaction<'_> {
         self.carry_out(builder, &record, lease.as_ref(), commit, expired)
     }
 
-    /// Of the file that is patched, if nobody else has it open and what is known of it is more than a racy look.
-    fn lease(&self) -> Option<WriteLease> {
-        let patched = self.plan.patched.as_ref().filter(|patched| patched.writing == Writing::Patch)?;
+    /// Of the file of a block volume that the steps bring in, replace or change, if nobody else has it open, and what is
+    /// known of it is more than a racy look.
+    fn lease(&self, staging: &Staging) -> Option<Lease> {
         // A locked file is not opened for writing, and locking opens it again.
         let is_locked = |step: &Step| matches!(step, Step::Lock { .. } | Step::Unlock { .. });
-        if self.volume.state().kind == VolumeKind::BlockDevice
-            || self.plan.steps.iter().any(is_locked)
-            || self.actual.local(&patched.path).is_none_or(|local| local.racy)
-        {
+        if self.volume.state().kind != VolumeKind::BlockFile || self.plan.steps.iter().any(is_locked) {
             return None;
         }
-        let (dir, name) = stage::locate(self.volume.live(), &patched.path).ok()?;
-        dir.open_write(&name).and_then(WriteLease::take).ok().flatten()
+        let (path, place) = self.plan.steps.iter().find_map(|step| match step {
+            Step::In { path, place, .. } | Step::Exchange { path, place, .. } => Some((path, Some(place))),
+            Step::Patch { path, .. } | Step::Meta { path, .. } => Some((path, None)),
+            _ => None,
+        })?;
+        let (dir, name) = match place {
+            Some(place) => staging.locate(place),
+            None if self.actual.local(path).is_none_or(|local| local.racy) => return None,
+            None => stage::locate(self.volume.live(), path),
+        }
+        .ok()?;
+        let held = dir.open_write(&name).and_then(WriteLease::take).ok().flatten()?;
+        let ctime = match place {
+            Some(_) => file::stat(held.file()).ok()?.ctime,
+            None => self.actual.local(path)?.ctime,
+        };
+        Some(Lease { path: path.clone(), held, ctime })
     }
 
     /// R9: what was written to a file that nobody else had open is known without reading it, once the clock has moved on
     /// from its times: whoever writes later leaves other ones. Metadata is set without opening a file, so it is looked at.
-    fn settled(&self, lease: &WriteLease) -> io::Result<Option<Settled>> {
+    fn settled(&self, lease: &Lease) -> io::Result<Option<Settled>> {
         const PAUSE: Duration = Duration::from_millis(2);
         const PAUSES_MAX: usize = 50;
-        let Some(patched) = &self.plan.patched else { return Ok(None) };
-        let Some(target) = self.target.find(&patched.path) else { return Ok(None) };
-        let (dir, name) = stage::locate(self.volume.live(), &patched.path)?;
-        let stat = file::stat(lease.file())?;
+        let Some((target, body)) =
+            self.target.find(&lease.path).and_then(|entry| Some((entry.meta, entry.node.body().copied()?)))
+        else {
+            return Ok(None);
+        };
+        let (dir, name) = stage::locate(self.volume.live(), &lease.path)?;
+        let stat = file::stat(lease.held.file())?;
         for _ in 0..PAUSES_MAX {
             if self.volume.root().clock()? > stat.ctime {
-                let meta = meta::read_open(&dir, &name, Some(lease.file()), &stat)?;
-                let is_settled = file::stat(lease.file())?.ctime == stat.ctime
-                    && lease.is_whole()?
-                    && stat.size == patched.to.size
-                    && meta == target.meta;
-                return Ok(is_settled.then(|| Settled { path: patched.path.clone(), id: stat.id, ctime: stat.ctime }));
+                let meta = meta::read_open(&dir, &name, Some(lease.held.file()), &stat)?;
+                let is_settled = file::stat(lease.held.file())?.ctime == stat.ctime
+                    && lease.held.is_whole()?
+                    && stat.size == body.size
+                    && meta == target;
+                return Ok(is_settled.then(|| Settled { path: lease.path.clone(), id: stat.id, ctime: stat.ctime }));
             }
             std::thread::sleep(PAUSE);
         }
@@ -210,17 +233,14 @@ impl Transaction<'_> {
         &self,
         builder: &Builder<'_>,
         record: &CommitRecord,
-        lease: Option<&WriteLease>,
+        lease: Option<&Lease>,
         commit: Duration,
         expired: &[Point],
     ) -> Result<Took, CommitError> {
         let write = |what| move |source| CommitError::Write { what, source };
         self.control.progress.enter(Phase::Applying, record.steps.len() as u64, 0);
         let begin = Instant::now();
-        let leased = lease.and_then(|lease| {
-            let local = self.actual.local(&self.plan.patched.as_ref()?.path)?;
-            Some(Leased { lease, ctime: local.ctime })
-        });
+        let leased = lease.map(|lease| Leased { lease: &lease.held, ctime: lease.ctime });
         let site = Site { leased, ..self.volume.site(builder.staging) };
         match site.carry_out(record).map_err(write("commit"))? {
             Applied::Forward => {}
@@ -282,9 +302,10 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn store_index(&self, lease: Option<&WriteLease>) {
-        let stored = lease.map_or(Ok(None), |lease| self.settled(lease)).and_then(|settled| {
-            let clock = self.volume.root().clock()?;
+    fn store_index(&self, lease: Option<&Lease>) {
+        // Without an answer the next scan reads the file.
+        let settled = lease.and_then(|lease| self.settled(lease).ok().flatten());
+        let stored = self.volume.root().clock().and_then(|clock| {
             let index = reindex(self.volume.live(), self.actual, self.target, &self.plan, settled, clock)?;
             index.store(self.volume.beside(), b"index")
         });

@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use super::image::call;
 use crate::process;
 
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Numbers of loop devices beyond those that `losetup --find` comes to.
+const NAMES_FROM: u32 = 64;
+const NAMES: u32 = 128;
 
 /// Detached when it goes; the file behind it stays.
 #[derive(Debug)]
@@ -26,16 +29,26 @@ impl Device {
         Ok(Self::of(backing))
     }
 
-    /// What the device's page cache has written is in the file, and not in a cache above it.
+    /// Under a name that nobody else takes while it is detached for a moment: whoever mounts an image gets the lowest free one.
     pub fn of(backing: &Path) -> Self {
-        let path = call("losetup", &[&"--find", &"--show", &"--direct-io=on", &backing]);
-        Self { path: path.trim().into() }
+        let first = std::process::id() % NAMES;
+        let names = (0..NAMES).map(|n| format!("/dev/loop{}", NAMES_FROM + (first + n) % NAMES));
+        let attached = names.map(PathBuf::from).find(|path| Self::attach(path, backing).is_ok());
+        Self { path: attached.expect("a free loop device") }
     }
 
     /// Under a name that is free.
     pub fn named(path: &Path, backing: &Path) -> Self {
-        call("losetup", &[&"--direct-io=on", &path, &backing]);
+        Self::attach(path, backing).expect("a loop device");
         Self { path: path.into() }
+    }
+
+    /// What the device's page cache has written is in the file, and not in a cache above it.
+    fn attach(path: &Path, backing: &Path) -> io::Result<()> {
+        let mut command = Command::new("losetup");
+        command.arg("--direct-io=on").args([path, backing]).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+        let done = process::try_run(command, DEADLINE)?;
+        if done.status.success() { Ok(()) } else { Err(io::Error::other(done.stderr)) }
     }
 
     /// Beneath `/dev`.
