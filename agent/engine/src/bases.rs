@@ -249,8 +249,9 @@ impl Bases {
     }
 
     /// Reads a file and not its clone, because the file is often in the page cache and its clone never is. What was
-    /// written meanwhile differs between that clone and another one, and is read again, from the latter (R10). Returns
-    /// the clone that the body is of, and what was read again.
+    /// written meanwhile differs between that clone and another one, and is read again, from the latter (R10). No other one is
+    /// needed when nothing was written: cloning made the kernel write dirty pages and protect them, so whatever is stored later
+    /// moves the file's change time to the clone's or beyond (R9). Returns the clone that the body is of, and what was read again.
     fn read_warm(
         &self,
         live: &File,
@@ -259,7 +260,11 @@ impl Bases {
         control: &Control,
         read: impl Fn(&File) -> io::Result<Body>,
     ) -> io::Result<(New, Body, Vec<Range<u64>>)> {
+        let before = file::stat(live)?.ctime;
         let early = read(live)?;
+        if before < file::stat(&first.file)?.ctime && file::stat(live)?.ctime == before {
+            return Ok((first, early, Vec::new()));
+        }
         if let Some(second) = self.clone_now(live)? {
             let (old_size, size) = (file::stat(&first.file)?.size, file::stat(&second.file)?.size);
             if let Some(moved) = changed(&first.file, &second.file, old_size, size, control)? {

@@ -9,7 +9,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use drover_linux::{Dir, file};
@@ -39,26 +39,37 @@ pub(super) struct OpenFile {
 
 /// Kept by path until others push it out, so that a big file is opened once and is one inode from start to end.
 #[derive(Debug, Default)]
-pub(super) struct OpenFiles(Mutex<VecDeque<(RelPath, Arc<OpenFile>)>>);
+pub(super) struct OpenFiles(Mutex<VecDeque<(RelPath, Place)>>);
+
+/// Locked while its file is opened: a scattered one's map takes long, and many requests come for it at once.
+type Place = Arc<Mutex<Option<Arc<OpenFile>>>>;
 
 impl OpenFiles {
-    fn get(&self, path: &RelPath) -> Option<Arc<OpenFile>> {
-        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        files.iter().find(|(known, _)| known == path).map(|(_, file)| Arc::clone(file))
-    }
-
-    pub(super) fn forget(&self, path: &RelPath) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| known != path);
-    }
-
-    pub(super) fn put(&self, path: &RelPath, file: Arc<OpenFile>) {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        files.retain(|(known, _)| known != path);
+    fn place(&self, path: &RelPath) -> Place {
+        let mut files = lock(&self.0);
+        if let Some((_, place)) = files.iter().find(|(known, _)| known == path) {
+            return Arc::clone(place);
+        }
         if files.len() >= OPEN_MAX {
             files.pop_front();
         }
-        files.push_back((path.clone(), file));
+        let place = Place::default();
+        files.push_back((path.clone(), Arc::clone(&place)));
+        place
     }
+
+    pub(super) fn forget(&self, path: &RelPath) {
+        lock(&self.0).retain(|(known, _)| known != path);
+    }
+
+    pub(super) fn put(&self, path: &RelPath, file: Arc<OpenFile>) {
+        self.forget(path);
+        *lock(&self.place(path)) = Some(file);
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OpenFile {
@@ -81,8 +92,10 @@ impl Source<'_> {
     }
 
     pub(super) fn open_large(&self, want: &Want) -> io::Result<Option<Arc<OpenFile>>> {
-        if let Some(open) = self.files.get(&want.path) {
-            return Ok(Some(open));
+        let place = self.files.place(&want.path);
+        let mut place = lock(&place);
+        if let Some(open) = &*place {
+            return Ok(Some(Arc::clone(open)));
         }
         let frozen = self.frozen(want)?;
         let live = if frozen.is_some() { self.open(&want.path).unwrap_or(None) } else { self.open(&want.path)? };
@@ -99,9 +112,7 @@ impl Source<'_> {
             open.leaves = bases.leaves_of(&want.body.digest, want.body.size)?;
             open.warm = warm;
         }
-        let open = Arc::new(open);
-        self.files.put(&want.path, Arc::clone(&open));
-        Ok(Some(open))
+        Ok(Some(Arc::clone(place.insert(Arc::new(open)))))
     }
 
     /// The content itself, whatever the file holds by now.
