@@ -175,7 +175,8 @@ impl Cluster {
         result.map(drop)
     }
 
-    /// All pools, as the monitors know them.
+    /// All pools that this connection has heard of: one that was made a moment ago may be missing, [`Cluster::pool_id`] looks again.
+    /// For pools that don't exist that asks the monitors, without a timeout.
     pub fn pools(&self) -> Result<Vec<PoolEntry>, Error> {
         let names = filled_one::<u8>("rados_pool_list", 4096, |buffer, length| {
             // SAFETY: a connected handle; a buffer of that length.

@@ -63,9 +63,11 @@ fn the_table_is_that_of_the_headers() {
     for (name, c_type) in functions::required() {
         source += &function_check(name, &c_type);
     }
-    for (name, c_type) in functions::optional() {
-        if headers.contains(&format!("{name}(")) {
-            source += &function_check(name, &c_type);
+    let newer = functions::optional().into_iter().map(|(name, c_type)| (name, function_check(name, &c_type)));
+    let numbers = constants::newer().into_iter().map(|(name, value)| (name, value_check(name, value)));
+    for (name, check) in newer.chain(numbers) {
+        if headers.contains(name) {
+            source += &check;
         } else {
             println!("{name} is newer than these headers: not compared");
         }
@@ -73,7 +75,7 @@ fn the_table_is_that_of_the_headers() {
     for layout in structs::layouts() {
         source += &layout_checks(&layout);
     }
-    for (name, value) in enums::values().into_iter().chain(constants::values()) {
+    for (name, value) in enums::values().into_iter().chain(constants::required()) {
         source += &value_check(name, value);
     }
     println!("{} comparisons", source.matches("_Static_assert").count());

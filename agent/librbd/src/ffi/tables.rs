@@ -150,14 +150,23 @@ macro_rules! enums {
     };
 }
 
-/// Numbers of the headers.
+/// Numbers of the headers; `newer` ones are not in all of them.
 macro_rules! constants {
-    ($( const $name:ident : $type:ty = $value:expr; )*) => {
+    (
+        required { $( const $name:ident : $type:ty = $value:expr; )* }
+        newer { $( const $later:ident : $later_type:ty = $later_value:expr; )* }
+    ) => {
         $( pub(crate) const $name: $type = $value; )*
+        $( pub(crate) const $later: $later_type = $later_value; )*
 
         #[cfg(test)]
-        pub(crate) fn values() -> Vec<(&'static str, i128)> {
+        pub(crate) fn required() -> Vec<(&'static str, i128)> {
             vec![$( (stringify!($name), i128::from($name)), )*]
+        }
+
+        #[cfg(test)]
+        pub(crate) fn newer() -> Vec<(&'static str, i128)> {
+            vec![$( (stringify!($later), i128::from($later)), )*]
         }
     };
 }

@@ -39,7 +39,8 @@ impl Image {
         })
     }
 
-    /// Writes all of `data`. [`Completion::wait`] gives it back. Errors as [`Image::write`], then.
+    /// Writes `data`. [`Completion::wait`] gives it back. Errors as [`Image::write`], then; but across the end of the image, what
+    /// fits is written and nothing says so.
     pub fn aio_write(&self, offset: u64, data: Vec<u8>) -> Result<Completion, Error> {
         let completion = Completion::new(self, Kind::Other("rbd_aio_write"), data)?;
         let (data, length) = (completion.buffer.as_ptr(), completion.buffer.len());

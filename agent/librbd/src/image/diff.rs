@@ -6,8 +6,8 @@ use super::Image;
 use crate::{
     Error,
     callback::{Collector, with_collector},
-    error::call,
-    ffi::{DIFF_INCLUDE_PARENT, DIFF_WHOLE_OBJECT, Octet},
+    error::{call, checked},
+    ffi::{Octet, RBD_DIFF_ITERATE_FLAG_INCLUDE_PARENT, RBD_DIFF_ITERATE_FLAG_WHOLE_OBJECT},
     text::to_c,
 };
 
@@ -95,11 +95,12 @@ impl Image {
         let Some(diff) = self.functions().rbd_diff_iterate3 else {
             return Err(Error::new("rbd_diff_iterate3", libc::ENOSYS));
         };
-        let flags = DIFF_INCLUDE_PARENT | if detail == ObjectDetail::Whole { DIFF_WHOLE_OBJECT } else { 0 };
+        let flags = RBD_DIFF_ITERATE_FLAG_INCLUDE_PARENT
+            | if detail == ObjectDetail::Whole { RBD_DIFF_ITERATE_FLAG_WHOLE_OBJECT } else { 0 };
         Ok(with_collector(collect, |callback, argument| {
             // SAFETY: an open image; the callback and its argument outlive the call.
             let code = unsafe { diff(self.raw(), from, offset, length, flags, callback, argument) };
-            crate::error::checked("rbd_diff_iterate3", code)
+            checked("rbd_diff_iterate3", code)
         }))
     }
 }

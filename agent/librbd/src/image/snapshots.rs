@@ -8,8 +8,8 @@ use crate::{
     callback::with_progress,
     error::{call, checked},
     ffi::{
-        Plain, RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR, RBD_SNAP_CREATE_SKIP_QUIESCE, rbd_snap_group_namespace_t,
-        rbd_snap_info_t, rbd_snap_mirror_namespace_t, rbd_snap_namespace_type_t,
+        LIBRADOS_SNAP_HEAD, Plain, RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR, RBD_SNAP_CREATE_SKIP_QUIESCE,
+        rbd_snap_group_namespace_t, rbd_snap_info_t, rbd_snap_mirror_namespace_t, rbd_snap_namespace_type_t,
     },
     reply::filled_one,
     text::{from_c, to_c},
@@ -37,9 +37,10 @@ pub struct MirrorNamespace {
     pub is_complete: bool,
     /// On a primary: the peers that still need it.
     pub peer_uuids: Vec<String>,
-    /// On a secondary: whose snapshot it is a copy of ([`crate::Pool::mirror_uuid`] there), and its id there.
+    /// On a secondary: whose snapshot it is a copy of ([`crate::Pool::mirror_uuid`] there). Empty on a primary.
     pub primary_mirror_uuid: String,
-    pub primary_snapshot_id: u64,
+    /// Its id there.
+    pub primary_snapshot_id: Option<u64>,
     /// Progress of the sync, in objects.
     pub last_copied_object: u64,
 }
@@ -126,7 +127,7 @@ impl Image {
             peer_uuids: unsafe { peers_of(&info) },
             // SAFETY: a C string of librbd.
             primary_mirror_uuid: unsafe { from_c(info.primary_mirror_uuid) },
-            primary_snapshot_id: info.primary_snap_id,
+            primary_snapshot_id: Some(info.primary_snap_id).filter(|id| *id != LIBRADOS_SNAP_HEAD),
             last_copied_object: info.last_copied_object_number,
         };
         // SAFETY: what the call filled, freed once.
@@ -156,7 +157,10 @@ impl Image {
 
     /// A user snapshot (`rbd_snap_create2`): 0.8 to 2 s with a default cluster, which gives out ids once a second.
     ///
-    /// Exists. ReadOnly: non-primary, opened read-only, or another client's manual lock. Waits 30 s for a dead lock owner.
+    /// Done by the owner of the exclusive lock, if there is another one. Waits 30 s for a dead one. The snapshot is of the image
+    /// itself also where this handle shows another one.
+    ///
+    /// Exists. ReadOnly: non-primary, or opened read-only.
     pub fn create_snapshot(&self, name: &str, quiesce: Quiesce) -> Result<(), Error> {
         let name = to_c("rbd_snap_create2", name)?;
         with_progress(&mut |_, _| (), |callback, argument| {

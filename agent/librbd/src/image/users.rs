@@ -55,7 +55,8 @@ impl Image {
     }
 
     /// Takes the exclusive lock and keeps it: writes of others fail with ReadOnly and do not wait, so it is no barrier. Closing
-    /// or [`Image::release_lock`] gives it back.
+    /// or [`Image::release_lock`] gives it back. From this call on, in vain or not, the handle never takes the lock by itself: its
+    /// writes without it fail with ReadOnly.
     ///
     /// Busy, ReadOnly: another holds it in this way.
     pub fn acquire_lock(&self) -> Result<(), Error> {

@@ -36,6 +36,7 @@ pub struct Locker {
     /// As `client.4123`: [`crate::Cluster::instance_id`].
     pub client: String,
     pub cookie: String,
+    /// As [`crate::Cluster::address`].
     pub address: String,
 }
 
@@ -127,7 +128,9 @@ impl Object {
         let count = usize::try_from(code).unwrap_or_default();
         let each =
             parts_of(&clients, count).into_iter().zip(parts_of(&cookies, count)).zip(parts_of(&addresses, count));
-        let lockers = each.map(|((client, cookie), address)| Locker { client, cookie, address }).collect();
+        let lockers = each
+            .map(|((client, cookie), address)| Locker { client, cookie, address: without_protocol(&address) })
+            .collect();
         Ok(Lockers { is_exclusive: exclusive != 0, tag: first_of(&tag), lockers })
     }
 
@@ -153,4 +156,16 @@ impl Object {
         };
         i64::try_from(code).unwrap_or(i64::MAX)
     }
+}
+
+/// Lockers are told as `v1:10.0.0.5:0/3710147553`; all others leave out the protocol.
+fn without_protocol(address: &str) -> String {
+    let protocols = ["v1:", "v2:", "any:"];
+    protocols.iter().find_map(|protocol| address.strip_prefix(protocol)).unwrap_or(address).to_owned()
+}
+
+#[test]
+fn addresses_have_one_form() {
+    assert_eq!(without_protocol("v1:127.0.0.1:0/42"), "127.0.0.1:0/42");
+    assert_eq!(without_protocol("[::1]:0/42"), "[::1]:0/42");
 }

@@ -65,7 +65,7 @@ impl Pool {
         .map(drop)
     }
 
-    /// NotFound: no such group.
+    /// Ceph 16 says of a missing group that it has none.
     pub fn group_images(&self, group: &str) -> Result<Vec<GroupImage>, Error> {
         let group = to_c("rbd_group_image_list", group)?;
         let size = size_of::<rbd_group_image_info_t>();

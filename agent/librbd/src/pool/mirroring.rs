@@ -52,7 +52,7 @@ impl Pool {
         Ok(mode.into())
     }
 
-    /// Idempotent. Busy: disabled while mirrored images exist. Invalid: pool mode with images in snapshot mode. In a
+    /// Idempotent. Busy, Invalid: disabled while there are peers, or mirrored images. Invalid: pool mode with images in snapshot mode. In a
     /// namespace, it is set on both sites for that namespace.
     pub fn set_mirror_mode(&self, mode: MirrorMode) -> Result<(), Error> {
         // SAFETY: a pool.
