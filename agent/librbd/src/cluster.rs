@@ -161,8 +161,11 @@ impl Cluster {
         }
     }
 
-    /// Keeps a client out for at least `time` (0: Ceph's own hour): its next request fails with Blocklisted (108). Comes back when
-    /// this connection knows the new map; it hits every image of that client. Needs `mon 'profile rbd'`.
+    /// Keeps a client out for at least `time` (0: Ceph's own hour): its next request fails with Blocklisted (108). It hits every image
+    /// of that client. Needs `mon 'profile rbd'`.
+    ///
+    /// Comes back when this connection knows the new map. An OSD that has not heard of it yet **still takes a write** (seen): it hears by
+    /// the next request of this connection that goes to it, or from the monitors within moments.
     ///
     /// Invalid: no such address.
     pub fn blocklist_add(&self, address: &str, time: Duration) -> Result<(), Error> {

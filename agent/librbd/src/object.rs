@@ -18,7 +18,7 @@ pub struct Object {
 
 impl Object {
     pub(crate) fn new(pool: &Pool, name: &str) -> Result<Self, Error> {
-        Ok(Self { pool: pool.clone(), name: to_c("rados_object", name)? })
+        Ok(Self { pool: pool.clone(), name: to_c("rados_read_op_operate", name)? })
     }
 
     fn functions(&self) -> &Functions {

@@ -1,6 +1,6 @@
 //! Groups and their snapshots.
 
-use drover_librbd::{ErrorKind, GroupSnapshotState, Quiesce, SnapshotNamespace};
+use drover_librbd::{Access, ErrorKind, GroupSnapshotState, ImageRef, Quiesce, SnapshotNamespace};
 
 use crate::site::{MIB, TestPool, kind};
 
@@ -28,6 +28,11 @@ fn a_group_from_its_making_to_its_end() {
     pool.group_snapshot_create("vm", "s1", Quiesce::Skip).unwrap();
     assert_eq!(kind(pool.group_snapshot_create("vm", "s1", Quiesce::Skip)), ErrorKind::Exists);
     pool.group_snapshot_create("vm", "s2", Quiesce::Try).unwrap();
+    let other = test.by_another_client();
+    let theirs = other.open(ImageRef::Name("a"), Access::ReadWrite).unwrap();
+    theirs.acquire_lock().unwrap();
+    assert_eq!(kind(pool.group_snapshot_create("vm", "s3", Quiesce::Skip)), ErrorKind::ReadOnly);
+    theirs.close().unwrap();
     let snapshots = pool.group_snapshots("vm").unwrap();
     assert_eq!(snapshots.len(), 2);
     assert!(snapshots.iter().all(|snapshot| snapshot.state == GroupSnapshotState::Complete));

@@ -106,6 +106,15 @@ fn the_trash() {
     let Some(test) = TestPool::new() else { return };
     let id = test.create("a", MIB).id().unwrap();
     assert_eq!(kind(test.pool.trash_move("b", Duration::ZERO)), ErrorKind::NotFound);
+    let held = test.by_another_client().open(ImageRef::Name("a"), Access::ReadWrite).unwrap();
+    held.write(0, b"x").unwrap();
+    // Neither that it is open nor that it is written to keeps it; only a lock taken by hand does.
+    test.pool.trash_move("a", Duration::ZERO).unwrap();
+    held.write(0, b"y").unwrap();
+    test.pool.trash_restore(&id, "a").unwrap();
+    held.acquire_lock().unwrap();
+    assert_eq!(kind(test.pool.trash_move("a", Duration::ZERO)), ErrorKind::Busy);
+    drop(held);
     test.pool.trash_move("a", Duration::from_secs(3600)).unwrap();
     let entry = test.pool.trash().unwrap().pop().unwrap();
     assert_eq!((entry.id.as_str(), entry.name.as_str()), (id.as_str(), "a"));

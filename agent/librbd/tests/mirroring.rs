@@ -1,6 +1,6 @@
 //! Mirroring, as far as it goes without an rbd-mirror daemon.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use drover_librbd::{
     Access, Condition, ErrorKind, Force, ImageMode, ImageRef, ImageState, MirrorMode, OmapChange, PeerDirection,
@@ -24,6 +24,9 @@ fn one_site() {
     let info = image.mirror_info().unwrap();
     assert_eq!((info.global_id.as_str(), info.state, info.is_primary), ("", ImageState::Disabled, false));
     assert_eq!(kind(image.mirror_promote(Force::No)), ErrorKind::NotFound);
+    let mode = image.mirror_mode();
+    assert!(mode == Ok(ImageMode::Journal) || kind(mode) == ErrorKind::Invalid, "{mode:?}");
+    assert_eq!(kind(image.mirror_resync()), ErrorKind::NotFound);
     image.mirror_disable(Force::No).unwrap();
     assert_eq!(kind(image.mirror_snapshot(Quiesce::Skip)), ErrorKind::Invalid);
     image.mirror_enable(ImageMode::Snapshot).unwrap();
@@ -54,8 +57,16 @@ fn one_site() {
     assert_eq!(kind(test.open("a").write(0, b"x")), ErrorKind::ReadOnly);
     assert_eq!(kind(image.mirror_disable(Force::No)), ErrorKind::Invalid);
     assert!(!image.mirror_info().unwrap().is_primary);
+    assert_eq!(kind(pool.remove("a", &mut |_, _| ())), ErrorKind::Busy);
+    assert_eq!(kind(pool.trash_move("a", Duration::ZERO)), ErrorKind::Invalid);
     image.mirror_promote(Force::No).unwrap();
     image.write(0, b"x").unwrap();
+    // The trash ends mirroring of a primary.
+    let id = image.id().unwrap();
+    pool.trash_move("a", Duration::ZERO).unwrap();
+    pool.trash_restore(&id, "a").unwrap();
+    assert_eq!(test.open("a").mirror_info().unwrap().state, ImageState::Disabled);
+    image.mirror_enable(ImageMode::Snapshot).unwrap();
     image.mirror_disable(Force::No).unwrap();
     assert_eq!(image.mirror_info().unwrap().state, ImageState::Disabled);
     pool.set_mirror_mode(MirrorMode::Disabled).unwrap();

@@ -110,6 +110,8 @@ fn a_lock_is_held_renewed_lost_and_broken() {
     }
     assert_eq!(kind(object.lock(lock, "", time, Renewal::Must)), ErrorKind::NotFound);
     let holder = object.lockers("leader").unwrap().lockers.pop().unwrap();
+    let odd = drover_librbd::Locker { client: "x".to_owned(), ..holder.clone() };
+    assert_eq!(kind(object.break_lock("leader", &odd)), ErrorKind::Invalid);
     object.break_lock("leader", &holder).unwrap();
     assert_eq!(kind(object.break_lock("leader", &holder)), ErrorKind::NotFound);
     assert_eq!(object.lockers("leader").unwrap().lockers, []);

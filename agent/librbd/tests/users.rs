@@ -25,6 +25,8 @@ fn the_lock_goes_to_who_writes_and_can_be_broken() {
     let Some(test) = TestPool::new() else { return };
     let image = test.create("a", MIB);
     assert_eq!(image.lock_owners().unwrap(), []);
+    let nobody = drover_librbd::LockOwner { address: "127.0.0.1:0/1".to_owned() };
+    assert_eq!(kind(image.break_lock(&nobody)), ErrorKind::NotFound);
     let other = test.by_another_client();
     let theirs = other.open(ImageRef::Name("a"), Access::ReadWrite).unwrap();
     theirs.write(0, b"theirs").unwrap();

@@ -16,8 +16,10 @@ impl Image {
         length_of("rbd_read", code)
     }
 
-    /// Writes all of `data`. Invalid: behind the end of the image; EIO (5): across it, and what fits is written. ReadOnly: non-primary, opened read-only, or another client's manual
-    /// lock. Blocklisted.
+    /// Writes all of `data`.
+    ///
+    /// Invalid: behind the end of the image. EIO (5): across it; what fits is written. ReadOnly: non-primary, opened read-only, or
+    /// another client's manual lock. Blocklisted.
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         // SAFETY: an open image; a buffer of that length.
         let code = unsafe { (self.functions().rbd_write)(self.raw(), offset, data.len(), data.as_ptr().cast()) };

@@ -70,7 +70,8 @@ impl Image {
         unsafe { call!(self.functions(), rbd_mirror_image_promote(self.raw(), force == Force::Yes)) }.map(drop)
     }
 
-    /// Gives up being primary. The next write of a client that still has it open may be acknowledged and is in no snapshot.
+    /// Gives up being primary. The next write of a client that still has it open, of this handle too, may be acknowledged and is in no
+    /// snapshot.
     ///
     /// Invalid: not primary. ReadOnly: another client holds the manual lock. Waits 30 s for a dead lock owner.
     pub fn mirror_demote(&self) -> Result<(), Error> {
@@ -79,7 +80,7 @@ impl Image {
     }
 
     /// Asks the local rbd-mirror to **delete this image** and copy it anew from the peer; only sets a flag, which stays.
-    /// Invalid: primary, or not mirrored.
+    /// Invalid: primary. NotFound: not mirrored.
     pub fn mirror_resync(&self) -> Result<(), Error> {
         // SAFETY: an open image.
         unsafe { call!(self.functions(), rbd_mirror_image_resync(self.raw())) }.map(drop)
@@ -87,7 +88,7 @@ impl Image {
 
     /// A mirror snapshot, by its id: what the peer copies next. 0.8 to 2 s with a default cluster.
     ///
-    /// Invalid: not primary, not enabled, or no peer to send to. ReadOnly: another client holds the manual lock.
+    /// Invalid: not primary, not enabled, or no peer to send to. A lock taken by hand elsewhere is no obstacle: its owner does it.
     pub fn mirror_snapshot(&self, quiesce: Quiesce) -> Result<u64, Error> {
         let mut id = 0;
         // SAFETY: an open image, a number to fill in.

@@ -73,8 +73,11 @@ impl Quiesce {
 }
 
 impl Image {
-    /// All snapshots of all namespaces, sorted by id. Exact at once on a handle that was opened for writing; as old as the handle on a
-    /// read-only one.
+    /// All snapshots of all namespaces, sorted by id.
+    ///
+    /// Answered from memory. A handle opened for writing is told of changes and looks again; a read-only one never does. So on a
+    /// cluster that hangs both give an old list at once: **what is decided by it is asked of an image opened for that**, which fails with
+    /// TimedOut there.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
         let mut snapshots = filled_one::<rbd_snap_info_t>("rbd_snap_list", 64, |snapshots, length| {
             let mut count = i32::try_from(*length).unwrap_or(i32::MAX);

@@ -27,7 +27,9 @@ pub struct TrashEntry {
 impl Pool {
     /// Moves an image to the trash and keeps it for `delay`. Its snapshots go with it.
     ///
-    /// NotFound. Busy: open elsewhere. Invalid: a mirrored secondary.
+    /// An image that others have open or write to is moved as well, and they go on. NotFound. Busy: another client has taken its lock by
+    /// hand ([`crate::Image::acquire_lock`]). Invalid: a
+    /// mirrored image that is not primary; of a primary, mirroring ends.
     pub fn trash_move(&self, name: &str, delay: Duration) -> Result<(), Error> {
         let name = to_c("rbd_trash_move", name)?;
         // SAFETY: a pool, a C string.
