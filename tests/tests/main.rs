@@ -2,6 +2,7 @@
 
 mod access;
 mod block;
+mod ceph;
 mod crash;
 mod device;
 mod failpoints;

@@ -1,0 +1,141 @@
+//! One image, made, written and read with the command line tools.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+    time::Duration,
+};
+
+use super::{Cluster, Content, Snapshot};
+use crate::{process, scratch::Scratch};
+
+/// Until a snapshot of some 100 MiB is at the other site; rbd-mirror may need 30 s to see a new image.
+const SYNCED: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug)]
+pub struct Image<'a> {
+    cluster: &'a Cluster,
+    /// `pool/name` or `pool/namespace/name`.
+    spec: String,
+}
+
+impl<'a> Image<'a> {
+    pub(super) fn new(cluster: &'a Cluster, name: &str) -> Self {
+        Self { cluster, spec: format!("{}/{name}", cluster.pool()) }
+    }
+
+    pub fn spec(&self) -> &str {
+        &self.spec
+    }
+
+    /// Without content.
+    #[track_caller]
+    pub fn create(&self, bytes: u64) {
+        self.cluster.rbd(&["create", "--size", &format!("{bytes}B"), &self.spec]);
+    }
+
+    /// Bytes at offsets, in one call: as a difference that `rbd import-diff` applies to the head. The image stays open
+    /// for its time only.
+    #[track_caller]
+    pub fn write(&self, parts: &[(u64, &[u8])]) {
+        let scratch = self.scratch();
+        let path = scratch.join("diff");
+        write_difference(&path, self.bytes(), parts).expect("write a difference");
+        self.cluster.rbd(&["import-diff", "--no-progress", utf8(&path), &self.spec]);
+    }
+
+    /// Of the head.
+    #[track_caller]
+    pub fn content(&self) -> Content {
+        self.exported(&self.spec)
+    }
+
+    #[track_caller]
+    pub fn content_at(&self, snapshot: &str) -> Content {
+        self.exported(&format!("{}@{snapshot}", self.spec))
+    }
+
+    #[track_caller]
+    pub fn bytes(&self) -> u64 {
+        self.cluster.rbd_json(&["info", &self.spec])["size"].as_u64().expect("the size of an image")
+    }
+
+    pub fn exists(&self) -> bool {
+        self.cluster.try_rbd(&["info", &self.spec], SYNCED).is_ok_and(|done| done.status.success())
+    }
+
+    /// All of them, oldest first.
+    #[track_caller]
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        Snapshot::list(&self.cluster.rbd_json(&["snap", "ls", "--all", &self.spec]))
+    }
+
+    #[track_caller]
+    pub fn snapshot(&self, name: &str) {
+        self.cluster.rbd(&["snap", "create", "--no-progress", &format!("{}@{name}", self.spec)]);
+    }
+
+    // === Mirroring, as an operator does it without Drover ===
+
+    /// By snapshots.
+    #[track_caller]
+    pub fn enable(&self) {
+        self.cluster.rbd(&["mirror", "image", "enable", &self.spec, "snapshot"]);
+    }
+
+    #[track_caller]
+    pub fn mirror_snapshot(&self) {
+        self.cluster.rbd(&["mirror", "image", "snapshot", &self.spec]);
+    }
+
+    /// Whether the newest mirror snapshot of this image is there, whole, on the other side.
+    #[track_caller]
+    pub fn is_synced(&self, other: &Self) -> bool {
+        let newest = |image: &Self| image.snapshots().into_iter().rfind(|snapshot| snapshot.mirror().is_some());
+        if !other.exists() {
+            return false;
+        }
+        let (Some(here), Some(there)) = (newest(self), newest(other)) else { return false };
+        there.mirror().is_some_and(|copy| copy.is_complete && copy.primary_snap_id == Some(here.id))
+    }
+
+    #[track_caller]
+    pub fn wait_synced(&self, other: &Self) {
+        process::until("the newest mirror snapshot is at the other site", SYNCED, || {
+            self.is_synced(other).then_some(())
+        });
+    }
+
+    #[track_caller]
+    fn exported(&self, spec: &str) -> Content {
+        let scratch = self.scratch();
+        let path = scratch.join("export");
+        self.cluster.rbd(&["export", "--no-progress", spec, utf8(&path)]);
+        Content::of(&path).expect("read an exported image")
+    }
+
+    /// Where the tools of a chroot see it too.
+    fn scratch(&self) -> Scratch {
+        Scratch::beneath(self.cluster.dir(), "image")
+    }
+}
+
+fn utf8(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// In the format of `rbd export-diff` version 1: all numbers are little-endian.
+fn write_difference(path: &Path, bytes: u64, parts: &[(u64, &[u8])]) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create_new(path)?);
+    file.write_all(b"rbd diff v1\ns")?;
+    file.write_all(&bytes.to_le_bytes())?;
+    for (offset, part) in parts {
+        file.write_all(b"w")?;
+        file.write_all(&offset.to_le_bytes())?;
+        file.write_all(&(part.len() as u64).to_le_bytes())?;
+        file.write_all(part)?;
+    }
+    file.write_all(b"e")?;
+    file.flush()
+}
