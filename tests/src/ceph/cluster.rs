@@ -32,19 +32,21 @@ pub struct Cluster {
     /// Before the directory: they are killed before it is deleted.
     daemons: [Arc<Daemon>; 4],
     scratch: Scratch,
-    _ports: Ports,
+    /// Claimed while the cluster lives.
+    ports: Ports,
 }
 
 impl Cluster {
     /// A new one with an empty pool, serving.
     #[track_caller]
     pub(super) fn start_new(name: &'static str, release: Release) -> Self {
-        let (ports, scratch) = (Ports::claim(), Scratch::new(name));
+        let (ports, scratch) = (Ports::claim(), Scratch::new(&format!("ceph-{name}")));
         let fsid = Uuid::new_v4().to_string();
         config::write(scratch.path(), &fsid, &ports);
         let daemons = [Kind::Mon, Kind::Mgr, Kind::Osd, Kind::RbdMirror].map(|kind| Arc::new(Daemon::new(kind)));
-        let cluster = Self { name, release, fsid, daemons, scratch, _ports: ports };
-        site::make(&cluster, &cluster._ports);
+        let cluster = Self { name, release, fsid, daemons, scratch, ports };
+        site::make(&cluster, &cluster.ports);
+        cluster.wait_serving();
         cluster
     }
 
@@ -176,7 +178,7 @@ impl Cluster {
         self.kill_daemon(Kind::RbdMirror);
     }
 
-    /// It replays at once when the one before was not killed within the last 30 s.
+    /// After a kill it takes a minute until it replays: the old one's watches and locks must run out first.
     pub fn start_rbd_mirror(&self) {
         self.start_daemon(Kind::RbdMirror);
     }
@@ -186,14 +188,9 @@ impl Cluster {
         kinds.iter().for_each(|kind| self.daemon(*kind).signal(Signal::STOP));
     }
 
-    /// SIGCONT. An OSD is told to peer again: after a long stop the leases of its placement groups may have run out, and
-    /// with no second OSD to renew them I/O would wait for ever.
-    #[track_caller]
+    /// SIGCONT.
     pub fn cont(&self, kinds: &[Kind]) {
         kinds.iter().for_each(|kind| self.daemon(*kind).signal(Signal::CONT));
-        if kinds.contains(&Kind::Osd) {
-            self.ceph(&["osd", "down", Kind::Osd.id()]);
-        }
     }
 
     /// Lets a process run for this share of the time (0 to 1), until the guard is dropped: a sync takes long enough to be

@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use crate::{process, tree};
@@ -13,6 +14,9 @@ use crate::{process, tree};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const PROGRAMS: &[&str] =
     &["ceph", "ceph-authtool", "ceph-mgr", "ceph-mon", "ceph-osd", "monmaptool", "rbd", "rbd-mirror", "setpriv"];
+
+/// For a program that only says its version.
+const VERSION: Duration = Duration::from_secs(30);
 
 /// Enters the chroot `$0` with a mount namespace of its own, which is gone with the process. `/dev`, `/proc` and the
 /// paths before `--` are seen there under the same names; `/tmp` is a file system of its own, so that the mount points of
@@ -41,17 +45,23 @@ pub enum Release {
 impl Release {
     /// Why clusters of this release can't run here.
     pub fn missing(self) -> Option<String> {
-        match self {
-            Self::Pacific => {
-                let missing: Vec<&str> = PROGRAMS.iter().copied().filter(|name| !process::has(name)).collect();
-                (!missing.is_empty()).then(|| format!("not installed: {}", missing.join(" ")))
-            }
-            Self::Reef if !tree::is_root() => Some("a chroot needs root".into()),
-            Self::Reef => {
-                let root = root();
-                let is_there = PROGRAMS.iter().all(|name| root.join("usr/bin").join(name).exists());
-                (!is_there).then(|| format!("no Ceph 18 in {}: tests/run makes it", root.display()))
-            }
+        if self == Self::Reef && !tree::is_root() {
+            return Some("a chroot needs root".into());
+        }
+        let is_there = |name: &str| match self {
+            Self::Pacific => process::has(name),
+            Self::Reef => root().join("usr/bin").join(name).exists(),
+        };
+        let missing: Vec<&str> = PROGRAMS.iter().copied().filter(|name| !is_there(name)).collect();
+        if !missing.is_empty() {
+            return Some(format!("Ceph {} (tests/run installs it) lacks {}", self.number(), missing.join(" ")));
+        }
+        let mut command = self.command("ceph-mon", &[]);
+        command.arg("--version");
+        match process::try_run(command, VERSION) {
+            Ok(done) if done.stdout.starts_with(&format!("ceph version {}.", self.number())) => None,
+            Ok(done) => Some(format!("not Ceph {}: {}{}", self.number(), done.stdout.trim(), done.stderr.trim())),
+            Err(error) => Some(format!("ceph-mon: {error}")),
         }
     }
 
@@ -67,7 +77,7 @@ impl Release {
         command
     }
 
-    /// The lowest release whose features the monitors may use.
+    /// As Ceph counts: also the lowest release whose features the monitors may use.
     pub(super) fn number(self) -> &'static str {
         match self {
             Self::Pacific => "16",
