@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     job::{Journal, Keeper, Runner, SessionControl, Sessions},
     metrics::{self, Metrics},
+    mirror::{self, Mirrors, SharedMirrors},
     peers::Peers,
     rpc::{node::NodeService, replication::ReplicationService, sync::SyncService, transfer::TransferService},
     throttle,
@@ -42,6 +43,7 @@ struct App {
     credentials: Credentials,
     volumes: Arc<Volumes>,
     peers: Arc<Peers>,
+    mirrors: SharedMirrors,
     lanes: Arc<Lanes>,
     metrics: Arc<Metrics>,
     sessions: Arc<Sessions>,
@@ -108,6 +110,8 @@ impl App {
         let control = SessionControl { throttle: throttle.clone(), in_flight_bytes, bases: config.limits.bases() };
         let sessions = Sessions::new(config.limits.sessions, control.clone(), stop.child_token());
         let peers = Arc::new(Peers::new(&config, credentials.clone()));
+        let program = mirror::program().context("find this program")?;
+        let mirrors = Arc::new(Mirrors::new(&config.ceph, &program));
         let runner = Arc::new(Runner {
             volumes: volumes.clone(),
             peers: peers.clone(),
@@ -129,7 +133,21 @@ impl App {
         ));
         tasks.spawn(look_again_often(volumes.clone(), lanes.clone(), stop.clone()));
         let started = Instant::now();
-        Ok(Self { config, credentials, volumes, peers, lanes, metrics, sessions, keeper, tasks, stop, broken, started })
+        Ok(Self {
+            config,
+            credentials,
+            volumes,
+            peers,
+            mirrors,
+            lanes,
+            metrics,
+            sessions,
+            keeper,
+            tasks,
+            stop,
+            broken,
+            started,
+        })
     }
 
     fn replication(&self) -> ReplicationService {
@@ -138,6 +156,7 @@ impl App {
             keeper: self.keeper.clone(),
             lanes: self.lanes.clone(),
             peers: self.peers.clone(),
+            mirrors: self.mirrors.clone(),
             defaults: self.config.defaults.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
@@ -173,6 +192,7 @@ impl App {
         NodeService {
             config: self.config.clone(),
             volumes: self.volumes.clone(),
+            mirrors: self.mirrors.clone(),
             lanes: self.lanes.clone(),
             started: self.started,
         }

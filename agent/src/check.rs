@@ -65,6 +65,7 @@ fn check(config: &Config) -> Findings {
     roles(config, &mut found);
     found.line(format!("roots: {}", config.roots.len()));
     config.roots.iter().for_each(|it| root(it, &mut found));
+    ceph(config, &mut found);
     peers(config, &mut found);
     limits(config, &mut found);
     found
@@ -202,6 +203,22 @@ fn root(root: &RootConfig, found: &mut Findings) {
         }
         (_, Ok(_)) => found.line(format!("  state beside the volumes in {}", beside.display())),
         (_, Err(_)) => found.line(format!("  no volume yet: {} is made by the first Enable", beside.display())),
+    }
+}
+
+fn ceph(config: &Config, found: &mut Findings) {
+    found.line(format!("ceph: {}", config.ceph.len()));
+    for ceph in &config.ceph {
+        let (name, conf) = (&ceph.name, ceph.conf.display());
+        found.line(format!("  {name} = {conf} as {}, pools {}", ceph.user, ceph.pools.join(", ")));
+        for path in [Some(&ceph.conf), ceph.keyring.as_ref()].into_iter().flatten() {
+            if let Err(error) = fs::File::open(path) {
+                found.warning(format!("{}: {error}", path.display()));
+            }
+        }
+        if ceph.pools.is_empty() {
+            found.warning(format!("{name} names no pools: none of its images can be a volume"));
+        }
     }
 }
 

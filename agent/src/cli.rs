@@ -55,6 +55,9 @@ enum Command {
     Copy(Box<crate::copy::CopyArgs>),
     /// List the restore points of a copy on this host, export or attach the content of one
     Points(crate::points_cli::PointsArgs),
+    /// Calls librbd for the agent, which starts it
+    #[command(hide = true)]
+    RbdWorker,
     /// Protect, release, promote and demote volumes at the agent of this host
     Volume(crate::volume_cli::VolumeArgs),
 }
@@ -100,6 +103,10 @@ impl Cli {
             Command::Recover(args) => {
                 log::init(self.log_format);
                 recover::run(&args)
+            }
+            Command::RbdWorker => {
+                drover_rbd::worker::serve()?;
+                Ok(ExitCode::SUCCESS)
             }
             Command::Volume(args) => crate::volume_cli::run(args),
             Command::Points(args) => Ok(crate::points_cli::run(args)),

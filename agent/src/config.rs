@@ -45,6 +45,8 @@ pub enum ConfigError {
         "root {root} is for devices and names no `beside`, a directory of a file system with room for their journal and history"
     )]
     NoBeside { root: String },
+    #[error("ceph {ceph}: user {user:?} is not a full name, such as client.drover")]
+    CephUser { ceph: String, user: String },
     #[error("peer {peer}: address {address:?} is not https://HOST:PORT")]
     Address { peer: String, address: String },
     #[error("certificate name {san:?} has both the role peer and the role {other}; give each its own certificate")]
@@ -72,6 +74,8 @@ pub struct Config {
     pub roles: Roles,
     #[serde(default, rename = "root")]
     pub roots: Vec<RootConfig>,
+    #[serde(default)]
+    pub ceph: Vec<CephConfig>,
     #[serde(default, rename = "peer")]
     pub peers: Vec<PeerConfig>,
     #[serde(default)]
@@ -112,6 +116,25 @@ pub struct RootConfig {
     pub beside: Option<PathBuf>,
     /// How the root's block volumes are frozen while they are the source of a sync.
     pub snapshot: Option<SnapshotConfig>,
+}
+
+/// A Ceph cluster whose mirrored images may be volumes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CephConfig {
+    pub name: String,
+    #[serde(default = "ceph_conf")]
+    pub conf: PathBuf,
+    /// `client.NAME`
+    pub user: String,
+    /// By default where `conf` says that it is.
+    pub keyring: Option<PathBuf>,
+    /// `POOL` or `POOL/NAMESPACE`, where images may be volumes.
+    pub pools: Vec<String>,
+}
+
+fn ceph_conf() -> PathBuf {
+    "/etc/ceph/ceph.conf".into()
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -168,6 +191,15 @@ impl Config {
         }
         if self.metrics_listen == Some(self.listen) && self.listen.port() != 0 {
             return Err(ConfigError::SameAddress);
+        }
+        unique("ceph", self.ceph.iter().map(|ceph| &ceph.name))?;
+        for ceph in &self.ceph {
+            name("ceph name", &ceph.name)?;
+            absolute("ceph conf", &ceph.conf)?;
+            ceph.keyring.as_deref().map_or(Ok(()), |keyring| absolute("ceph keyring", keyring))?;
+            if !ceph.user.starts_with("client.") {
+                return Err(ConfigError::CephUser { ceph: ceph.name.clone(), user: ceph.user.clone() });
+            }
         }
         for peer in &self.peers {
             if peer.name == self.name {

@@ -13,6 +13,7 @@ pub mod copy;
 pub mod job;
 pub mod log;
 pub mod metrics;
+pub mod mirror;
 pub mod peers;
 pub mod points_cli;
 pub mod recover;

@@ -31,15 +31,16 @@ pub struct VolumeArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Put a directory, an image file or a block device under protection at this agent
+    /// Put a directory, an image file, a block device or an RBD image under protection at this agent
     #[command(after_help = "\
 Examples:
   drover-agent volume enable --root nfs --path pvc-1 --role primary --peer site-b
   drover-agent volume enable --root nfs --path pvc-1 --role secondary --peer site-a --id ID-OF-THE-PRIMARY
   drover-agent volume enable --root images --path vm1.img --kind block-file --role primary --peer site-b
   drover-agent volume enable --root disks --path mapper/vg-vm1 --kind block-file --role primary --peer site-b
+  drover-agent volume enable --root ceph-a --path rbd/vm1 --kind rbd-image --role primary --peer site-b
 
-The last one is a block device, beneath a root with kind = \"devices\". Enabled again with the same id, a volume takes the
+The last but one is a block device, beneath a root with kind = \"devices\". Enabled again with the same id, a volume takes the
 retention that is named.")]
     Enable(EnableArgs),
     /// End the protection of the copy at this agent
@@ -69,6 +70,11 @@ retention that is named.")]
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
     },
+    /// Take a sync point of a primary RBD image: a snapshot, and the mirror snapshot that carries it to the peer
+    Point {
+        /// Id, 8 or more characters of its beginning, or CEPH/POOL/IMAGE
+        volume: String,
+    },
     /// Print what this agent knows of a volume
     Info {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
@@ -78,10 +84,10 @@ retention that is named.")]
 
 #[derive(Clone, Debug, Args)]
 struct EnableArgs {
-    /// Name of a root in the configuration
+    /// Name of a root in the configuration; of an RBD image, name of a ceph
     #[arg(long)]
     root: String,
-    /// Directory, file or device beneath the root, without a slash at its beginning
+    /// Directory, file or device beneath the root, without a slash at its beginning; POOL/IMAGE of an RBD image
     #[arg(long)]
     path: String,
     #[arg(long, value_enum, default_value_t)]
@@ -115,6 +121,8 @@ enum KindArg {
     Directory,
     /// One regular file, the raw image of a disk; beneath a root for devices, a block device
     BlockFile,
+    /// An image of a Ceph cluster, mirrored by rbd-mirror: --root names the cluster, --path is POOL/IMAGE or POOL/NAMESPACE/IMAGE
+    RbdImage,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -195,6 +203,7 @@ fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
     let kind = match kind {
         KindArg::Directory => "",
         KindArg::BlockFile => " --kind block-file",
+        KindArg::RbdImage => " --kind rbd-image",
     };
     let (id, this) = (&info.volume_id, Config::load(&args.config.config).map_or("THIS-AGENT".to_owned(), |it| it.name));
     Some(format!(
@@ -275,6 +284,7 @@ impl Verb {
             }
             Self::Disable { volume, .. }
             | Self::Promote { volume, .. }
+            | Self::Point { volume }
             | Self::Demote { volume }
             | Self::Resync { volume }
             | Self::Info { volume } => resolve(channel.clone(), volume).await?,
@@ -287,13 +297,17 @@ impl Verb {
                 return Ok(Done::Disabled(volume));
             }
             Self::Promote { force, .. } => {
-                warn_of_points(channel, &volume_id).await?;
+                warn_of_points(channel, &volume_id).await;
                 agent.promote(PromoteRequest { volume_id, force: *force }).await?.into_inner().volume
+            }
+            Self::Point { .. } => {
+                let taken = agent.create_mirror_snapshot(v1::CreateMirrorSnapshotRequest { volume_id }).await?;
+                taken.into_inner().volume
             }
             Self::Demote { .. } => agent.demote(DemoteRequest { volume_id }).await?.into_inner().volume,
             Self::Resync { .. } => agent.resync(ResyncRequest { volume_id }).await?.into_inner().volume,
             Self::Enable(_) | Self::Info { .. } => {
-                agent.get_info(GetInfoRequest { volume_id }).await?.into_inner().volume
+                agent.get_info(GetInfoRequest { volume_id, local_only: false }).await?.into_inner().volume
             }
         };
         Ok(Done::Now(now))
@@ -309,14 +323,16 @@ pub(crate) async fn resolve(channel: Channel, wanted: &str) -> Result<String, Vo
         return Ok(wanted.to_owned());
     }
     let node = NodeClient::new(channel.clone()).get_info(NodeGetInfoRequest {}).await?.into_inner();
-    let ids = || node.roots.iter().flat_map(|root| &root.volume_ids);
+    let of_ceph = || node.ceph.iter().flat_map(|ceph| &ceph.volume_ids);
+    let ids = || node.roots.iter().flat_map(|root| &root.volume_ids).chain(of_ceph());
     // Fewer characters may be a slip, or an empty variable of a script.
     let is_id = wanted.len() >= ID_CHARS_MIN;
     let mut found: Vec<String> = ids().filter(|id| is_id && id.starts_with(wanted)).cloned().collect();
     if found.is_empty() {
         let mut agent = ReplicationClient::new(channel);
         for id in ids() {
-            let info = agent.get_info(GetInfoRequest { volume_id: id.clone() }).await?.into_inner().volume;
+            let info =
+                agent.get_info(GetInfoRequest { volume_id: id.clone(), local_only: true }).await?.into_inner().volume;
             if info.as_ref().and_then(path).is_some_and(|path| path == wanted.trim_end_matches('/')) {
                 found.push(id.clone());
             }
@@ -325,7 +341,9 @@ pub(crate) async fn resolve(channel: Channel, wanted: &str) -> Result<String, Vo
     match found.as_slice() {
         [one] => Ok(one.clone()),
         [] => {
-            let problems: Vec<String> = node.roots.iter().flat_map(|root| root.problems.clone()).collect();
+            let of_ceph = node.ceph.iter().map(|ceph| &ceph.problem).filter(|problem| !problem.is_empty());
+            let of_roots = node.roots.iter().flat_map(|root| &root.problems);
+            let problems = of_roots.chain(of_ceph).cloned().collect();
             Err(VolumeCliError::NoSuchVolume { wanted: wanted.to_owned(), problems })
         }
         _ => Err(VolumeCliError::Ambiguous { wanted: wanted.to_owned(), found: found.join(", ") }),
@@ -337,6 +355,11 @@ fn path(info: &VolumeInfo) -> Option<String> {
     match info.spec.as_ref()?.kind.as_ref()? {
         v1::volume_spec::Kind::Directory(directory) => Some(format!("{}/{}", directory.root, directory.path)),
         v1::volume_spec::Kind::BlockFile(file) => Some(format!("{}/{}", file.root, file.path)),
+        v1::volume_spec::Kind::RbdImage(image) => {
+            let parts = [&image.cluster, &image.pool, &image.namespace, &image.image];
+            let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect();
+            Some(parts.join("/"))
+        }
     }
 }
 
@@ -346,6 +369,7 @@ impl EnableArgs {
         let kind = match self.kind {
             KindArg::Directory => v1::volume_spec::Kind::Directory(v1::Directory { root, path }),
             KindArg::BlockFile => v1::volume_spec::Kind::BlockFile(v1::BlockFile { root, path }),
+            KindArg::RbdImage => v1::volume_spec::Kind::RbdImage(image(root, &path)),
         };
         let role = match self.role {
             RoleArg::Primary => VolumeRole::Primary,
@@ -364,10 +388,19 @@ impl EnableArgs {
     }
 }
 
+/// `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`; what is neither is refused by the agent.
+fn image(cluster: String, path: &str) -> v1::RbdImage {
+    let (pool, rest) = path.split_once('/').unwrap_or((path, ""));
+    let (namespace, image) = rest.split_once('/').unwrap_or(("", rest));
+    v1::RbdImage { cluster, pool: pool.to_owned(), namespace: namespace.to_owned(), image: image.to_owned() }
+}
+
 /// Points that a promoted copy's users end by their first write.
-async fn warn_of_points(channel: Channel, volume_id: &str) -> Result<(), VolumeCliError> {
+async fn warn_of_points(channel: Channel, volume_id: &str) {
     let request = ListRestorePointsRequest { volume_id: volume_id.to_owned() };
-    let listed = SyncClient::new(channel).list_restore_points(request).await?.into_inner();
+    // An image has none of these; any other trouble the promotion tells as well.
+    let Ok(listed) = SyncClient::new(channel).list_restore_points(request).await else { return };
+    let listed = listed.into_inner();
     let on_copy: Vec<_> = listed.points.iter().filter(|it| it.on_copy).filter_map(|it| it.point.as_ref()).collect();
     if !on_copy.is_empty() {
         let ids = on_copy.iter().map(|point| point.id.as_str()).collect::<Vec<_>>().join(", ");
@@ -376,7 +409,6 @@ async fn warn_of_points(channel: Channel, volume_id: &str) -> Result<(), VolumeC
              need of them before it is used (drover-agent points export)"
         );
     }
-    Ok(())
 }
 
 /// What stands on stdout: the volume as it is now, one fact a line, so that a script can read the id.
@@ -405,14 +437,34 @@ fn show(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         VolumeRole::Secondary => "secondary",
         VolumeRole::Unspecified => "unknown",
     };
-    writeln!(f, "role   {role}\nepoch  {}", info.epoch)?;
+    writeln!(f, "role   {role}")?;
     if let Some(peer) = &info.peer {
         writeln!(f, "peer   {peer}")?;
     }
+    match &info.mirror {
+        Some(mirror) => show_mirror(mirror, f)?,
+        None => show_points(info, f)?,
+    }
+    info.health_because.iter().try_for_each(|why| writeln!(f, "note   {why}"))
+}
+
+fn show_points(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let point = info.newest.as_ref().map_or("none", |point| point.id.as_str());
-    writeln!(f, "newest {point}\nkeeps  {} points besides", info.retain)?;
+    writeln!(f, "epoch  {}\nnewest {point}\nkeeps  {} points besides", info.epoch, info.retain)?;
     if info.retain_seconds > 0 {
         writeln!(f, "       and all of the last {} hours", info.retain_seconds / 3600)?;
     }
-    info.health_because.iter().try_for_each(|why| writeln!(f, "note   {why}"))
+    Ok(())
+}
+
+fn show_mirror(mirror: &v1::RbdMirror, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for point in &mirror.points {
+        let is_here = if point.whole { "" } else { " (not all of it is here)" };
+        writeln!(f, "point  {}{is_here}", point.number)?;
+    }
+    match (&mirror.promote_unsafe, &mirror.promote_forced_ends) {
+        (Some(why), Some(ends)) => writeln!(f, "promotion is not safe: {why}; by force it would end {ends}"),
+        (None, Some(_)) => writeln!(f, "promotion would lose nothing"),
+        _ => Ok(()),
+    }
 }

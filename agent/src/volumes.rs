@@ -233,6 +233,12 @@ impl Volumes {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Open or not.
+    pub fn knows(&self, id: VolumeId) -> bool {
+        let table = self.read();
+        table.volumes.contains_key(&id) || table.unopened.contains_key(&id)
+    }
+
     pub fn get(&self, id: VolumeId) -> Result<Arc<Held>, VolumesError> {
         let table = self.read();
         if let Some(held) = table.volumes.get(&id) {

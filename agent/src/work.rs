@@ -11,6 +11,8 @@ pub enum Lane {
     Calls,
     /// Opening what was not there before: a recovery may take minutes.
     Opening,
+    /// Calls of a Ceph cluster, which may wait for minutes.
+    Ceph,
     /// Own jobs: as long as a sync takes.
     Jobs,
     /// Sessions that peers dialled.
@@ -25,6 +27,7 @@ pub struct Panicked;
 pub struct Lanes {
     calls: Semaphore,
     opening: Semaphore,
+    ceph: Semaphore,
     jobs: Semaphore,
     sessions: Semaphore,
 }
@@ -33,10 +36,14 @@ impl Lanes {
     /// Calls do little but file-system work on small records: more at once would only queue in the kernel.
     const CALLS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
+    /// They only wait for worker processes.
+    const CEPH: usize = 16;
+
     pub fn new(jobs: usize, sessions: usize) -> Self {
         Self {
             calls: Semaphore::new(Self::CALLS.get()),
             opening: Semaphore::new(1),
+            ceph: Semaphore::new(Self::CEPH),
             jobs: Semaphore::new(jobs),
             sessions: Semaphore::new(sessions),
         }
@@ -44,7 +51,7 @@ impl Lanes {
 
     /// Threads of the runtime that blocking work may take: all lanes full at once, and the runtime's own file calls.
     pub fn threads(jobs: usize, sessions: usize) -> usize {
-        Self::CALLS.get() + 1 + jobs + sessions + 4
+        Self::CALLS.get() + 1 + Self::CEPH + jobs + sessions + 4
     }
 
     /// Runs `job` on a blocking thread once its lane has a place.
@@ -56,6 +63,7 @@ impl Lanes {
         let lane = match lane {
             Lane::Calls => &self.calls,
             Lane::Opening => &self.opening,
+            Lane::Ceph => &self.ceph,
             Lane::Jobs => &self.jobs,
             Lane::Sessions => &self.sessions,
         };

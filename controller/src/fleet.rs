@@ -134,12 +134,14 @@ impl Fleet {
 
     async fn ask(&self, root: &Root, volume_id: String) -> Result<Replica, Failure> {
         let agent = self.agents[root.agent].clone();
-        let asked = agent.replication().get_info(v1::GetInfoRequest { volume_id: volume_id.clone() }).await;
+        let asked =
+            agent.replication().get_info(v1::GetInfoRequest { volume_id: volume_id.clone(), local_only: false }).await;
         let answer = asked.map_err(|status| Failure::told(&agent.name, &status))?.into_inner();
         let info = answer.volume.unwrap_or(VolumeInfo { volume_id, ..VolumeInfo::default() });
         let beneath = match info.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {
             Some(v1::volume_spec::Kind::Directory(directory)) => directory.path.as_str(),
             Some(v1::volume_spec::Kind::BlockFile(file)) => file.path.as_str(),
+            Some(v1::volume_spec::Kind::RbdImage(image)) => image.image.as_str(),
             None => ".",
         };
         let join = |top: &str| {

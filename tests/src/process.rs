@@ -94,6 +94,14 @@ pub fn must(program: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>], deadline: 
     run(command, deadline).expect(program).stdout
 }
 
+/// The children of a process that have not ended (`proc_pid_task(5)`).
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the threads of a process");
+    let of_task = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    let texts: Vec<_> = tasks.flatten().map(of_task).collect();
+    texts.iter().flat_map(|text| text.split_whitespace()).map(|pid| pid.parse().expect("a process")).collect()
+}
+
 /// Is the program there?
 pub fn has(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))

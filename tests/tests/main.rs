@@ -13,6 +13,7 @@ mod movers;
 mod points;
 mod power;
 mod property;
+mod rbd;
 mod recovery;
 mod resume;
 mod rollback;

@@ -36,7 +36,9 @@ pub const ROWS: &[(&str, &[Role])] = &[
     ("/drover.v1.Replication/Promote", CONTROL),
     ("/drover.v1.Replication/Demote", CONTROL),
     ("/drover.v1.Replication/Resync", CONTROL),
-    ("/drover.v1.Replication/GetInfo", READ),
+    ("/drover.v1.Replication/CreateMirrorSnapshot", CONTROL),
+    // Peers compare their copies before one is promoted.
+    ("/drover.v1.Replication/GetInfo", ALL),
     ("/drover.v1.Replication/WatchInfo", READ),
     ("/drover.v1.Sync/Start", CONTROL),
     // Plan and Verify read whole volumes on both sides: that is load, so it is not a viewer's.

@@ -74,6 +74,7 @@ pub fn spec(spec: Option<v1::VolumeSpec>) -> Result<(VolumeKind, String, RelPath
     let (kind, root, path) = match spec {
         v1::volume_spec::Kind::Directory(directory) => (VolumeKind::Directory, directory.root, directory.path),
         v1::volume_spec::Kind::BlockFile(file) => (VolumeKind::BlockFile, file.root, file.path),
+        v1::volume_spec::Kind::RbdImage(_) => return Err(ConvertError::Missing { field: "spec.root" }),
     };
     if root.is_empty() {
         return Err(ConvertError::Missing { field: "spec.root" });
@@ -269,6 +270,7 @@ pub fn volume_info(held: &Held, running_job: Option<String>) -> v1::VolumeInfo {
                 .collect(),
             damaged_bytes: scrub.damaged_bytes(),
         }),
+        mirror: None,
     }
 }
 

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::status::ToStatus as _;
 use crate::{
     config::Config,
+    mirror::SharedMirrors,
     throttle,
     volumes::{RootView, Volumes},
     work::{Lane, Lanes},
@@ -18,6 +19,7 @@ use crate::{
 pub struct NodeService {
     pub config: Arc<Config>,
     pub volumes: Arc<Volumes>,
+    pub mirrors: SharedMirrors,
     pub lanes: Arc<Lanes>,
     pub started: Instant,
 }
@@ -30,7 +32,10 @@ impl Node for NodeService {
     ) -> Result<Response<v1::NodeGetInfoResponse>, Status> {
         let (config, volumes, started) = (self.config.clone(), self.volumes.clone(), self.started);
         let described = self.lanes.run(Lane::Calls, move || describe(&config, &volumes, started)).await;
-        Ok(Response::new(described.map_err(|error| error.to_status())?))
+        let described = described.map_err(|error| error.to_status())?;
+        let mirrors = self.mirrors.clone();
+        let ceph = self.lanes.run(Lane::Ceph, move || mirrors.clusters()).await.map_err(|error| error.to_status())?;
+        Ok(Response::new(v1::NodeGetInfoResponse { ceph, ..described }))
     }
 }
 
@@ -57,6 +62,7 @@ fn describe(config: &Config, volumes: &Volumes, started: Instant) -> v1::NodeGet
             .map(|peer| v1::PeerInfo { name: peer.name.clone(), address: peer.address.clone() })
             .collect(),
         peak_rss_bytes: drover_linux::process_peak_rss_bytes().unwrap_or(0),
+        ceph: Vec::new(),
     }
 }
 

@@ -1,4 +1,6 @@
-//! The verbs of a protected volume.
+//! The verbs of a protected volume. Those of RBD images are in `replication/mirrored.rs`.
+
+mod mirrored;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -13,6 +15,8 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status};
 
+use mirrored::Scope;
+
 use super::{
     convert::{self, ConvertError},
     status::ToStatus as _,
@@ -20,6 +24,7 @@ use super::{
 use crate::{
     config::Defaults,
     job::Keeper,
+    mirror::SharedMirrors,
     peers::Peers,
     volumes::{Held, Volumes, VolumesError},
     work::{Lane, Lanes},
@@ -34,6 +39,7 @@ pub struct ReplicationService {
     pub keeper: Keeper,
     pub lanes: Arc<Lanes>,
     pub peers: Arc<Peers>,
+    pub mirrors: SharedMirrors,
     pub defaults: Defaults,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -88,6 +94,9 @@ impl ReplicationService {
     }
 
     async fn watched(&self, id: Option<VolumeId>) -> Result<Vec<v1::VolumeInfo>, Status> {
+        if let Some(mirrored) = self.mirrored(id).await? {
+            return Ok(vec![self.mirrored_info(mirrored, Scope::Local).await?]);
+        }
         let held = match id {
             Some(id) => vec![self.volumes.get(id).map_err(|error| error.to_status())?],
             None => self.volumes.all(),
@@ -95,6 +104,9 @@ impl ReplicationService {
         let mut infos = Vec::with_capacity(held.len());
         for held in held {
             infos.push(self.info(held).await?);
+        }
+        if id.is_none() {
+            infos.extend(self.all_mirrored().await?);
         }
         Ok(infos)
     }
@@ -134,6 +146,10 @@ impl Replication for ReplicationService {
     async fn enable(&self, request: Request<v1::EnableRequest>) -> Result<Response<v1::EnableResponse>, Status> {
         let request = request.into_inner();
         let peer = self.peer(request.peer.clone())?;
+        if let Some(v1::volume_spec::Kind::RbdImage(image)) = request.spec.clone().and_then(|spec| spec.kind) {
+            let volume = Some(self.enable_mirrored(&request, image, peer).await?);
+            return Ok(Response::new(v1::EnableResponse { volume }));
+        }
         let (retain, retain_secs) = (request.retain, request.retain_seconds);
         let (root, new) = new_volume(request, peer, &self.defaults).map_err(|error| error.to_status())?;
         let id = new.id;
@@ -158,6 +174,10 @@ impl Replication for ReplicationService {
                 return Err(ConvertError::UnknownEnum { field: "disposal", value: request.disposal }.to_status());
             }
         };
+        if let Some(mirrored) = self.mirrored(Some(id)).await? {
+            self.forget_mirrored(mirrored, disposal).await?;
+            return Ok(Response::new(v1::DisableResponse {}));
+        }
         self.call(move |volumes| volumes.disable(id, disposal)).await?;
         tracing::info!(volume = %id, "volume is disabled");
         Ok(Response::new(v1::DisableResponse {}))
@@ -165,6 +185,9 @@ impl Replication for ReplicationService {
 
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::PromoteResponse>, Status> {
         let request = request.into_inner();
+        if self.mirrored_by(&request.volume_id).await?.is_some() {
+            return Err(mirrored::no_verb("promote"));
+        }
         let force = if request.force { Force::Yes } else { Force::No };
         let info = self.verb(&request.volume_id, "promoted", move |held| held.volume.promote(force)).await?;
         Ok(Response::new(v1::PromoteResponse { volume: Some(info) }))
@@ -172,18 +195,41 @@ impl Replication for ReplicationService {
 
     async fn demote(&self, request: Request<v1::DemoteRequest>) -> Result<Response<v1::DemoteResponse>, Status> {
         let id = request.into_inner().volume_id;
+        if self.mirrored_by(&id).await?.is_some() {
+            return Err(mirrored::no_verb("demote"));
+        }
         let info = self.verb(&id, "demoted", |held| held.volume.demote()).await?;
         Ok(Response::new(v1::DemoteResponse { volume: Some(info) }))
     }
 
     async fn resync(&self, request: Request<v1::ResyncRequest>) -> Result<Response<v1::ResyncResponse>, Status> {
         let id = request.into_inner().volume_id;
+        if self.mirrored_by(&id).await?.is_some() {
+            return Err(mirrored::no_verb("resync"));
+        }
         let info = self.verb(&id, "resync was asked for", |held| held.volume.request_resync()).await?;
         Ok(Response::new(v1::ResyncResponse { volume: Some(info) }))
     }
 
+    async fn create_mirror_snapshot(
+        &self,
+        request: Request<v1::CreateMirrorSnapshotRequest>,
+    ) -> Result<Response<v1::CreateMirrorSnapshotResponse>, Status> {
+        let id = request.into_inner().volume_id;
+        match self.mirrored_by(&id).await? {
+            Some(mirrored) => Ok(Response::new(self.take_point(mirrored).await?)),
+            None => Err(mirrored::no_image(&id)),
+        }
+    }
+
     async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, Status> {
-        let id = convert::volume_id(&request.into_inner().volume_id).map_err(|error| error.to_status())?;
+        let request = request.into_inner();
+        let id = convert::volume_id(&request.volume_id).map_err(|error| error.to_status())?;
+        if let Some(mirrored) = self.mirrored(Some(id)).await? {
+            let scope = if request.local_only { Scope::Local } else { Scope::BothSites };
+            let volume = Some(self.mirrored_info(mirrored, scope).await?);
+            return Ok(Response::new(v1::GetInfoResponse { volume }));
+        }
         let held = self.volumes.get(id).map_err(|error| error.to_status())?;
         Ok(Response::new(v1::GetInfoResponse { volume: Some(self.info(held).await?) }))
     }

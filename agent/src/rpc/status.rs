@@ -111,6 +111,7 @@ pub trait ToStatus {
 
 into_status!(
     crate::job::JobError,
+    crate::mirror::MirrorError,
     crate::job::AdmitError,
     crate::peers::PeerError,
     crate::volumes::VolumesError,

@@ -54,6 +54,49 @@ pub const REASONS: &[Reason] = &[
     ),
     reason("cancelled", "someone cancelled it", "nothing; what was received is kept for the next sync"),
     reason(
+        "ceph-blocklisted",
+        "the cluster has blocklisted the agent's worker",
+        "try again: a new worker is started; if it stays, look at `ceph osd blocklist ls`",
+    ),
+    reason(
+        "ceph-busy",
+        "the image is in use, or its peer is primary as far as this cluster knows",
+        "stop what uses the image, or look at the peer",
+    ),
+    reason("ceph-error", "a call of librbd failed", "look at the errno in the message and at the cluster's health"),
+    reason("ceph-exists", "what was to be made is there already", "look at the image's snapshots and names"),
+    reason(
+        "ceph-invalid",
+        "librbd refuses the call in this state of the image",
+        "look at `drover-agent volume info` and at `rbd mirror image status`",
+    ),
+    reason(
+        "ceph-not-found",
+        "the cluster has no such pool, key or object, or librbd is not installed",
+        "check the configuration of the ceph, its keyring, and that librbd1 is installed",
+    ),
+    reason(
+        "ceph-not-permitted",
+        "the agent's cephx user may not do this",
+        "give it the capabilities of deploy/ceph/daily.sh",
+    ),
+    reason(
+        "ceph-read-only",
+        "the image can't be written to now: it is not primary, or another client holds its lock",
+        "look who has it open; after a demotion wait for rbd-mirror",
+    ),
+    reason(
+        "ceph-timed-out",
+        "the cluster did not answer in time",
+        "look at the cluster's health, then at the volume, and try again",
+    ),
+    reason("ceph-unreachable", "no worker could reach the cluster", "look at the cluster's health and at the network"),
+    reason(
+        "ceph-workers-busy",
+        "all workers of the cluster are busy, because calls hang",
+        "look at the cluster's health, and try again",
+    ),
+    reason(
         "commit-open",
         "the copy was lost in the middle of a commit",
         "put its directory back; the message says what else can be done",
@@ -95,6 +138,11 @@ pub const REASONS: &[Reason] = &[
     reason("job-journal", "the agent can't write its job journal", "look at the file system of its state_dir"),
     reason("job-queue-full", "too many jobs wait at this agent", "wait, or raise limits.jobs"),
     reason("job-without-route", "the job's journal entry names no peer", BUG),
+    reason(
+        "journal-mode",
+        "the image is mirrored by its journal",
+        "disable mirroring of the image and enable it by snapshots",
+    ),
     reason("link-closed", "the connection was cut", LATER),
     reason("link-lost", "the connection was cut", LATER),
     reason("malformed-field", "a field of the call can't be understood", "fix the call"),
@@ -127,6 +175,11 @@ pub const REASONS: &[Reason] = &[
     ),
     reason("no-file-named", "the volume is a directory, and the call names no file in it", "name one with --file"),
     reason(
+        "no-image",
+        "the cluster has no such image",
+        "create it; at the secondary, wait until rbd-mirror has copied it",
+    ),
+    reason(
         "no-peer",
         "the volume has no peer and the call names none",
         "enable the volume with --peer; what `drover-agent copy` made is compared by its --verify",
@@ -136,7 +189,13 @@ pub const REASONS: &[Reason] = &[
         "the replica's file system has too little space for the worst case",
         "free space there, or keep fewer restore points (retain)",
     ),
+    reason(
+        "no-such-ceph",
+        "no ceph of that name is in the agent's configuration",
+        "use a name that is there, or add a [[ceph]]",
+    ),
     reason("no-such-file", "the point has no such file", "look for its path in another point, or in the tree"),
+    reason("no-such-image", "the volume is no RBD image of this agent", "use Sync.Start for other volumes"),
     reason(
         "no-such-job",
         "the agent knows no such job",
@@ -149,6 +208,17 @@ pub const REASONS: &[Reason] = &[
         "no-such-volume",
         "the agent has no such volume",
         "look with `drover status`; enable it with `drover-agent volume enable`",
+    ),
+    reason("not-mirrored", "the image is not mirrored by snapshots", "enable the volume at the primary"),
+    reason(
+        "not-primary",
+        "the image is not primary here",
+        "call the agent at the other site, or promote this copy first",
+    ),
+    reason(
+        "not-seen",
+        "librbd said that it changed the image, and the image does not show it",
+        "look at the cluster's health and at the image, then try again",
     ),
     reason(
         "not-the-marked-tree",
@@ -166,11 +236,21 @@ pub const REASONS: &[Reason] = &[
         "attach the right one under that name; if the device was replaced for good, disable the volume and enable it again",
     ),
     reason(
+        "other-image",
+        "the volume or the image belongs to another one",
+        "use the id and the image that belong together",
+    ),
+    reason(
         "other-kind",
         "one copy is a directory, the other a block volume",
         "disable one of them and enable it with the --kind of the other",
     ),
     reason("other-volume", "the two sides speak of different volumes", "enable both copies with the same --id"),
+    reason(
+        "outcome-unknown",
+        "a worker was lost in the middle of a change",
+        "look at the volume: the message says whether the worker was blocklisted, so that nothing can arrive later",
+    ),
     reason("panic", "a bug", "report it with the agent's log"),
     reason(
         "partly-undone",
@@ -200,12 +280,28 @@ pub const REASONS: &[Reason] = &[
         "a restore point lost content that a write of others to the copy destroyed",
         "sync, which repairs a replica, and try again; else use another restore point",
     ),
+    reason(
+        "pool-mode",
+        "the pool does not mirror single images",
+        "`rbd mirror pool enable POOL image` at both sites, and add the peer",
+    ),
+    reason(
+        "pool-not-configured",
+        "the agent's configuration does not list the image's pool",
+        "add it to `pools` of the [[ceph]]",
+    ),
     reason("protocol", "the other side sent what it should not", BUG),
     reason("protocol-violated", "the other side sent what it should not", BUG),
     reason(
         "quota-exceeded",
         "the quota of the replica is used up; the old point was restored",
         "raise the quota or free space, then sync again",
+    ),
+    reason("rbd-trash", "an RBD image is not moved to the trash", "disable the volume without --trash"),
+    reason(
+        "rbd-verb",
+        "the verb is not offered for RBD images",
+        "look at what `drover-agent volume info` says of a promotion, then use `rbd mirror image`",
     ),
     reason(
         "replica-changed",

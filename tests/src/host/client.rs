@@ -86,7 +86,15 @@ impl Client {
 
     /// Any call, with a deadline.
     pub fn call<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
-        let answer = self.runtime.block_on(async { timeout(CALL, call).await });
+        self.call_within(CALL, call)
+    }
+
+    pub fn call_within<T>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        let answer = self.runtime.block_on(async { timeout(deadline, call).await });
         answer.map_err(|_| Status::deadline_exceeded("the test's own deadline"))?.map(Response::into_inner)
     }
 
@@ -114,7 +122,9 @@ impl Client {
     }
 
     pub fn info(&self, volume_id: &str) -> Result<v1::VolumeInfo, Status> {
-        let answer = self.call(self.replication().get_info(v1::GetInfoRequest { volume_id: volume_id.to_owned() }))?;
+        let answer = self.call(
+            self.replication().get_info(v1::GetInfoRequest { volume_id: volume_id.to_owned(), local_only: false }),
+        )?;
         answer.volume.ok_or_else(|| Status::internal("no volume in the answer"))
     }
 

@@ -1,0 +1,256 @@
+//! The worker processes of one cluster. Each kind of work has its own, so that calls that hang in one can't keep another waiting.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+pub use crate::process::Program;
+use crate::{
+    process::{Process, ProcessError},
+    request::{Connect, Connected, Failure, FailureKind, Reply, Request},
+};
+
+/// Which processes a call goes to, and how long it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Looking: 10 s.
+    Status,
+    /// What changes an image: 120 s, since a promotion waits 30 s for a dead client's watch, and again for its lock.
+    Verbs,
+}
+
+impl Lane {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Status => Duration::from_secs(10),
+            Self::Verbs => Duration::from_secs(120),
+        }
+    }
+
+    /// Of librados, below the patience: an error that says which call hung is worth more than a killed worker.
+    fn timeout(self) -> Duration {
+        match self {
+            Self::Status => Duration::from_secs(5),
+            Self::Verbs => Duration::from_secs(90),
+        }
+    }
+
+    fn processes_max(self) -> usize {
+        match self {
+            Self::Status => 4,
+            Self::Verbs => 8,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nothing was changed, unless the failure is a time-out.
+    #[error("cluster {cluster}: {failure}")]
+    Failed { cluster: String, failure: Failure },
+    #[error("cluster {cluster}: {why}")]
+    Unreachable { cluster: String, why: String },
+    /// In a look.
+    #[error("cluster {cluster}: {why}")]
+    Ended { cluster: String, why: String },
+    #[error("cluster {cluster}: every worker was busy for {} s", waited.as_secs())]
+    Busy { cluster: String, waited: Duration },
+    /// The worker was killed, or crashed, in a call that changes something. If `is_fenced`, nothing of it can arrive any more: look at the
+    /// state, then decide.
+    #[error("cluster {cluster}: {why}; whether it was carried out is not known{}", if *is_fenced { "" } else { ", and its worker could not be blocklisted" })]
+    Unknown { cluster: String, why: String, is_fenced: bool },
+}
+
+impl CallError {
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed { failure, .. } => Some(failure),
+            Self::Unreachable { .. } | Self::Ended { .. } | Self::Busy { .. } | Self::Unknown { .. } => None,
+        }
+    }
+
+    pub fn is(&self, kind: FailureKind) -> bool {
+        self.failure().is_some_and(|failure| failure.kind == kind)
+    }
+}
+
+/// Of one lane.
+#[derive(Debug, Default)]
+struct Processes {
+    idle: Mutex<Idle>,
+    given_back: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    /// Since when. The one that worked last is taken first, so that those that are not needed grow old.
+    processes: Vec<(Process, Instant)>,
+    /// Started and not ended, idle or not.
+    alive: usize,
+}
+
+#[derive(Debug)]
+pub struct Crew {
+    name: String,
+    program: Program,
+    connect: Connect,
+    status: Processes,
+    verbs: Processes,
+}
+
+impl Crew {
+    /// `name` is the cluster's in messages. Starts nothing.
+    pub fn new(name: String, program: Program, connect: Connect) -> Self {
+        Self { name, program, connect, status: Processes::default(), verbs: Processes::default() }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn lane(&self, lane: Lane) -> &Processes {
+        match lane {
+            Lane::Status => &self.status,
+            Lane::Verbs => &self.verbs,
+        }
+    }
+
+    /// One call, on the lane that it belongs to. A look whose worker died is had again: an idle one may have died long ago.
+    pub fn call(&self, request: &Request) -> Result<Reply, CallError> {
+        match self.call_once(request) {
+            Err(CallError::Ended { .. }) => self.call_once(request),
+            called => called,
+        }
+    }
+
+    fn call_once(&self, request: &Request) -> Result<Reply, CallError> {
+        let lane = if request.changes() { Lane::Verbs } else { Lane::Status };
+        let mut place = self.take(lane)?;
+        let process = place.process.as_mut().expect("it was just taken");
+        match process.call(request, lane.patience()) {
+            Ok(reply) => Ok(reply),
+            // librados no longer waits, but its operation may be carried out later.
+            Err(error @ ProcessError::Failed(Failure { kind: FailureKind::TimedOut, .. })) if request.changes() => {
+                let address = process.connected.address.clone();
+                drop(place.process.take());
+                Err(self.lost(request, &address, &error))
+            }
+            Err(ProcessError::Failed(failure)) => {
+                // A connection that was blocklisted stays so.
+                if failure.kind == FailureKind::Blocklisted {
+                    drop(place.process.take());
+                }
+                Err(CallError::Failed { cluster: self.name.clone(), failure })
+            }
+            Err(error) => {
+                let address = process.connected.address.clone();
+                drop(place.process.take());
+                Err(self.lost(request, &address, &error))
+            }
+        }
+    }
+
+    /// After the process is gone.
+    fn lost(&self, request: &Request, address: &str, error: &ProcessError) -> CallError {
+        let (cluster, why) = (self.name.clone(), error.to_string());
+        if !request.changes() {
+            return match error {
+                ProcessError::Ended(_) => CallError::Ended { cluster, why },
+                _ => CallError::Unreachable { cluster, why },
+            };
+        }
+        tracing::warn!(cluster, address, "a worker was lost in the middle of a change: {why}");
+        // Its last operations may be on their way still.
+        let is_fenced = self.fence(address, request).inspect_err(|error| {
+            tracing::error!(cluster, address, "the lost worker can't be blocklisted: {error}");
+        });
+        let is_fenced = is_fenced.is_ok();
+        CallError::Unknown { cluster, why, is_fenced }
+    }
+
+    /// By a process of its own: the others may hang in what this one hung in. An OSD may not have heard of the blocklist when the
+    /// monitors have it, and hears of it by the next request on a connection that has: a look at the image on the same one.
+    fn fence(&self, address: &str, lost: &Request) -> Result<(), ProcessError> {
+        let connect = Connect { timeout: FENCING / 2, ..self.connect.clone() };
+        let mut process = Process::start(&self.program, &connect)?;
+        process.call(&Request::Blocklist { address: address.to_owned(), time: BLOCKLISTED }, FENCING)?;
+        match lost.place().map(|place| process.call(&Request::Look(place.clone()), FENCING)) {
+            None | Some(Ok(_) | Err(ProcessError::Failed(Failure { kind: FailureKind::NotFound, .. }))) => Ok(()),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// What the cluster says of itself and of the library; starts a worker where none is idle.
+    pub fn connected(&self) -> Result<Connected, CallError> {
+        self.call(&Request::Check)?;
+        let place = self.take(Lane::Status)?;
+        Ok(place.process.as_ref().expect("it was just taken").connected.clone())
+    }
+
+    fn take(&self, lane: Lane) -> Result<Place<'_>, CallError> {
+        let (processes, patience) = (self.lane(lane), lane.patience());
+        let deadline = Instant::now() + patience;
+        let mut idle = processes.lock();
+        loop {
+            if let Some((process, _)) = idle.processes.pop() {
+                return Ok(Place { processes, process: Some(process) });
+            }
+            if idle.alive < lane.processes_max() {
+                idle.alive += 1;
+                break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return Err(CallError::Busy { cluster: self.name.clone(), waited: patience });
+            }
+            idle = processes.given_back.wait_timeout(idle, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(idle);
+        let mut place = Place { processes, process: None };
+        let connect = Connect { timeout: lane.timeout(), ..self.connect.clone() };
+        match Process::start(&self.program, &connect) {
+            Ok(process) => place.process = Some(process),
+            Err(ProcessError::Refused(failure)) => {
+                return Err(CallError::Failed { cluster: self.name.clone(), failure });
+            }
+            Err(error) => return Err(CallError::Unreachable { cluster: self.name.clone(), why: error.to_string() }),
+        }
+        Ok(place)
+    }
+}
+
+/// Operations of a dead client are not retried for longer.
+const BLOCKLISTED: Duration = Duration::from_secs(3600);
+/// A worker that nobody needed for so long ends with the next call.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+const FENCING: Duration = Duration::from_secs(10);
+
+impl Processes {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process that is in use, or the right to have one.
+struct Place<'a> {
+    processes: &'a Processes,
+    process: Option<Process>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.processes.lock();
+        match self.process.take() {
+            Some(process) => idle.processes.push((process, Instant::now())),
+            None => idle.alive -= 1,
+        }
+        let is_old = |(_, since): &mut (Process, Instant)| since.elapsed() > IDLE_MAX;
+        let old: Vec<_> = idle.processes.extract_if(.., is_old).collect();
+        idle.alive -= old.len();
+        drop(idle);
+        // Ending a process waits for it.
+        drop(old);
+        self.processes.given_back.notify_one();
+    }
+}

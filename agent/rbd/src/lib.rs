@@ -1,0 +1,19 @@
+//! Mirrored RBD images: what is known of one, what follows from it, and the processes that ask librbd.
+//!
+//! - [`view`]: an image as a cluster shows it, its snapshot list above all. Decisions come from it and never from the text of a status,
+//!   which lags by up to 30 s.
+//! - [`point`] and [`verdict`]: sync points and what a promotion would do. Pure.
+//! - [`crew`]: worker processes of the agent's own binary. librbd can hang or crash its caller, so it is never called from the agent:
+//!   each worker does one call at a time under a deadline, and a worker that misses it is killed. What a killed worker was changing is
+//!   then *unknown*: its address is blocklisted, so that nothing of it arrives later, and the state is read again.
+//! - [`image`]: the verbs, step by step, on a crew.
+
+pub mod crew;
+pub mod image;
+pub mod point;
+mod process;
+pub mod request;
+pub mod verdict;
+pub mod view;
+mod wire;
+pub mod worker;

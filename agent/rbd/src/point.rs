@@ -1,0 +1,132 @@
+//! Sync points of an image: a user snapshot taken just before each mirror snapshot. The mirror snapshot carries it to the
+//! peer, where its content is exact as soon as that mirror snapshot is complete, whatever a later sync has half copied.
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+
+use crate::view::{ImageView, MirrorSnapshot, MirrorState, SnapshotKind};
+
+/// Of the snapshots and of the image's metadata that are Drover's. Not `.rbd`, which rbd-mirror does not copy.
+pub const KEY_PREFIX: &str = "drover.";
+
+/// `drover.<number>.<UTC of the primary>`, as `drover.12.20261122T031500Z`.
+const FORMAT: &str = "%Y%m%dT%H%M%SZ";
+
+/// A sync point as its snapshot's name tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PointName {
+    /// Grows by one with each point of the image, or of its group.
+    pub number: u64,
+    /// When it was taken, by the clock of the agent at the primary.
+    pub taken_at_unix_secs: i64,
+}
+
+impl std::fmt::Display for PointName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = Timestamp::from_second(self.taken_at_unix_secs).map_err(|_| std::fmt::Error)?;
+        write!(f, "{KEY_PREFIX}{}.{}", self.number, at.strftime(FORMAT))
+    }
+}
+
+impl PointName {
+    pub fn parse(name: &str) -> Option<Self> {
+        let (number, at) = name.strip_prefix(KEY_PREFIX)?.split_once('.')?;
+        let at = jiff::civil::DateTime::strptime(FORMAT, at).ok()?.to_zoned(TimeZone::UTC).ok()?;
+        let parsed = Self { number: number.parse().ok()?, taken_at_unix_secs: at.timestamp().as_second() };
+        // No second spelling of a number.
+        (parsed.to_string() == name).then_some(parsed)
+    }
+}
+
+/// A sync point that an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    pub name: PointName,
+    pub snapshot_id: u64,
+    /// Its content is there, byte for byte.
+    pub is_whole: bool,
+}
+
+/// By number, oldest first.
+///
+/// On a secondary rbd-mirror makes a user snapshot before the mirror snapshot that came after it at the primary, and its content
+/// is all there once that one is complete. So a point is whole if a complete mirror snapshot has a higher id. What a primary had before it was demoted
+/// is as whole as its own mirror snapshots, which count as complete. What a forced promotion leaves (no primary's id) says nothing.
+pub fn points(view: &ImageView) -> Vec<Point> {
+    let newest_complete = view.mirror_snapshots().filter(|(_, mirror)| is_proof(mirror)).map(|(id, _)| id).max();
+    let is_whole = |id: u64| view.is_primary || newest_complete.is_some_and(|newest| id < newest);
+    let named = view.snapshots.iter().filter(|snapshot| snapshot.kind == SnapshotKind::User);
+    let mut points: Vec<_> = named
+        .filter_map(|snapshot| {
+            let name = PointName::parse(&snapshot.name)?;
+            Some(Point { name, snapshot_id: snapshot.id, is_whole: is_whole(snapshot.id) })
+        })
+        .collect();
+    points.sort_by_key(|point| point.name);
+    points
+}
+
+/// Whether all that came before this mirror snapshot is there.
+pub(crate) fn is_proof(mirror: &MirrorSnapshot) -> bool {
+    match mirror.state {
+        MirrorState::Primary | MirrorState::PrimaryDemoted => true,
+        MirrorState::NonPrimary | MirrorState::NonPrimaryDemoted => mirror.is_complete && mirror.primary_id.is_some(),
+        MirrorState::Unknown => false,
+    }
+}
+
+/// The newest point whose content is all there.
+pub fn newest_whole(view: &ImageView) -> Option<Point> {
+    points(view).into_iter().rev().find(|point| point.is_whole)
+}
+
+pub fn next_number(view: &ImageView) -> u64 {
+    points(view).last().map_or(1, |point| point.name.number + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::{mirror, secondary, user};
+
+    #[test]
+    fn a_name_is_read_as_it_was_written_and_no_other_way() {
+        let name = PointName { number: 12, taken_at_unix_secs: 1_795_317_300 };
+        assert_eq!(PointName::parse(&name.to_string()), Some(name));
+        for other in ["drover.12", "drover.012.20261122T031500Z", "drover.x.20261122T031500Z", "snap", "drover.1.2026"]
+        {
+            assert_eq!(PointName::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_point_is_whole_once_a_later_mirror_snapshot_is_complete() {
+        let view = secondary(vec![
+            user(1, "drover.1.20261122T031500Z"),
+            mirror(2, MirrorState::NonPrimary, true),
+            user(3, "drover.2.20261122T031600Z"),
+            mirror(4, MirrorState::NonPrimary, false),
+        ]);
+        let whole: Vec<_> = points(&view).iter().map(|point| (point.name.number, point.is_whole)).collect();
+        assert_eq!(whole, [(1, true), (2, false)]);
+        assert_eq!(newest_whole(&view).unwrap().name.number, 1);
+        assert_eq!(next_number(&view), 3);
+    }
+
+    #[test]
+    fn what_proves_nothing_makes_no_point_whole() {
+        let point = user(1, "drover.1.20261122T031500Z");
+        let whole = |snapshots| points(&secondary(snapshots))[0].is_whole;
+        // Copied before its mirror snapshot: in a first sync, and after a demotion of its own.
+        assert!(!whole(vec![point.clone()]));
+        let demoted = mirror(1, MirrorState::PrimaryDemoted, true);
+        assert!(!whole(vec![demoted, user(2, "drover.2.20261122T031500Z")]));
+        // Left by a promotion by force that did not end.
+        let mut orphan = mirror(2, MirrorState::NonPrimary, true);
+        if let SnapshotKind::Mirror(mirror) = &mut orphan.kind {
+            mirror.primary_id = None;
+        }
+        assert!(!whole(vec![point.clone(), orphan]));
+        assert!(whole(vec![point, mirror(2, MirrorState::PrimaryDemoted, true)]));
+    }
+}

@@ -1,0 +1,160 @@
+//! What a worker is asked, and what it answers.
+
+use std::{path::PathBuf, time::Duration};
+
+use drover_librbd::ErrorKind;
+use serde::{Deserialize, Serialize};
+
+use crate::view::{ImagePlace, ImageView, SiteView};
+
+/// The first message to a worker: which cluster it works on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connect {
+    /// `ceph.conf`.
+    pub conf: PathBuf,
+    /// `client.NAME`.
+    pub user: String,
+    /// By default the one that the configuration names.
+    pub keyring: Option<PathBuf>,
+    /// Of librados, for each of its round trips: below the deadline of the call, so that an answer comes before the worker is killed.
+    pub timeout: Duration,
+}
+
+/// What a worker says of itself once it is connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connected {
+    pub fsid: String,
+    /// As the cluster sees it: what is blocklisted when the worker was killed.
+    pub address: String,
+    /// Of the librbd that was loaded, as `1.16.0`.
+    pub rbd_version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Whether the cluster answers.
+    Check,
+    /// Reads.
+    Look(ImagePlace),
+    LookAtSites(ImagePlace),
+    /// Keys and values of an omap object; empty where there is none.
+    ReadRecord {
+        pool: String,
+        namespace: String,
+        object: String,
+    },
+    /// Schedules of the mgr that reach this image.
+    Schedules(ImagePlace),
+    /// Changes. Each one is one call of librbd that changes something.
+    EnableMirroring(ImagePlace),
+    TakeSnapshot {
+        place: ImagePlace,
+        name: String,
+    },
+    /// Replies with the id of the mirror snapshot.
+    TakeMirrorSnapshot(ImagePlace),
+    WriteRecord {
+        pool: String,
+        namespace: String,
+        object: String,
+        key: String,
+        value: Option<String>,
+    },
+    Blocklist {
+        address: String,
+        time: Duration,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    Done,
+    Image(Box<ImageView>),
+    Sites(Vec<SiteView>),
+    Record(Vec<(String, String)>),
+    Snapshot(u64),
+    Schedules(Vec<Schedule>),
+}
+
+/// A schedule of the mgr, which takes no snapshot of its own before a mirror snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// What it is set for: a pool with a slash at its end, an image, or all pools (empty).
+    pub level: String,
+    /// As `5m`.
+    pub interval: String,
+}
+
+/// A call that failed, or a cluster that could not be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The function of C, or what was done.
+    pub call: String,
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+/// As `drover_librbd::ErrorKind`, whose meaning for each call is documented there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    NotFound,
+    Exists,
+    Busy,
+    ReadOnly,
+    TimedOut,
+    Blocklisted,
+    Invalid,
+    Permission,
+    Other,
+}
+
+impl From<drover_librbd::Error> for Failure {
+    fn from(error: drover_librbd::Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::NotFound => FailureKind::NotFound,
+            ErrorKind::Exists | ErrorKind::NotEmpty => FailureKind::Exists,
+            ErrorKind::Busy => FailureKind::Busy,
+            ErrorKind::ReadOnly => FailureKind::ReadOnly,
+            ErrorKind::TimedOut => FailureKind::TimedOut,
+            ErrorKind::Blocklisted => FailureKind::Blocklisted,
+            ErrorKind::Invalid => FailureKind::Invalid,
+            ErrorKind::Permission => FailureKind::Permission,
+            ErrorKind::OutOfRange | ErrorKind::Other => FailureKind::Other,
+        };
+        Self { call: error.call.to_owned(), kind, message: error.to_string() }
+    }
+}
+
+impl From<drover_librbd::CommandError> for Failure {
+    /// With what the cluster says in words.
+    fn from(error: drover_librbd::CommandError) -> Self {
+        Self { message: error.to_string(), ..Self::from(error.error) }
+    }
+}
+
+impl Request {
+    /// The image that it is about.
+    pub fn place(&self) -> Option<&ImagePlace> {
+        match self {
+            Self::Look(place)
+            | Self::LookAtSites(place)
+            | Self::Schedules(place)
+            | Self::EnableMirroring(place)
+            | Self::TakeSnapshot { place, .. }
+            | Self::TakeMirrorSnapshot(place) => Some(place),
+            Self::Check | Self::ReadRecord { .. } | Self::WriteRecord { .. } | Self::Blocklist { .. } => None,
+        }
+    }
+
+    /// Whether a worker that is killed over it may have changed something.
+    pub fn changes(&self) -> bool {
+        !matches!(
+            self,
+            Self::Check | Self::Look(_) | Self::LookAtSites(_) | Self::ReadRecord { .. } | Self::Schedules(_)
+        )
+    }
+}

@@ -1,0 +1,151 @@
+//! What a promotion would do, from the snapshot lists of both sites. librbd's own check looks at the local image alone: after one
+//! demotion it lets both sites be promoted, and it takes a demotion of long ago for the last one.
+
+use serde::Serialize;
+
+use crate::{
+    point::{self, Point},
+    view::{ImageView, MirrorState, Mirroring},
+};
+
+/// Why a promotion that loses nothing is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum Unsafe {
+    #[error("the image is not mirrored by snapshots")]
+    NotMirrored,
+    #[error("the peer can't be asked: {0}")]
+    PeerUnknown(String),
+    #[error("the copy at the peer is primary: demote it first, so that nothing is written there any more")]
+    PeerIsPrimary,
+    #[error("the peer was not demoted as its last act; its newest snapshot {newest} is another one")]
+    PeerNotDemoted { newest: u64 },
+    #[error("the peer's last snapshot {newest} has not arrived: {arrived}")]
+    Behind { newest: u64, arrived: String },
+    #[error("the two copies are of different images: {ours} and {theirs}")]
+    OtherImage { ours: String, theirs: String },
+}
+
+/// Whether a promotion here, without force, would lose nothing. `peer` is the image at the other site.
+pub fn planned(local: &ImageView, peer: Result<&ImageView, String>) -> Result<(), Unsafe> {
+    if local.mirroring != Mirroring::Snapshot {
+        return Err(Unsafe::NotMirrored);
+    }
+    let peer = peer.map_err(Unsafe::PeerUnknown)?;
+    if peer.global_id != local.global_id {
+        return Err(Unsafe::OtherImage { ours: local.global_id.clone(), theirs: peer.global_id.clone() });
+    }
+    if peer.is_primary {
+        return Err(Unsafe::PeerIsPrimary);
+    }
+    let (newest, last) = peer.newest_mirror_snapshot().ok_or(Unsafe::NotMirrored)?;
+    if last.state != MirrorState::PrimaryDemoted {
+        return Err(Unsafe::PeerNotDemoted { newest });
+    }
+    let behind = |arrived: String| Unsafe::Behind { newest, arrived };
+    let (_, ours) = local.newest_mirror_snapshot().ok_or_else(|| behind("nothing has".to_owned()))?;
+    if ours.primary_uuid != peer.site_uuid || ours.primary_id != Some(newest) {
+        let arrived = ours.primary_id.map_or_else(|| "none".to_owned(), |id| format!("snapshot {id}"));
+        return Err(behind(format!("{arrived} is the newest here")));
+    }
+    if !ours.is_complete {
+        return Err(behind(format!("{} of {} objects have", ours.objects_copied, local.objects)));
+    }
+    if ours.state == MirrorState::NonPrimaryDemoted { Ok(()) } else { Err(Unsafe::PeerNotDemoted { newest }) }
+}
+
+/// Where a promotion by force would end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "ends")]
+pub enum Forced {
+    /// On the newest mirror snapshot, which is complete; the point is what it holds at least.
+    OnNewest { point: Option<Point> },
+    /// A sync is half copied, or an earlier promotion did not end: librbd would go back behind the last complete sync, to an empty image
+    /// even, or crash. The point is what a copy of its snapshot has.
+    InTheMiddle { point: Option<Point> },
+    /// This copy was primary and was demoted: on what it held then. Nothing that the peer has written since is here.
+    OnOwnDemotion { point: Option<Point> },
+    /// Nothing has ever arrived whole.
+    Nothing,
+    /// It is primary already.
+    Primary,
+}
+
+pub fn forced(local: &ImageView) -> Forced {
+    if local.is_primary {
+        return Forced::Primary;
+    }
+    let point = point::newest_whole(local);
+    match local.newest_mirror_snapshot() {
+        Some((_, newest)) if newest.state == MirrorState::PrimaryDemoted => Forced::OnOwnDemotion { point },
+        Some((_, newest)) if point::is_proof(newest) => Forced::OnNewest { point },
+        _ if local.mirror_snapshots().any(|(_, mirror)| point::is_proof(mirror)) => Forced::InTheMiddle { point },
+        _ => Forced::Nothing,
+    }
+}
+
+/// For an operator who is about to decide.
+pub fn told(forced: &Forced) -> String {
+    let at = |point: &Option<Point>| {
+        point.map_or_else(|| "on the newest sync".to_owned(), |point| format!("on point {} or later", point.name))
+    };
+    match forced {
+        Forced::OnNewest { point } => at(point),
+        Forced::InTheMiddle { point } => {
+            let whole = point.map_or_else(|| "no point".to_owned(), |point| format!("point {}", point.name));
+            format!(
+                "behind the last complete sync, because one is half copied: don't, and copy the snapshot of what is whole ({whole})"
+            )
+        }
+        Forced::OnOwnDemotion { point } => format!("{}, without anything that the peer has written since", at(point)),
+        Forced::Nothing => "on an empty image: don't".to_owned(),
+        Forced::Primary => "where it is: it is primary already".to_owned(),
+    }
+}
+
+/// Both sites are primary: each has taken writes that the other lacks.
+pub fn is_split_brain(local: &ImageView, peer: &ImageView) -> bool {
+    local.is_primary && peer.is_primary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::{mirror, mirror_of, primary, secondary, user};
+
+    #[test]
+    fn planned_needs_the_demotion_itself_whole() {
+        let peer =
+            primary(vec![mirror(7, MirrorState::Primary, true), mirror(9, MirrorState::PrimaryDemoted, true)], false);
+        let local = |snapshots| secondary(snapshots);
+        let demoted = MirrorState::NonPrimaryDemoted;
+        assert_eq!(planned(&local(vec![mirror_of(3, demoted, true, 9)]), Ok(&peer)), Ok(()));
+        let half = planned(&local(vec![mirror_of(3, demoted, false, 9)]), Ok(&peer));
+        assert!(matches!(half, Err(Unsafe::Behind { newest: 9, .. })), "{half:?}");
+        // An old demotion, of an earlier switch.
+        let old = planned(&local(vec![mirror_of(3, demoted, true, 7)]), Ok(&peer));
+        assert!(matches!(old, Err(Unsafe::Behind { newest: 9, .. })), "{old:?}");
+        let alive = primary(vec![mirror(9, MirrorState::Primary, true)], true);
+        assert_eq!(planned(&local(vec![mirror_of(3, demoted, true, 9)]), Ok(&alive)), Err(Unsafe::PeerIsPrimary));
+        // Demoted, promoted again and demoted by nobody since.
+        let restless =
+            primary(vec![mirror(9, MirrorState::PrimaryDemoted, true), mirror(10, MirrorState::Primary, true)], false);
+        assert_eq!(
+            planned(&local(vec![mirror_of(3, demoted, true, 9)]), Ok(&restless)),
+            Err(Unsafe::PeerNotDemoted { newest: 10 })
+        );
+        let gone = planned(&local(vec![mirror_of(3, demoted, true, 9)]), Err("it is dead".to_owned()));
+        assert!(matches!(gone, Err(Unsafe::PeerUnknown(_))), "{gone:?}");
+    }
+
+    #[test]
+    fn forced_in_the_middle_of_a_sync_is_told_apart() {
+        let point = user(1, "drover.1.20261122T031500Z");
+        let whole = mirror(2, MirrorState::NonPrimary, true);
+        assert!(matches!(forced(&secondary(vec![point.clone(), whole.clone()])), Forced::OnNewest { point: Some(_) }));
+        let half = mirror(4, MirrorState::NonPrimary, false);
+        let middle = forced(&secondary(vec![point, whole, half.clone()]));
+        assert!(matches!(middle, Forced::InTheMiddle { point: Some(point) } if point.name.number == 1), "{middle:?}");
+        assert_eq!(forced(&secondary(vec![half])), Forced::Nothing);
+    }
+}

@@ -1,0 +1,88 @@
+//! The worker's side: one connection to one cluster, one call at a time, until the agent closes the socket.
+
+mod image;
+mod pool;
+
+use std::{
+    io,
+    os::{fd::AsFd, unix::net::UnixStream},
+    process, thread,
+};
+
+use drover_librbd::{Ceph, Cluster, Timeouts};
+
+use crate::{
+    request::{Connect, Connected, Failure, FailureKind, Reply, Request},
+    wire,
+};
+
+/// Serves the agent at the other end of standard input; ends when it has gone.
+pub fn serve() -> io::Result<()> {
+    let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let connect: Connect = wire::receive(&mut socket)?;
+    let opened = open(&connect);
+    let (cluster, told) = match opened {
+        Ok((cluster, connected)) => (Some(cluster), Ok(connected)),
+        Err(failure) => (None, Err(failure)),
+    };
+    let told: Result<Connected, Failure> = told;
+    wire::send(&mut socket, &told)?;
+    let Some(cluster) = cluster else { return Ok(()) };
+    let (requests, queue) = std::sync::mpsc::sync_channel::<Request>(1);
+    let mut reading = socket.try_clone()?;
+    // The main thread may hang in librados for ever: this one sees that the agent has gone, and ends the process.
+    thread::Builder::new().name("requests".to_owned()).spawn(move || {
+        while let Ok(request) = wire::receive(&mut reading) {
+            if requests.send(request).is_err() {
+                break;
+            }
+        }
+        process::exit(0);
+    })?;
+    for request in queue {
+        let answer: Result<Reply, Failure> = carry_out(&cluster, request);
+        wire::send(&mut socket, &answer)?;
+    }
+    Ok(())
+}
+
+fn open(connect: &Connect) -> Result<(Cluster, Connected), Failure> {
+    let ceph = Ceph::load().map_err(|error| Failure {
+        call: "dlopen".to_owned(),
+        kind: FailureKind::NotFound,
+        message: error.to_string(),
+    })?;
+    let mut configuration = ceph.configure(&connect.user)?;
+    configuration.conf_file(&connect.conf)?;
+    if let Some(keyring) = &connect.keyring {
+        configuration.keyring(keyring)?;
+    }
+    let timeout = connect.timeout;
+    configuration.timeouts(Timeouts { connect: timeout, monitor: timeout, osd: timeout })?;
+    let cluster = configuration.connect()?;
+    let connected =
+        Connected { fsid: cluster.fsid()?, address: cluster.address()?, rbd_version: ceph.rbd_version().to_string() };
+    Ok((cluster, connected))
+}
+
+fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
+    match request {
+        Request::Check => cluster.check()?,
+        Request::Look(place) => return Ok(Reply::Image(Box::new(image::look(cluster, &place)?))),
+        Request::LookAtSites(place) => return Ok(Reply::Sites(image::sites(cluster, &place)?)),
+        Request::ReadRecord { pool, namespace, object } => {
+            return Ok(Reply::Record(pool::read_record(cluster, &pool, &namespace, &object)?));
+        }
+        Request::Schedules(place) => return Ok(Reply::Schedules(pool::schedules(cluster, &place)?)),
+        Request::TakeMirrorSnapshot(place) => {
+            return Ok(Reply::Snapshot(image::take_mirror_snapshot(cluster, &place)?));
+        }
+        Request::EnableMirroring(place) => image::enable(cluster, &place)?,
+        Request::TakeSnapshot { place, name } => image::take_snapshot(cluster, &place, &name)?,
+        Request::WriteRecord { pool, namespace, object, key, value } => {
+            pool::write_record(cluster, &pool, &namespace, &object, &key, value.as_deref())?;
+        }
+        Request::Blocklist { address, time } => cluster.blocklist_add(&address, time)?,
+    }
+    Ok(Reply::Done)
+}

@@ -1,0 +1,108 @@
+//! What a caller may do about an error of an image.
+
+use drover_engine::{error::Kind, id::VolumeId};
+use drover_rbd::{
+    crew::CallError,
+    image::VerbError,
+    request::{Failure, FailureKind},
+    view::ImagePlace,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    #[error("no ceph {name:?} in the configuration; there are: {known}")]
+    NoSuchCluster { name: String, known: String },
+    #[error(
+        "{place} is in no pool that the configuration of ceph {cluster} lists: add the pool, or POOL/NAMESPACE, to `pools`"
+    )]
+    PoolNotConfigured { cluster: String, place: ImagePlace },
+    #[error("volume {id} is image {image} already")]
+    Other { id: VolumeId, image: ImagePlace },
+    #[error("image {0} is primary here: demote it, or enable it as the primary")]
+    IsPrimary(ImagePlace),
+    #[error(transparent)]
+    Verb(#[from] VerbError),
+}
+
+impl From<CallError> for MirrorError {
+    fn from(error: CallError) -> Self {
+        Self::Verb(error.into())
+    }
+}
+
+impl MirrorError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoSuchCluster { .. } | Self::PoolNotConfigured { .. } => Kind::Invalid,
+            Self::Other { .. } => Kind::Exists,
+            Self::IsPrimary(_) => Kind::Precondition,
+            Self::Verb(error) => match error {
+                VerbError::Call(error) => kind_of_call(error),
+                VerbError::NoImage { .. } => Kind::NotFound,
+                VerbError::Journal(_)
+                | VerbError::NotMirrored(_)
+                | VerbError::NotPrimary(_)
+                | VerbError::PoolMode { .. } => Kind::Precondition,
+                VerbError::NotSeen(_) => Kind::Unavailable,
+                VerbError::Confused => Kind::Internal,
+            },
+        }
+    }
+
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSuchCluster { .. } => "no-such-ceph",
+            Self::PoolNotConfigured { .. } => "pool-not-configured",
+            Self::Other { .. } => "other-image",
+            Self::IsPrimary(_) => "is-primary",
+            Self::Verb(error) => match error {
+                VerbError::Call(error) => reason_of_call(error),
+                VerbError::NoImage { .. } => "no-image",
+                VerbError::Journal(_) => "journal-mode",
+                VerbError::NotMirrored(_) => "not-mirrored",
+                VerbError::NotPrimary(_) => "not-primary",
+                VerbError::PoolMode { .. } => "pool-mode",
+                VerbError::NotSeen(_) => "not-seen",
+                VerbError::Confused => "internal",
+            },
+        }
+    }
+}
+
+fn kind_of_call(error: &CallError) -> Kind {
+    match error {
+        CallError::Failed { failure, .. } => kind_of_failure(failure),
+        CallError::Unreachable { .. } | CallError::Ended { .. } | CallError::Unknown { .. } => Kind::Unavailable,
+        CallError::Busy { .. } => Kind::Exhausted,
+    }
+}
+
+fn kind_of_failure(failure: &Failure) -> Kind {
+    match failure.kind {
+        FailureKind::NotFound => Kind::NotFound,
+        FailureKind::Exists => Kind::Exists,
+        FailureKind::Busy | FailureKind::ReadOnly | FailureKind::Invalid => Kind::Precondition,
+        FailureKind::TimedOut | FailureKind::Blocklisted => Kind::Unavailable,
+        FailureKind::Permission => Kind::Denied,
+        FailureKind::Other => Kind::Storage,
+    }
+}
+
+fn reason_of_call(error: &CallError) -> &'static str {
+    match error {
+        CallError::Failed { failure, .. } => match failure.kind {
+            FailureKind::NotFound => "ceph-not-found",
+            FailureKind::Exists => "ceph-exists",
+            FailureKind::Busy => "ceph-busy",
+            FailureKind::ReadOnly => "ceph-read-only",
+            FailureKind::TimedOut => "ceph-timed-out",
+            FailureKind::Blocklisted => "ceph-blocklisted",
+            FailureKind::Invalid => "ceph-invalid",
+            FailureKind::Permission => "ceph-not-permitted",
+            FailureKind::Other => "ceph-error",
+        },
+        CallError::Unreachable { .. } | CallError::Ended { .. } => "ceph-unreachable",
+        CallError::Busy { .. } => "ceph-workers-busy",
+        CallError::Unknown { .. } => "outcome-unknown",
+    }
+}

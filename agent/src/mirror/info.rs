@@ -1,0 +1,185 @@
+//! Between an image as it was seen and the wire's messages.
+
+use drover_proto::v1;
+use drover_rbd::{
+    point::{self, Point},
+    verdict::{self, Forced},
+    view::{ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView},
+};
+
+use super::Mirrored;
+use crate::job::unix_now;
+
+/// The image at the peer, or why it can't be seen.
+pub type Peer = Result<ImageView, String>;
+
+pub(super) fn info(
+    mirrored: &Mirrored,
+    view: Option<&ImageView>,
+    sites: Vec<SiteView>,
+    peer: Option<&Peer>,
+) -> v1::VolumeInfo {
+    let (health, health_because) = health(view, peer);
+    let place = mirrored.place.clone();
+    let image = v1::RbdImage {
+        cluster: mirrored.cluster.clone(),
+        pool: place.pool,
+        namespace: place.namespace,
+        image: place.image,
+    };
+    v1::VolumeInfo {
+        volume_id: mirrored.id.to_string(),
+        spec: Some(v1::VolumeSpec { kind: Some(v1::volume_spec::Kind::RbdImage(image)) }),
+        role: match view {
+            Some(view) if view.is_primary => v1::VolumeRole::Primary.into(),
+            _ => v1::VolumeRole::Secondary.into(),
+        },
+        peer: mirrored.peer.clone(),
+        health: health.into(),
+        health_because,
+        rpo_age_seconds: rpo_age_seconds(view, peer),
+        mirror: view.map(|view| mirror(view, sites, peer)),
+        ..v1::VolumeInfo::default()
+    }
+}
+
+fn health(view: Option<&ImageView>, peer: Option<&Peer>) -> (v1::Health, Vec<String>) {
+    let Some(view) = view else {
+        return (v1::Health::Degraded, vec!["the image is not here yet: rbd-mirror has not copied it".to_owned()]);
+    };
+    let mut because = Vec::new();
+    let mut worst = v1::Health::Ok;
+    if view.mirroring != Mirroring::Snapshot {
+        worst = v1::Health::Error;
+        because.push("the image is not mirrored by snapshots".to_owned());
+    }
+    match peer {
+        Some(Ok(peer)) if verdict::is_split_brain(view, peer) => {
+            worst = v1::Health::Error;
+            let had = |view: &ImageView| point::points(view).last().map_or("none".to_owned(), |it| it.name.to_string());
+            because.push(format!(
+                "split-brain: the image is primary at both sites; the newest point here is {}, at the peer {}",
+                had(view),
+                had(peer)
+            ));
+        }
+        Some(Ok(_)) | None => {}
+        Some(Err(why)) => {
+            if worst == v1::Health::Ok {
+                worst = v1::Health::Degraded;
+            }
+            because.push(format!("the peer can't be seen: {why}"));
+        }
+    }
+    (worst, because)
+}
+
+/// Since the newest point that the secondary has whole.
+fn rpo_age_seconds(view: Option<&ImageView>, peer: Option<&Peer>) -> Option<u64> {
+    let view = view?;
+    let secondary = if view.is_primary { peer?.as_ref().ok()? } else { view };
+    let taken = point::newest_whole(secondary)?.name.taken_at_unix_secs;
+    u64::try_from(unix_now() - taken).ok()
+}
+
+fn mirror(view: &ImageView, sites: Vec<SiteView>, peer: Option<&Peer>) -> v1::RbdMirror {
+    let forced = verdict::forced(view);
+    let planned = match peer {
+        _ if view.is_primary => None,
+        Some(peer) => verdict::planned(view, peer.as_ref().map_err(Clone::clone)).err(),
+        None => Some(verdict::Unsafe::PeerUnknown("it was not asked".to_owned())),
+    };
+    v1::RbdMirror {
+        image_id: view.id.clone(),
+        global_id: view.global_id.clone(),
+        site_uuid: view.site_uuid.clone(),
+        size_bytes: view.size_bytes,
+        objects: view.objects,
+        snapshots: view.mirror_snapshots().map(|(id, snapshot)| snapshot_of(id, snapshot)).collect(),
+        points: point::points(view).into_iter().map(sync_point).collect(),
+        promote_unsafe: planned.map(|why| why.to_string()),
+        promote_forced_ends: (forced != Forced::Primary).then(|| verdict::told(&forced)),
+        sites: sites.into_iter().map(site).collect(),
+    }
+}
+
+pub(crate) fn sync_point(point: Point) -> v1::SyncPoint {
+    v1::SyncPoint {
+        number: point.name.number,
+        taken_at_unix_secs: point.name.taken_at_unix_secs,
+        snapshot_id: point.snapshot_id,
+        whole: point.is_whole,
+    }
+}
+
+fn site(site: SiteView) -> v1::MirrorSite {
+    v1::MirrorSite {
+        site_uuid: site.site_uuid,
+        state: site.state,
+        description: site.description,
+        updated_at_unix_secs: site.updated_at_unix_secs,
+        up: site.is_up,
+    }
+}
+
+fn snapshot_of(id: u64, snapshot: &MirrorSnapshot) -> v1::MirrorSnapshot {
+    let state = match snapshot.state {
+        MirrorState::Primary => v1::MirrorState::Primary,
+        MirrorState::PrimaryDemoted => v1::MirrorState::PrimaryDemoted,
+        MirrorState::NonPrimary => v1::MirrorState::NonPrimary,
+        MirrorState::NonPrimaryDemoted => v1::MirrorState::NonPrimaryDemoted,
+        MirrorState::Unknown => v1::MirrorState::Unspecified,
+    };
+    v1::MirrorSnapshot {
+        id,
+        state: state.into(),
+        complete: snapshot.is_complete,
+        primary_uuid: snapshot.primary_uuid.clone(),
+        primary_id: snapshot.primary_id,
+        objects_copied: snapshot.objects_copied,
+    }
+}
+
+/// The image that a peer told of; `None` where it has none.
+pub fn view_of(info: &v1::VolumeInfo) -> Option<ImageView> {
+    let mirror = info.mirror.as_ref()?;
+    let mut snapshots: Vec<_> =
+        mirror.snapshots.iter().map(mirror_view).chain(mirror.points.iter().map(point_view)).collect();
+    snapshots.sort_by_key(|snapshot| snapshot.id);
+    Some(ImageView {
+        id: mirror.image_id.clone(),
+        size_bytes: mirror.size_bytes,
+        objects: mirror.objects,
+        features: 0,
+        mirroring: if mirror.global_id.is_empty() { Mirroring::Off } else { Mirroring::Snapshot },
+        is_primary: info.role == i32::from(v1::VolumeRole::Primary),
+        global_id: mirror.global_id.clone(),
+        site_uuid: mirror.site_uuid.clone(),
+        snapshots,
+        metadata: std::collections::BTreeMap::new(),
+        has_parent: false,
+    })
+}
+
+fn mirror_view(snapshot: &v1::MirrorSnapshot) -> SnapshotView {
+    let state = match v1::MirrorState::try_from(snapshot.state) {
+        Ok(v1::MirrorState::Primary) => MirrorState::Primary,
+        Ok(v1::MirrorState::PrimaryDemoted) => MirrorState::PrimaryDemoted,
+        Ok(v1::MirrorState::NonPrimary) => MirrorState::NonPrimary,
+        Ok(v1::MirrorState::NonPrimaryDemoted) => MirrorState::NonPrimaryDemoted,
+        Ok(v1::MirrorState::Unspecified) | Err(_) => MirrorState::Unknown,
+    };
+    let mirror = MirrorSnapshot {
+        state,
+        is_complete: snapshot.complete,
+        primary_uuid: snapshot.primary_uuid.clone(),
+        primary_id: snapshot.primary_id,
+        objects_copied: snapshot.objects_copied,
+    };
+    SnapshotView { id: snapshot.id, name: String::new(), made_at_unix_secs: 0, kind: SnapshotKind::Mirror(mirror) }
+}
+
+fn point_view(point: &v1::SyncPoint) -> SnapshotView {
+    let name = point::PointName { number: point.number, taken_at_unix_secs: point.taken_at_unix_secs };
+    SnapshotView { id: point.snapshot_id, name: name.to_string(), made_at_unix_secs: 0, kind: SnapshotKind::User }
+}

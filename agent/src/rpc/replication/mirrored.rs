@@ -1,0 +1,164 @@
+//! The verbs of volumes that are RBD images.
+
+use std::time::Duration;
+
+use drover_engine::{error::Kind, id::VolumeId, volume::Disposal};
+use drover_proto::v1::{self, replication_client::ReplicationClient};
+use drover_rbd::view::{ImagePlace, ImageView};
+use tonic::{Request, Status};
+
+use super::ReplicationService;
+use crate::{
+    mirror::{self, MirrorError, Mirrored, Mirrors, NewMirrored, Peer},
+    rpc::{
+        convert::{self, ConvertError},
+        status::{ToStatus as _, status},
+    },
+    work::Lane,
+};
+
+/// A peer that does not answer sooner counts as one that can't be asked.
+const PEER_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Whose image an answer is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Local,
+    BothSites,
+}
+
+/// What a promotion would do is in GetInfo.
+pub(super) fn no_verb(verb: &str) -> Status {
+    let message = format!(
+        "{verb} of an RBD image is not offered: look at what GetInfo says of it, then use `rbd mirror image {verb}`"
+    );
+    status(Kind::Precondition, "rbd-verb", message)
+}
+
+pub(super) fn no_image(volume: &str) -> Status {
+    let message = format!("volume {volume} is no RBD image of this agent; other volumes are synced by Sync.Start");
+    status(Kind::NotFound, "no-such-image", message)
+}
+
+impl ReplicationService {
+    async fn ceph<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Mirrors) -> Result<T, MirrorError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let mirrors = self.mirrors.clone();
+        let called = self.lanes.run(Lane::Ceph, move || call(&mirrors)).await;
+        called.map_err(|error| error.to_status())?.map_err(|error| error.to_status())
+    }
+
+    /// `None` for a volume of a root, which needs no cluster to be found.
+    pub(super) async fn mirrored(&self, id: Option<VolumeId>) -> Result<Option<Mirrored>, Status> {
+        match id {
+            Some(id) if !self.mirrors.is_empty() && !self.volumes.knows(id) => {
+                self.ceph(move |mirrors| mirrors.find(id)).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) async fn mirrored_by(&self, id: &str) -> Result<Option<Mirrored>, Status> {
+        self.mirrored(Some(convert::volume_id(id).map_err(|error| error.to_status())?)).await
+    }
+
+    /// The image at the other site, from the agent there.
+    async fn peer_of(&self, mirrored: &Mirrored) -> Peer {
+        let Some(name) = &mirrored.peer else { return Err("the volume names no peer".to_owned()) };
+        match tokio::time::timeout(PEER_PATIENCE, self.ask_peer(name, mirrored.id)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("{name} did not answer within {} s", PEER_PATIENCE.as_secs())),
+        }
+    }
+
+    async fn ask_peer(&self, name: &str, id: VolumeId) -> Result<ImageView, String> {
+        let channel = self.peers.connect(name).await.map_err(|error| error.to_string())?;
+        let request = v1::GetInfoRequest { volume_id: id.to_string(), local_only: true };
+        let told = ReplicationClient::new(channel).get_info(Request::new(request)).await;
+        let told = told.map_err(|status| format!("{name}: {}", status.message()))?.into_inner();
+        told.volume.as_ref().and_then(mirror::view_of).ok_or_else(|| format!("{name} has no such image"))
+    }
+
+    pub(super) async fn mirrored_info(&self, mirrored: Mirrored, scope: Scope) -> Result<v1::VolumeInfo, Status> {
+        let peer = match scope {
+            Scope::Local => None,
+            Scope::BothSites => Some(self.peer_of(&mirrored).await),
+        };
+        self.ceph(move |mirrors| mirrors.info(&mirrored, peer.as_ref())).await
+    }
+
+    pub(super) async fn all_mirrored(&self) -> Result<Vec<v1::VolumeInfo>, Status> {
+        if self.mirrors.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ceph(|mirrors| {
+            // One that can't be looked at hides no other.
+            let told = |mirrored: Mirrored| {
+                mirrors.info(&mirrored, None).inspect_err(|error| tracing::warn!(volume = %mirrored.id, "{error}")).ok()
+            };
+            Ok(mirrors.all().into_iter().filter_map(told).collect())
+        })
+        .await
+    }
+
+    pub(super) async fn enable_mirrored(
+        &self,
+        request: &v1::EnableRequest,
+        image: v1::RbdImage,
+        peer: Option<String>,
+    ) -> Result<v1::VolumeInfo, Status> {
+        let new = new_mirrored(request, image, peer).map_err(|error| error.to_status())?;
+        if self.volumes.knows(new.mirrored.id) {
+            let message = format!("volume {} is on a root of this agent already", new.mirrored.id);
+            return Err(status(Kind::Exists, "volume-on-other-root", message));
+        }
+        let mirrored = new.mirrored.clone();
+        self.ceph(move |mirrors| mirrors.enable(&new)).await?;
+        tracing::info!(volume = %mirrored.id, cluster = mirrored.cluster, image = %mirrored.place, "image is enabled");
+        self.mirrored_info(mirrored, Scope::Local).await
+    }
+
+    pub(super) async fn forget_mirrored(&self, mirrored: Mirrored, disposal: Disposal) -> Result<(), Status> {
+        if disposal == Disposal::Trash {
+            let message = "an RBD image is not moved to the trash: disable it without, and mirroring and image stay";
+            return Err(status(Kind::Precondition, "rbd-trash", message.to_owned()));
+        }
+        let id = mirrored.id;
+        self.ceph(move |mirrors| mirrors.forget(&mirrored)).await?;
+        tracing::info!(volume = %id, "image is disabled; it is mirrored as before");
+        Ok(())
+    }
+
+    pub(super) async fn take_point(&self, mirrored: Mirrored) -> Result<v1::CreateMirrorSnapshotResponse, Status> {
+        let source = mirrored.clone();
+        let taken = self.ceph(move |mirrors| mirrors.take_point(&source)).await?;
+        let volume = self.mirrored_info(mirrored, Scope::Local).await?;
+        let points = volume.mirror.as_ref().map(|mirror| mirror.points.as_slice()).unwrap_or_default();
+        let point = points.iter().find(|point| point.number == taken.point.number).copied();
+        let mirror_snapshot_id = taken.mirror_snapshot;
+        Ok(v1::CreateMirrorSnapshotResponse { volume: Some(volume), point, mirror_snapshot_id })
+    }
+}
+
+fn new_mirrored(
+    request: &v1::EnableRequest,
+    image: v1::RbdImage,
+    peer: Option<String>,
+) -> Result<NewMirrored, ConvertError> {
+    for (field, text) in [("spec.cluster", &image.cluster), ("spec.pool", &image.pool), ("spec.image", &image.image)] {
+        if text.is_empty() {
+            return Err(ConvertError::Missing { field });
+        }
+        // A slash would name another pool or namespace.
+        if text.contains('/') || text.contains('@') {
+            let expected = "a name without / and @";
+            return Err(ConvertError::Malformed { field, text: text.chars().take(200).collect(), expected });
+        }
+    }
+    let place = ImagePlace { pool: image.pool, namespace: image.namespace, image: image.image };
+    let id = convert::volume_id(&request.volume_id)?;
+    let is_primary = convert::role(request.role)? == drover_engine::point::Role::Primary;
+    Ok(NewMirrored { mirrored: Mirrored { id, cluster: image.cluster, place, peer }, is_primary })
+}
