@@ -24,7 +24,7 @@ use std::{
     },
 };
 
-use drover_linux::{Dir, Extents, FilesystemType, file};
+use drover_linux::{Dir, Extents, FilesystemType, Time, file};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -35,6 +35,7 @@ use crate::{
     hash::{PLAIN_BYTES_MAX, allocated, hash_changed, hash_file, hash_filling, hash_keeping, hole_fingerprint},
     leaves::{LeafFile, NODE_BYTES},
     pages::{Filling, PageFile},
+    scan::CLOCK_STEP,
     tree::Body,
 };
 
@@ -250,8 +251,7 @@ impl Bases {
 
     /// Reads a file and not its clone, because the file is often in the page cache and its clone never is. What was
     /// written meanwhile differs between that clone and another one, and is read again, from the latter (R10). No other one is
-    /// needed when nothing was written: cloning made the kernel write dirty pages and protect them, so whatever is stored later
-    /// moves the file's change time to the clone's or beyond (R9). Returns the clone that the body is of, and what was read again.
+    /// needed when nothing was written (`New::is_of`). Returns the clone that the body is of, and what was read again.
     fn read_warm(
         &self,
         live: &File,
@@ -260,9 +260,8 @@ impl Bases {
         control: &Control,
         read: impl Fn(&File) -> io::Result<Body>,
     ) -> io::Result<(New, Body, Vec<Range<u64>>)> {
-        let before = file::stat(live)?.ctime;
         let early = read(live)?;
-        if before < file::stat(&first.file)?.ctime && file::stat(live)?.ctime == before {
+        if first.is_of(live)? {
             return Ok((first, early, Vec::new()));
         }
         if let Some(second) = self.clone_now(live)? {
@@ -298,7 +297,8 @@ impl Bases {
     }
 
     fn clone_now(&self, live: &File) -> io::Result<Option<New>> {
-        let new = self.make()?;
+        let mut new = self.make()?;
+        new.live_ctime = Some(file::stat(live)?.ctime);
         match file::reflink(live, &new.file) {
             Ok(true) => Ok(Some(new)),
             Ok(false) => Ok(None),
@@ -449,7 +449,7 @@ impl Bases {
     fn make(&self) -> io::Result<New> {
         let name = format!("new-{}", self.next.fetch_add(1, Ordering::Relaxed)).into_bytes();
         let file = self.dir.create_file(&name, 0o600)?;
-        Ok(New { dir: self.dir.try_clone()?, file, name, is_kept: false })
+        Ok(New { dir: self.dir.try_clone()?, file, name, is_kept: false, live_ctime: None })
     }
 
     /// Takes in a content that is complete: its leaves, and a clone of it where that can be.
@@ -521,7 +521,7 @@ fn is_without_room(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | ExecutableFileBusy)
 }
 
-fn holes_of(file: &File, size: u64) -> io::Result<u64> {
+pub(crate) fn holes_of(file: &File, size: u64) -> io::Result<u64> {
     Ok(hole_fingerprint(&allocated(file, size)?, size))
 }
 
@@ -547,9 +547,21 @@ pub(crate) struct New {
     pub(crate) file: File,
     name: Vec<u8>,
     is_kept: bool,
+    /// Of the file that it is a clone of, before it was cloned.
+    live_ctime: Option<Time>,
 }
 
 impl New {
+    /// Whether the file that this is a clone of holds what the clone holds, by its change time alone (R9). Cloning makes the kernel write dirty
+    /// pages and protect them, so that whatever is stored later moves the time. A store through mmap sets it first and then waits
+    /// for the clone to be done, so the time must not have moved since before the cloning, and must be older than the clone's by
+    /// more than such a store may have waited for the processor.
+    fn is_of(&self, live: &File) -> io::Result<bool> {
+        let Some(before) = self.live_ctime else { return Ok(false) };
+        let is_older = before.plus(CLOCK_STEP) < file::stat(&self.file)?.ctime;
+        Ok(is_older && file::stat(live)?.ctime == before)
+    }
+
     fn keep(mut self, name: &[u8]) -> io::Result<()> {
         self.is_kept = true;
         self.dir.rename_replace(&self.name, &self.dir, name)

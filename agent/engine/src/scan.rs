@@ -18,6 +18,7 @@ mod listing;
 mod previous;
 mod read;
 mod settle;
+pub(crate) use settle::CLOCK_STEP;
 mod sorting;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use drover_linux::{
 };
 
 use crate::{
+    bases::holes_of,
     commit::{Applied, ApplyError, CommitRecord, Direction, Leased, Site},
     control::{Cancelled, Control, Phase},
     digest::Digest,
@@ -113,6 +114,8 @@ struct Lease {
     held: WriteLease,
     /// As the scan, or the stage, left it.
     ctime: Time,
+    /// It comes from the stage.
+    is_new: bool,
 }
 
 /// How long readers of the live path could see a mix (R2), and the rest.
@@ -172,7 +175,7 @@ impl Transaction<'_> {
         record.store(self.volume.beside()).map_err(write("commit record"))?;
         let commit = begin.elapsed();
         fault::hit("commit.recorded").map_err(write("commit record"))?;
-        self.carry_out(builder, &record, lease.as_ref(), commit, expired)
+        self.carry_out(builder, &record, lease, commit, expired)
     }
 
     /// Of the file of a block volume that the steps bring in, replace or change, if nobody else has it open, and what is
@@ -195,11 +198,14 @@ impl Transaction<'_> {
         }
         .ok()?;
         let held = dir.open_write(&name).and_then(WriteLease::take).ok().flatten()?;
+        let staged = file::stat(held.file()).ok()?;
         let ctime = match place {
-            Some(_) => file::stat(held.file()).ok()?.ctime,
+            // What comes from history was proved before it was leased, has a name there, and may have been written to meanwhile.
+            Some(_) if staged.nlink > 1 => return None,
+            Some(_) => staged.ctime,
             None => self.actual.local(path)?.ctime,
         };
-        Some(Lease { path: path.clone(), held, ctime })
+        Some(Lease { path: path.clone(), held, ctime, is_new: place.is_some() })
     }
 
     /// R9: what was written to a file that nobody else had open is known without reading it, once the clock has moved on
@@ -220,7 +226,8 @@ impl Transaction<'_> {
                 let is_settled = file::stat(lease.held.file())?.ctime == stat.ctime
                     && lease.held.is_whole()?
                     && stat.size == body.size
-                    && meta == target;
+                    && meta == target
+                    && (!lease.is_new || holes_of(lease.held.file(), body.size)? == body.holes);
                 return Ok(is_settled.then(|| Settled { path: lease.path.clone(), id: stat.id, ctime: stat.ctime }));
             }
             std::thread::sleep(PAUSE);
@@ -233,14 +240,14 @@ impl Transaction<'_> {
         &self,
         builder: &Builder<'_>,
         record: &CommitRecord,
-        lease: Option<&Lease>,
+        lease: Option<Lease>,
         commit: Duration,
         expired: &[Point],
     ) -> Result<Took, CommitError> {
         let write = |what| move |source| CommitError::Write { what, source };
         self.control.progress.enter(Phase::Applying, record.steps.len() as u64, 0);
         let begin = Instant::now();
-        let leased = lease.map(|lease| Leased { lease: &lease.held, ctime: lease.ctime });
+        let leased = lease.as_ref().map(|lease| Leased { lease: &lease.held, ctime: lease.ctime });
         let site = Site { leased, ..self.volume.site(builder.staging) };
         match site.carry_out(record).map_err(write("commit"))? {
             Applied::Forward => {}
@@ -256,6 +263,9 @@ impl Transaction<'_> {
                 });
             }
         }
+        // Without an answer the next scan reads the file. Whoever waits to open it waits no longer.
+        let settled = lease.as_ref().and_then(|lease| self.settled(lease).ok().flatten());
+        drop(lease);
         let apply = begin.elapsed();
         self.volume.set_state_in_memory(record.state.clone());
         self.control.progress.enter(Phase::Retaining, 0, 0);
@@ -263,7 +273,7 @@ impl Transaction<'_> {
         self.volume.finish_retiring(builder.staging, record).map_err(write("history"))?;
         expire(self.volume, expired);
         self.volume.keep_bases(&[self.target]);
-        self.store_index(lease);
+        self.store_index(settled);
         Ok(Took { commit, apply, retain: begin.elapsed() })
     }
 
@@ -302,9 +312,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn store_index(&self, lease: Option<&Lease>) {
-        // Without an answer the next scan reads the file.
-        let settled = lease.and_then(|lease| self.settled(lease).ok().flatten());
+    fn store_index(&self, settled: Option<Settled>) {
         let stored = self.volume.root().clock().and_then(|clock| {
             let index = reindex(self.volume.live(), self.actual, self.target, &self.plan, settled, clock)?;
             index.store(self.volume.beside(), b"index")

@@ -19,7 +19,7 @@ const ROUNDS_MAX: u32 = 8;
 
 /// Longest step of the clock that file systems stamp inodes with: a jiffy is 10 ms at CONFIG_HZ=100, the coarsest. Two
 /// changes within one step leave the same time, so a list made within it proves nothing.
-const CLOCK_STEP: Duration = Duration::from_millis(20);
+pub(crate) const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// Entries of one directory that a thread reads before another may take some: the directory is opened for each lot.
 const LOT_ENTRIES_MAX: usize = 64;
