@@ -52,7 +52,8 @@ struct Ceph {
 #[derive(Debug)]
 pub struct Mirrors {
     clusters: BTreeMap<String, Ceph>,
-    taking: Mutex<()>,
+    /// One for each volume of which a point was taken.
+    turns: Mutex<BTreeMap<VolumeId, Arc<Mutex<()>>>>,
 }
 
 /// What CreateMirrorSnapshot did.
@@ -76,7 +77,7 @@ impl Mirrors {
             let registries = ceph.pools.iter().map(|pool| Registry::of(pool)).collect();
             (ceph.name.clone(), Ceph { crew, registries })
         });
-        Self { clusters: clusters.collect(), taking: Mutex::default() }
+        Self { clusters: clusters.collect(), turns: Mutex::default() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -178,9 +179,12 @@ impl Mirrors {
         Ok(verb(Image { crew: &ceph.crew, place: &mirrored.place })?)
     }
 
-    /// One at a time: each has its own number.
+    /// One at a time of an image: each has its own number.
     pub fn take_point(&self, mirrored: &Mirrored) -> Result<Taken, MirrorError> {
-        let _turn = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(turns.entry(mirrored.id).or_default());
+        drop(turns);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (point, mirror_snapshot) = self.with(mirrored, |image| image.take_point(unix_now()))?;
         tracing::info!(volume = %mirrored.id, %point, "sync point taken");
         Ok(Taken { point, mirror_snapshot })

@@ -46,7 +46,7 @@ impl Lane {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nothing was changed, unless the failure is a time-out.
+    /// Nothing was changed.
     #[error("cluster {cluster}: {failure}")]
     Failed { cluster: String, failure: Failure },
     #[error("cluster {cluster}: {why}")]

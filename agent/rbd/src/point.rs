@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::view::{ImageView, MirrorSnapshot, MirrorState, SnapshotKind};
 
-/// Of the snapshots and of the image's metadata that are Drover's. Not `.rbd`, which rbd-mirror does not copy.
-pub const KEY_PREFIX: &str = "drover.";
+/// Of the snapshots that are Drover's.
+const PREFIX: &str = "drover.";
 
 /// `drover.<number>.<UTC of the primary>`, as `drover.12.20261122T031500Z`.
 const FORMAT: &str = "%Y%m%dT%H%M%SZ";
@@ -24,13 +24,13 @@ pub struct PointName {
 impl std::fmt::Display for PointName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let at = Timestamp::from_second(self.taken_at_unix_secs).map_err(|_| std::fmt::Error)?;
-        write!(f, "{KEY_PREFIX}{}.{}", self.number, at.strftime(FORMAT))
+        write!(f, "{PREFIX}{}.{}", self.number, at.strftime(FORMAT))
     }
 }
 
 impl PointName {
     pub fn parse(name: &str) -> Option<Self> {
-        let (number, at) = name.strip_prefix(KEY_PREFIX)?.split_once('.')?;
+        let (number, at) = name.strip_prefix(PREFIX)?.split_once('.')?;
         let at = jiff::civil::DateTime::strptime(FORMAT, at).ok()?.to_zoned(TimeZone::UTC).ok()?;
         let parsed = Self { number: number.parse().ok()?, taken_at_unix_secs: at.timestamp().as_second() };
         // No second spelling of a number.

@@ -1,7 +1,5 @@
 //! An image as one cluster shows it at one instant.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 /// Where an image is. An empty namespace is the pool's default one.
@@ -26,7 +24,6 @@ pub struct ImageView {
     pub id: String,
     pub size_bytes: u64,
     pub objects: u64,
-    pub features: u64,
     pub mirroring: Mirroring,
     pub is_primary: bool,
     /// The same on both sites; empty where the image is not mirrored.
@@ -35,10 +32,6 @@ pub struct ImageView {
     pub site_uuid: String,
     /// By id.
     pub snapshots: Vec<SnapshotView>,
-    /// Whose keys are Drover's.
-    pub metadata: BTreeMap<String, String>,
-    /// Whether it is a clone of an image in the same cluster.
-    pub has_parent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,14 +133,11 @@ pub(crate) mod tests {
             id: "1".to_owned(),
             size_bytes: 1 << 30,
             objects: 256,
-            features: 61,
             mirroring: Mirroring::Snapshot,
             is_primary: false,
             global_id: "global".to_owned(),
             site_uuid: "uuid-of-b".to_owned(),
             snapshots,
-            metadata: BTreeMap::new(),
-            has_parent: false,
         }
     }
 

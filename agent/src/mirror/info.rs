@@ -150,14 +150,11 @@ pub fn view_of(info: &v1::VolumeInfo) -> Option<ImageView> {
         id: mirror.image_id.clone(),
         size_bytes: mirror.size_bytes,
         objects: mirror.objects,
-        features: 0,
         mirroring: if mirror.global_id.is_empty() { Mirroring::Off } else { Mirroring::Snapshot },
         is_primary: info.role == i32::from(v1::VolumeRole::Primary),
         global_id: mirror.global_id.clone(),
         site_uuid: mirror.site_uuid.clone(),
         snapshots,
-        metadata: std::collections::BTreeMap::new(),
-        has_parent: false,
     })
 }
 

@@ -7,9 +7,8 @@ use drover_librbd::{
     SnapshotMirrorState, SnapshotNamespace,
 };
 
-use crate::{
-    point::KEY_PREFIX,
-    view::{ImagePlace, ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView},
+use crate::view::{
+    ImagePlace, ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView,
 };
 
 pub(super) fn pool(cluster: &Cluster, pool: &str, namespace: &str) -> Result<Pool, Error> {
@@ -50,7 +49,6 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
         id: image.id()?,
         size_bytes: stat.size_bytes,
         objects: stat.objects,
-        features: image.features()?.0,
         mirroring,
         is_primary: info.is_primary,
         global_id: info.global_id,
@@ -59,8 +57,6 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
             uuid => uuid?,
         },
         snapshots: snapshots.collect::<Result<_, _>>()?,
-        metadata: image.all_metadata()?.into_iter().filter(|(key, _)| key.starts_with(KEY_PREFIX)).collect(),
-        has_parent: image.parent()?.is_some(),
     })
 }
 
