@@ -3,13 +3,13 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::LazyLock,
     time::{Duration, Instant},
 };
 
+use drover_tests::ports::free_port;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_drover-agent");
@@ -25,10 +25,6 @@ static CERTS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 
 pub(crate) fn certs() -> &'static Path {
     CERTS.path()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port()
 }
 
 /// What two agents need to know of each other before either runs.

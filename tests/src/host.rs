@@ -18,7 +18,6 @@ pub use agent::{Agent, Setup};
 pub use binary::{agent_binary, binary, controller_binary};
 pub use certificates::Certificates;
 pub use client::{Access, Client, status_reason};
-pub use config::free_port;
 pub use faults::Faults;
 pub use job::Outcome;
 pub use one_shot::{OneShot, recover};

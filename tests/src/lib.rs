@@ -9,6 +9,7 @@ pub mod figure;
 pub mod host;
 pub mod judge;
 pub mod mount;
+pub mod ports;
 pub mod process;
 pub mod rounds;
 pub mod scratch;

@@ -9,8 +9,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Access, Certificates, Client, Faults, agent_binary, config, free_port, log};
-use crate::{process, scratch::Scratch};
+use super::{Access, Certificates, Client, Faults, agent_binary, config, log};
+use crate::{ports::free_port, process, scratch::Scratch};
 
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);

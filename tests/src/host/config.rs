@@ -1,26 +1,8 @@
 //! The configuration file of one agent.
 
-use std::{
-    collections::HashSet,
-    fmt::Write,
-    net::{Ipv4Addr, TcpListener},
-    path::Path,
-    sync::{LazyLock, Mutex},
-};
+use std::{fmt::Write, path::Path};
 
 use super::{Certificates, Setup};
-
-/// A port that nobody listens on, and that no other test of this process was given.
-pub fn free_port() -> u16 {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
-    loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("a bound port").port();
-        if GIVEN.lock().expect("no holder panics").insert(port) {
-            return port;
-        }
-    }
-}
 
 pub(super) fn write(path: &Path, setup: &Setup, certificates: &Certificates, state: &Path, port: u16, metrics: u16) {
     let mut text = format!(
