@@ -111,7 +111,7 @@ impl App {
         let sessions = Sessions::new(config.limits.sessions, control.clone(), stop.child_token());
         let peers = Arc::new(Peers::new(&config, credentials.clone()));
         let program = mirror::program().context("find this program")?;
-        let mirrors = Arc::new(Mirrors::new(&config.ceph, &program));
+        let mirrors = Arc::new(Mirrors::new(&config.name, &config.ceph, config.defaults.retain, &program));
         let runner = Arc::new(Runner {
             volumes: volumes.clone(),
             peers: peers.clone(),
@@ -132,6 +132,11 @@ impl App {
             stop.clone(),
         ));
         tasks.spawn(look_again_often(volumes.clone(), lanes.clone(), stop.clone()));
+        if !mirrors.is_empty() {
+            let (mirrors, lanes) = (mirrors.clone(), lanes.clone());
+            // Not waited for: a cluster may hang.
+            tokio::spawn(async move { lanes.run(Lane::CephVerbs, move || mirrors.sweep()).await });
+        }
         let started = Instant::now();
         Ok(Self {
             config,

@@ -6,20 +6,20 @@ mod error;
 mod info;
 mod registry;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use drover_engine::id::VolumeId;
 use drover_proto::v1;
 use drover_rbd::{
     crew::{Crew, Program},
-    image::{Image, VerbError},
+    image::{self, Demoted, Image, Promoted, VerbError},
     point::PointName,
     request::Connect,
-    view::{ImagePlace, ImageView},
+    turn::{Turn, Turns},
+    view::{ImagePlace, ImageView, UserView, Verb},
 };
+
+use uuid::Uuid;
 
 use crate::{config::CephConfig, job::unix_now};
 pub use error::MirrorError;
@@ -46,14 +46,15 @@ pub struct NewMirrored {
 #[derive(Debug)]
 struct Ceph {
     crew: Crew,
+    turns: Turns,
     registries: Vec<Registry>,
 }
 
 #[derive(Debug)]
 pub struct Mirrors {
     clusters: BTreeMap<String, Ceph>,
-    /// One for each volume of which a point was taken.
-    turns: Mutex<BTreeMap<VolumeId, Arc<Mutex<()>>>>,
+    /// Points that are kept besides the newest.
+    retain: usize,
 }
 
 /// What CreateMirrorSnapshot did.
@@ -64,8 +65,9 @@ pub struct Taken {
 }
 
 impl Mirrors {
-    /// Starts nothing: workers are started by the first call.
-    pub fn new(configured: &[CephConfig], program: &Program) -> Self {
+    /// Starts nothing: workers are started by the first call. `agent` is this agent's name among those of the clusters.
+    pub fn new(agent: &str, configured: &[CephConfig], retain: u32, program: &Program) -> Self {
+        let incarnation = Uuid::new_v4().to_string();
         let clusters = configured.iter().map(|ceph| {
             let connect = Connect {
                 conf: ceph.conf.clone(),
@@ -75,9 +77,10 @@ impl Mirrors {
             };
             let crew = Crew::new(ceph.name.clone(), program.clone(), connect);
             let registries = ceph.pools.iter().map(|pool| Registry::of(pool)).collect();
-            (ceph.name.clone(), Ceph { crew, registries })
+            let turns = Turns::new(agent.to_owned(), incarnation.clone());
+            (ceph.name.clone(), Ceph { crew, turns, registries })
         });
-        Self { clusters: clusters.collect(), turns: Mutex::default() }
+        Self { clusters: clusters.collect(), retain: retain as usize }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -144,7 +147,7 @@ impl Mirrors {
         }
         let image = Image { crew: &ceph.crew, place: &mirrored.place };
         if new.is_primary {
-            let (view, schedules) = image.enable()?;
+            let (view, schedules) = self.change(mirrored, Verb::Enable, |turn| turn.enable())?;
             if !view.is_primary {
                 return Err(VerbError::NotPrimary(mirrored.place.clone()).into());
             }
@@ -159,6 +162,19 @@ impl Mirrors {
         }
         registry.write(&ceph.crew, mirrored.id, Some(&Record::of(mirrored)))?;
         Ok(())
+    }
+
+    /// What this agent was doing when it ended last; clusters that don't answer are passed over, and their images are taken up by the
+    /// next verb.
+    pub fn sweep(&self) {
+        for (name, ceph) in &self.clusters {
+            for registry in &ceph.registries {
+                let (pool, namespace) = registry.pool();
+                if let Err(error) = ceph.turns.sweep(&ceph.crew, pool, namespace, unix_now()) {
+                    tracing::warn!(cluster = name, pool, "verbs that were interrupted can't be looked for: {error}");
+                }
+            }
+        }
     }
 
     /// Forgets it; the image and its mirroring stay, and so do the points.
@@ -179,15 +195,57 @@ impl Mirrors {
         Ok(verb(Image { crew: &ceph.crew, place: &mirrored.place })?)
     }
 
-    /// One at a time of an image: each has its own number.
-    pub fn take_point(&self, mirrored: &Mirrored) -> Result<Taken, MirrorError> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = Arc::clone(turns.entry(mirrored.id).or_default());
-        drop(turns);
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let (point, mirror_snapshot) = self.with(mirrored, |image| image.take_point(unix_now()))?;
-        tracing::info!(volume = %mirrored.id, %point, "sync point taken");
-        Ok(Taken { point, mirror_snapshot })
+    /// One verb of an image at a time, of all agents of its cluster.
+    fn change<T>(
+        &self,
+        mirrored: &Mirrored,
+        verb: Verb,
+        what: impl FnOnce(&mut Turn<'_>) -> Result<T, VerbError>,
+    ) -> Result<T, MirrorError> {
+        let ceph = self.ceph(&mirrored.cluster)?;
+        let image = Image { crew: &ceph.crew, place: &mirrored.place };
+        Ok(ceph.turns.with(image, verb, unix_now(), what)?)
+    }
+
+    /// Of the older ones so many are kept besides as the configuration says, and what the peer needs.
+    pub fn take_point(&self, mirrored: &Mirrored, peer: image::Peer<'_>) -> Result<Taken, MirrorError> {
+        self.change(mirrored, Verb::Point, |turn| {
+            let (point, mirror_snapshot) = turn.take_point(unix_now())?;
+            let gone = turn.prune(peer, self.retain + 1);
+            tracing::info!(volume = %mirrored.id, %point, gone, "sync point taken");
+            Ok(Taken { point, mirror_snapshot })
+        })
+    }
+
+    pub fn promote(&self, mirrored: &Mirrored, peer: image::Peer<'_>, force: bool) -> Result<Promoted, MirrorError> {
+        let promoted = self.change(mirrored, Verb::Promote, |turn| turn.promote(peer, force))?;
+        match &promoted {
+            Promoted::Already => tracing::info!(volume = %mirrored.id, "image is primary already"),
+            Promoted::Planned => tracing::info!(volume = %mirrored.id, "image is promoted; nothing was lost"),
+            Promoted::Forced(point) => {
+                let point = point.map_or_else(|| "none of Drover's".to_owned(), |point| point.name.to_string());
+                tracing::warn!(volume = %mirrored.id, point, "image is promoted by force; what came after the point is lost");
+            }
+        }
+        Ok(promoted)
+    }
+
+    pub fn demote(&self, mirrored: &Mirrored, peer: image::Peer<'_>) -> Result<(), MirrorError> {
+        match self.change(mirrored, Verb::Demote, |turn| turn.demote(peer))? {
+            Demoted::Already => tracing::info!(volume = %mirrored.id, "image is secondary already"),
+            Demoted::Now => tracing::info!(volume = %mirrored.id, "image is demoted"),
+        }
+        Ok(())
+    }
+
+    pub fn resync(&self, mirrored: &Mirrored, peer: image::Peer<'_>) -> Result<(), MirrorError> {
+        match self.change(mirrored, Verb::Resync, |turn| turn.resync(peer, unix_now()))? {
+            None => tracing::info!(volume = %mirrored.id, "image follows its peer already"),
+            Some(kept) => {
+                tracing::warn!(volume = %mirrored.id, kept, "image is kept under another name; the peer's is copied anew")
+            }
+        }
+        Ok(())
     }
 
     fn look(&self, mirrored: &Mirrored) -> Result<Option<ImageView>, MirrorError> {
@@ -205,7 +263,15 @@ impl Mirrors {
             Some(_) => self.with(mirrored, |image| image.sites())?,
             None => Vec::new(),
         };
-        Ok(info::info(mirrored, view.as_ref(), sites, peer))
+        // Who has it open matters to those who decide, and they ask both sites.
+        let users: Vec<UserView> = match (&view, peer) {
+            (Some(_), Some(_)) => match self.with(mirrored, |image| image.users()) {
+                Err(MirrorError::Verb(VerbError::NoLock(_))) => Vec::new(),
+                users => users?,
+            },
+            _ => Vec::new(),
+        };
+        Ok(info::info(mirrored, view.as_ref(), sites, users, peer))
     }
 }
 

@@ -56,16 +56,17 @@ retention that is named.")]
     Promote {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
-        /// Promote a copy that was never synced
+        /// Promote a copy that was never synced, or an RBD image whose peer can't be asked: what came after its last sync is lost
         #[arg(long)]
         force: bool,
     },
-    /// Make this copy a secondary, which is written only by sync
+    /// Make this copy a secondary, which is written only by sync. Stop what uses an RBD image first
     Demote {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
     },
-    /// Give this secondary's line of points up at the next sync; what it holds is kept as a restore point
+    /// Give this secondary's line of points up at the next sync; what it holds is kept as a restore point, of an RBD image under
+    /// another name
     Resync {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
@@ -458,6 +459,15 @@ fn show_points(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn show_mirror(mirror: &v1::RbdMirror, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for user in &mirror.users {
+        let writes = if user.lock_owner { " and writes" } else { ", maybe rbd-mirror" };
+        writeln!(f, "open   at {}{writes}", user.address)?;
+    }
+    if let Some(turn) = &mirror.turn {
+        let verb = turn.verb().as_str_name().trim_start_matches("RBD_VERB_").to_lowercase();
+        let state = if turn.ended { " (left something for the next verb)" } else { " is under way" };
+        writeln!(f, "verb   {verb} by {}{state}", turn.agent)?;
+    }
     for point in &mirror.points {
         let is_here = if point.whole { "" } else { " (not all of it is here)" };
         writeln!(f, "point  {}{is_here}", point.number)?;

@@ -11,8 +11,10 @@ pub enum Lane {
     Calls,
     /// Opening what was not there before: a recovery may take minutes.
     Opening,
-    /// Calls of a Ceph cluster, which may wait for minutes.
+    /// Looks at a Ceph cluster, which may wait for some ten seconds.
     Ceph,
+    /// Verbs of images, which may wait for minutes, and ask peers. Apart, so that a peer's look never waits for a verb that asks a peer.
+    CephVerbs,
     /// Own jobs: as long as a sync takes.
     Jobs,
     /// Sessions that peers dialled.
@@ -28,6 +30,7 @@ pub struct Lanes {
     calls: Semaphore,
     opening: Semaphore,
     ceph: Semaphore,
+    ceph_verbs: Semaphore,
     jobs: Semaphore,
     sessions: Semaphore,
 }
@@ -44,6 +47,7 @@ impl Lanes {
             calls: Semaphore::new(Self::CALLS.get()),
             opening: Semaphore::new(1),
             ceph: Semaphore::new(Self::CEPH),
+            ceph_verbs: Semaphore::new(Self::CEPH),
             jobs: Semaphore::new(jobs),
             sessions: Semaphore::new(sessions),
         }
@@ -51,7 +55,7 @@ impl Lanes {
 
     /// Threads of the runtime that blocking work may take: all lanes full at once, and the runtime's own file calls.
     pub fn threads(jobs: usize, sessions: usize) -> usize {
-        Self::CALLS.get() + 1 + Self::CEPH + jobs + sessions + 4
+        Self::CALLS.get() + 1 + 2 * Self::CEPH + jobs + sessions + 4
     }
 
     /// Runs `job` on a blocking thread once its lane has a place.
@@ -64,6 +68,7 @@ impl Lanes {
             Lane::Calls => &self.calls,
             Lane::Opening => &self.opening,
             Lane::Ceph => &self.ceph,
+            Lane::CephVerbs => &self.ceph_verbs,
             Lane::Jobs => &self.jobs,
             Lane::Sessions => &self.sessions,
         };

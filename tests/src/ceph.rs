@@ -24,7 +24,7 @@ pub use cluster::Cluster;
 pub use clusters::Clusters;
 pub use content::Content;
 pub use daemon::Kind;
-pub use image::Image;
+pub use image::{Image, Writer};
 pub use release::Release;
 pub use slow::Slowed;
 pub use snapshot::{Mirror, Namespace, Snapshot};

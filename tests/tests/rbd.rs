@@ -1,6 +1,7 @@
 //! RBD images mirrored between two real clusters, driven by two real agents. Judges are the command line tools of Ceph.
 
 use std::{
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -32,7 +33,7 @@ struct Sites {
     rng: fastrand::Rng,
     test: &'static str,
     begun: Instant,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Sites {
@@ -52,17 +53,12 @@ impl Sites {
         b.setup.peers = vec![("site-a".to_owned(), a.port())];
         for (agent, cluster) in [(&mut a, &clusters.a), (&mut b, &clusters.b)] {
             let keyring = cluster.user(&Recipe::Daily.user(), &Recipe::Daily.caps(cluster.pool()));
-            agent.setup.more = format!(
-                "[[ceph]]\nname = \"ceph\"\nconf = {:?}\nuser = \"client.{}\"\nkeyring = {keyring:?}\npools = [{:?}]\n",
-                cluster.conf(),
-                Recipe::Daily.user(),
-                cluster.pool()
-            );
+            agent.setup.more = section(cluster, &keyring);
             agent.start(&Faults::none());
         }
         let rng = Seeds::of(test).rng(0);
         let volume = uuid::Uuid::new_v4().to_string();
-        let mut sites = Self { a, b, volume, clusters, rng, test, begun, _scratch: scratch };
+        let mut sites = Self { a, b, volume, clusters, rng, test, begun, scratch };
         sites.here().create(BYTES);
         sites.write(8);
         sites.enable();
@@ -150,23 +146,44 @@ impl Sites {
         self.info(agent).mirror.expect("the image").promote_unsafe
     }
 
-    /// Demoted and promoted as the agents say that it is safe; the operator's command does it.
-    fn switch(&self, from: (&Agent, &Image<'_>), to: (&Agent, &Image<'_>), clusters: [&Cluster; 2]) {
-        let why = self.unsafe_because(to.0).expect("the other side is primary");
-        assert!(why.contains("is primary"), "{why}");
-        clusters[0].rbd(&["mirror", "image", "demote", from.1.spec()]);
-        self.say("demoted");
-        process::until("a promotion is safe", SYNCED, || self.unsafe_because(to.0).is_none().then_some(()));
-        self.say("a promotion is said to be safe");
-        // rbd-mirror lets go of the image some seconds later.
-        process::until("it is promoted", SYNCED, || {
-            let promoted = clusters[1].try_rbd(&["mirror", "image", "promote", to.1.spec()], SYNCED).expect("rbd runs");
-            promoted.status.success().then_some(())
-        });
-        // librbd would let both be promoted.
-        let why = self.unsafe_because(from.0).expect("the other side is primary");
-        assert!(why.contains("is primary"), "{why}");
+    fn promote(&self, agent: &Agent) -> Result<(), Status> {
+        Self::client(agent).promote(&self.volume, false)
     }
+
+    #[track_caller]
+    fn refused(&self, called: Result<(), Status>, why: &str) {
+        let status = called.expect_err("it must be refused");
+        assert_eq!(reason(&status), why, "{status}");
+    }
+
+    /// A planned failover.
+    fn switch(&self, from: &Agent, to: &Agent) {
+        let why = self.unsafe_because(to).expect("the other side is primary");
+        assert!(why.contains("is primary"), "{why}");
+        self.refused(self.promote(to), "peer-is-primary");
+        self.refused(Self::client(to).promote(&self.volume, true), "peer-is-primary");
+        Self::client(from).demote(&self.volume).expect("demote the primary");
+        self.say("demoted");
+        process::until("a promotion is safe", SYNCED, || self.unsafe_because(to).is_none().then_some(()));
+        self.say("a promotion is said to be safe");
+        self.promote(to).expect("promote the secondary");
+        self.say("promoted");
+        // librbd would let both be promoted.
+        self.refused(self.promote(from), "peer-is-primary");
+        self.promote(to).expect("it is primary already");
+        Self::client(from).demote(&self.volume).expect("it is secondary already");
+        assert_eq!(self.info(to).health(), v1::Health::Ok, "{:?}", self.info(to).health_because);
+    }
+}
+
+/// Of the configuration.
+fn section(cluster: &Cluster, keyring: &Path) -> String {
+    format!(
+        "[[ceph]]\nname = \"ceph\"\nconf = {:?}\nuser = \"client.{}\"\nkeyring = {keyring:?}\npools = [{:?}]\n",
+        cluster.conf(),
+        Recipe::Daily.user(),
+        cluster.pool()
+    )
 }
 
 fn reason(status: &Status) -> String {
@@ -177,7 +194,7 @@ fn workers_of(agent: &Agent) -> Vec<u32> {
     process::children(agent.pid().expect("a running agent"))
 }
 
-fn what_is_said_to_be_safe_to_promote_loses_nothing(test: &'static str, release: Release) {
+fn a_planned_failover_and_failback_lose_nothing(test: &'static str, release: Release) {
     let Some(mut sites) = Sites::start(test, release) else { return };
     let number = sites.point(&sites.a);
     sites.wait_for_point(&sites.b, number);
@@ -186,8 +203,7 @@ fn what_is_said_to_be_safe_to_promote_loses_nothing(test: &'static str, release:
     let content = sites.here().content();
     let (second, third) = (sites.point(&sites.a), sites.point(&sites.a));
     assert_eq!((second, third), (number + 1, number + 2), "each has its number");
-    let clusters = [&sites.clusters.a, &sites.clusters.b];
-    sites.switch((&sites.a, &sites.here()), (&sites.b, &sites.there()), clusters);
+    sites.switch(&sites.a, &sites.b);
     sites.there().content().assert_is(&content, "after the failover");
     let info = sites.info(&sites.b);
     assert_eq!(info.role(), VolumeRole::Primary);
@@ -197,37 +213,36 @@ fn what_is_said_to_be_safe_to_promote_loses_nothing(test: &'static str, release:
     let fourth = sites.point(&sites.b);
     assert_eq!(fourth, third + 1, "numbers go on at the other site");
     sites.wait_for_point(&sites.a, fourth);
-    let clusters = [&sites.clusters.b, &sites.clusters.a];
-    sites.switch((&sites.b, &sites.there()), (&sites.a, &sites.here()), clusters);
+    sites.switch(&sites.b, &sites.a);
     sites.here().content().assert_is(&content, "after the failback");
     sites.say("failed back");
 }
 
 #[test]
-fn what_is_said_to_be_safe_to_promote_loses_nothing_on_ceph_16() {
-    what_is_said_to_be_safe_to_promote_loses_nothing(
-        "what_is_said_to_be_safe_to_promote_loses_nothing_on_ceph_16",
+fn a_planned_failover_and_failback_lose_nothing_on_ceph_16() {
+    a_planned_failover_and_failback_lose_nothing(
+        "a_planned_failover_and_failback_lose_nothing_on_ceph_16",
         Release::Pacific,
     );
 }
 
 /// The clusters are of Ceph 18, the agents' librbd is the host's.
 #[test]
-fn what_is_said_to_be_safe_to_promote_loses_nothing_on_ceph_18() {
-    what_is_said_to_be_safe_to_promote_loses_nothing(
-        "what_is_said_to_be_safe_to_promote_loses_nothing_on_ceph_18",
+fn a_planned_failover_and_failback_lose_nothing_on_ceph_18() {
+    a_planned_failover_and_failback_lose_nothing(
+        "a_planned_failover_and_failback_lose_nothing_on_ceph_18",
         Release::Reef,
     );
 }
 
-#[test]
-fn what_a_promotion_by_force_loses_is_told_and_so_are_two_primaries() {
-    const NAME: &str = "what_a_promotion_by_force_loses_is_told_and_so_are_two_primaries";
-    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+/// The primary's cluster dies, its copy is given up and kept, and in the end it is primary again.
+fn a_disaster_loses_what_is_told_and_the_loser_is_kept(test: &'static str, release: Release) {
+    let Some(mut sites) = Sites::start(test, release) else { return };
     let number = sites.point(&sites.a);
     sites.wait_for_point(&sites.b, number);
     let content = sites.here().content();
     sites.write(2);
+    let lost = sites.here().content();
     sites.clusters.a.kill();
     sites.a.kill();
     sites.say("the primary's site is dead");
@@ -236,26 +251,130 @@ fn what_a_promotion_by_force_loses_is_told_and_so_are_two_primaries() {
     assert!(why.contains("can't be asked"), "{why}");
     let ends = mirror.promote_forced_ends.expect("where it would end");
     assert!(ends.contains(&format!("drover.{number}.")), "{ends}");
-    let refused = Sites::client(&sites.b).promote(&sites.volume, true).expect_err("it is not offered");
-    assert_eq!(reason(&refused), "rbd-verb", "{refused}");
-    sites.clusters.b.rbd(&["mirror", "image", "promote", "--force", sites.there().spec()]);
+    sites.refused(sites.promote(&sites.b), "promote-unsafe");
+    sites.refused(Sites::client(&sites.b).resync(&sites.volume), "peer-needed");
+    Sites::client(&sites.b).promote(&sites.volume, true).expect("promote by force");
     sites.say("promoted by force");
     sites.there().content().assert_is(&content, "the last sync point");
+    sites.write_there(2);
 
     sites.clusters.a.start();
     sites.a.start(&Faults::none());
     sites.say("the dead site is back");
-    let because = process::until("both primaries are seen", SYNCED, || {
+    let is_split_brain = || {
         let info = sites.info(&sites.a);
-        (info.health() == v1::Health::Error).then_some(info.health_because)
+        let because = info.health_because.iter().any(|why| why.starts_with("split-brain"));
+        (info.health() == v1::Health::Error && because).then_some(())
+    };
+    process::until("both primaries are seen", SYNCED, is_split_brain);
+    Sites::client(&sites.a).demote(&sites.volume).expect("demote the loser");
+    is_split_brain().expect("what it holds is nowhere else");
+    Sites::client(&sites.a).resync(&sites.volume).expect("give up the loser's copy");
+    sites.say("its copy was given up");
+    let neighbours = sites.here().neighbours();
+    let kept = neighbours.iter().find(|name| name.starts_with("vm1.drover-kept.")).expect("the loser's image");
+    sites.clusters.a.image(kept).content().assert_is(&lost, "what the loser held");
+    process::until("there is a copy again", SYNCED, || sites.info(&sites.a).mirror);
+    let number = sites.point(&sites.b);
+    sites.wait_for_point(&sites.a, number);
+    Sites::client(&sites.a).resync(&sites.volume).expect("it follows its peer already");
+    sites.say("the dead site has a copy again");
+    let content = sites.there().content();
+    sites.switch(&sites.b, &sites.a);
+    sites.here().content().assert_is(&content, "after the failback");
+    let kept = sites.here().neighbours().into_iter().filter(|name| name.starts_with("vm1.")).count();
+    assert_eq!(kept, 1, "nothing was given up twice");
+}
+
+#[test]
+fn a_disaster_loses_what_is_told_and_the_loser_is_kept_on_ceph_16() {
+    a_disaster_loses_what_is_told_and_the_loser_is_kept(
+        "a_disaster_loses_what_is_told_and_the_loser_is_kept_on_ceph_16",
+        Release::Pacific,
+    );
+}
+
+#[test]
+fn a_disaster_loses_what_is_told_and_the_loser_is_kept_on_ceph_18() {
+    a_disaster_loses_what_is_told_and_the_loser_is_kept(
+        "a_disaster_loses_what_is_told_and_the_loser_is_kept_on_ceph_18",
+        Release::Reef,
+    );
+}
+
+/// Their next write would be acknowledged, and be in no snapshot.
+#[test]
+fn an_image_that_somebody_writes_to_is_not_demoted_and_a_demotion_is_taken_back() {
+    const NAME: &str = "an_image_that_somebody_writes_to_is_not_demoted_and_a_demotion_is_taken_back";
+    let Some(sites) = Sites::start(NAME, Release::Pacific) else { return };
+    let number = sites.point(&sites.a);
+    sites.wait_for_point(&sites.b, number);
+    let writer = sites.here().writer();
+    let users = || sites.info(&sites.a).mirror.map(|mirror| mirror.users).unwrap_or_default();
+    process::until("it writes", SYNCED, || users().iter().any(|user| user.lock_owner).then_some(()));
+    sites.refused(Sites::client(&sites.a).demote(&sites.volume), "image-in-use");
+    drop(writer);
+    process::until("the cluster gives its client up", SYNCED, || {
+        (!users().iter().any(|user| user.lock_owner)).then_some(())
     });
-    assert!(because.iter().any(|why| why.starts_with("split-brain")), "{because:?}");
+    Sites::client(&sites.a).demote(&sites.volume).expect("nobody has it open");
+    sites.say("demoted");
+    // Nobody was promoted instead.
+    sites.promote(&sites.a).expect("take the demotion back");
+    sites.say("taken back");
+    let number = sites.point(&sites.a);
+    sites.wait_for_point(&sites.b, number);
+}
+
+/// The monitors hang in the middle of a promotion. The worker's address is on record before its call.
+#[test]
+fn a_promotion_whose_agent_dies_is_taken_over_and_no_other_agent_comes_between() {
+    const NAME: &str = "a_promotion_whose_agent_dies_is_taken_over_and_no_other_agent_comes_between";
+    const IN_THE_CALL: Duration = Duration::from_secs(3);
+    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+    let number = sites.point(&sites.a);
+    sites.wait_for_point(&sites.b, number);
+    let content = sites.here().content();
+    let certificates = Certificates::init(&sites.scratch.join("other"), &["site-c"]);
+    let mut other = Agent::new("site-c", &certificates);
+    let cluster = &sites.clusters.b;
+    let keyring = cluster.user(&Recipe::Daily.user(), &Recipe::Daily.caps(cluster.pool()));
+    other.setup.more = section(cluster, &keyring);
+    other.start(&Faults::none());
+    Sites::client(&sites.a).demote(&sites.volume).expect("demote the primary");
+    process::until("a promotion is safe", SYNCED, || sites.unsafe_because(&sites.b).is_none().then_some(()));
+    // Connected, so that they need the OSD alone.
+    sites.info(&other);
+    sites.clusters.b.stop_processes(&[Kind::Mon]);
+    thread::scope(|scope| {
+        let promoted = scope.spawn(|| sites.promote(&sites.b));
+        thread::sleep(IN_THE_CALL);
+        assert!(!promoted.is_finished(), "a promotion waits for the monitors");
+        let turn = sites.info(&other).mirror.and_then(|mirror| mirror.turn).expect("whose turn it is");
+        assert_eq!((turn.agent.as_str(), turn.verb()), ("site-b", v1::RbdVerb::Promote));
+        sites.refused(Sites::client(&other).promote(&sites.volume, true), "image-in-verb");
+        let pid = rustix::process::Pid::from_raw(sites.b.pid().expect("it runs").cast_signed()).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill the agent");
+        promoted.join().expect("it ends").expect_err("the agent is dead");
+    });
+    sites.say("the agent died in a promotion");
+    sites.clusters.b.cont(&[Kind::Mon]);
+    sites.clusters.b.wait_serving();
+    sites.b.kill();
+    sites.b.start(&Faults::none());
+    sites.promote(&sites.b).expect("it is taken over");
+    sites.say("promoted");
+    sites.there().content().assert_is(&content, "nothing was lost");
+    let info = sites.info(&sites.b);
+    assert_eq!((info.role(), info.mirror.and_then(|it| it.turn)), (VolumeRole::Primary, None));
+    let blocked = sites.clusters.b.ceph(&["osd", "blocklist", "ls"]);
+    assert!(blocked.contains("127.0.0.1"), "{blocked}");
 }
 
 /// librbd would end on what was there before the last complete sync, with success, or crash.
 #[test]
-fn r11_a_promotion_in_the_middle_of_a_sync_is_warned_of_and_the_point_that_is_named_is_whole() {
-    const NAME: &str = "r11_a_promotion_in_the_middle_of_a_sync_is_warned_of_and_the_point_that_is_named_is_whole";
+fn r11_a_promotion_in_the_middle_of_a_sync_is_refused_and_the_point_that_is_named_is_whole() {
+    const NAME: &str = "r11_a_promotion_in_the_middle_of_a_sync_is_refused_and_the_point_that_is_named_is_whole";
     let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
     let number = sites.point(&sites.a);
     sites.wait_for_point(&sites.b, number);
@@ -274,6 +393,7 @@ fn r11_a_promotion_in_the_middle_of_a_sync_is_warned_of_and_the_point_that_is_na
     sites.a.kill();
     sites.say("the primary died in the middle of a sync");
     half_way(&sites).expect("it is half way still");
+    sites.refused(Sites::client(&sites.b).promote(&sites.volume, true), "sync-half-copied");
     let ends = sites.info(&sites.b).mirror.and_then(|mirror| mirror.promote_forced_ends).expect("where it would end");
     assert!(ends.starts_with("behind") && ends.contains(&format!("drover.{number}.")), "{ends}");
     let snapshots = sites.there().snapshots();

@@ -9,6 +9,7 @@ pub use crate::process::Program;
 use crate::{
     process::{Process, ProcessError},
     request::{Connect, Connected, Failure, FailureKind, Reply, Request},
+    view::ImagePlace,
 };
 
 /// Which processes a call goes to, and how long it may take.
@@ -125,30 +126,18 @@ impl Crew {
     }
 
     fn call_once(&self, request: &Request) -> Result<Reply, CallError> {
-        let lane = if request.changes() { Lane::Verbs } else { Lane::Status };
-        let mut place = self.take(lane)?;
-        let process = place.process.as_mut().expect("it was just taken");
-        match process.call(request, lane.patience()) {
-            Ok(reply) => Ok(reply),
-            // librados no longer waits, but its operation may be carried out later.
-            Err(error @ ProcessError::Failed(Failure { kind: FailureKind::TimedOut, .. })) if request.changes() => {
-                let address = process.connected.address.clone();
-                drop(place.process.take());
-                Err(self.lost(request, &address, &error))
-            }
-            Err(ProcessError::Failed(failure)) => {
-                // A connection that was blocklisted stays so.
-                if failure.kind == FailureKind::Blocklisted {
-                    drop(place.process.take());
-                }
-                Err(CallError::Failed { cluster: self.name.clone(), failure })
-            }
-            Err(error) => {
-                let address = process.connected.address.clone();
-                drop(place.process.take());
-                Err(self.lost(request, &address, &error))
-            }
-        }
+        self.hold(if request.changes() { Lane::Verbs } else { Lane::Status })?.call(request)
+    }
+
+    /// A worker for several calls on one connection, whose address is known before them.
+    pub fn hold(&self, lane: Lane) -> Result<Worker<'_>, CallError> {
+        Ok(Worker { crew: self, patience: lane.patience(), place: self.take(lane)? })
+    }
+
+    /// Nothing that a worker with this address had under way can arrive at the image any more, once this returns.
+    pub fn shut_out(&self, address: &str, place: &ImagePlace) -> Result<(), CallError> {
+        let fenced = self.fence(address, Some(place));
+        fenced.map_err(|error| CallError::Unreachable { cluster: self.name.clone(), why: error.to_string() })
     }
 
     /// After the process is gone.
@@ -162,7 +151,7 @@ impl Crew {
         }
         tracing::warn!(cluster, address, "a worker was lost in the middle of a change: {why}");
         // Its last operations may be on their way still.
-        let is_fenced = self.fence(address, request).inspect_err(|error| {
+        let is_fenced = self.fence(address, request.place()).inspect_err(|error| {
             tracing::error!(cluster, address, "the lost worker can't be blocklisted: {error}");
         });
         let is_fenced = is_fenced.is_ok();
@@ -171,11 +160,11 @@ impl Crew {
 
     /// By a process of its own: the others may hang in what this one hung in. An OSD may not have heard of the blocklist when the
     /// monitors have it, and hears of it by the next request on a connection that has: a look at the image on the same one.
-    fn fence(&self, address: &str, lost: &Request) -> Result<(), ProcessError> {
+    fn fence(&self, address: &str, place: Option<&ImagePlace>) -> Result<(), ProcessError> {
         let connect = Connect { timeout: FENCING / 2, ..self.connect.clone() };
         let mut process = Process::start(&self.program, &connect)?;
         process.call(&Request::Blocklist { address: address.to_owned(), time: BLOCKLISTED }, FENCING)?;
-        match lost.place().map(|place| process.call(&Request::Look(place.clone()), FENCING)) {
+        match place.map(|place| process.call(&Request::Look(place.clone()), FENCING)) {
             None | Some(Ok(_) | Err(ProcessError::Failed(Failure { kind: FailureKind::NotFound, .. }))) => Ok(()),
             Some(Err(error)) => Err(error),
         }
@@ -229,6 +218,47 @@ const FENCING: Duration = Duration::from_secs(10);
 impl Processes {
     fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of a crew, for one caller.
+pub struct Worker<'a> {
+    crew: &'a Crew,
+    patience: Duration,
+    place: Place<'a>,
+}
+
+impl Worker<'_> {
+    /// By which it would be blocklisted. Empty once it is lost.
+    pub fn address(&self) -> &str {
+        self.place.process.as_ref().map_or("", |process| &process.connected.address)
+    }
+
+    pub fn call(&mut self, request: &Request) -> Result<Reply, CallError> {
+        let cluster = || self.crew.name.clone();
+        let Some(process) = self.place.process.as_mut() else {
+            return Err(CallError::Ended { cluster: cluster(), why: "its worker was lost before".to_owned() });
+        };
+        let error = match process.call(request, self.patience) {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        match error {
+            // librados no longer waits, but its operation may be carried out later. Who was shut out half way has done half of it.
+            ProcessError::Failed(Failure { kind: FailureKind::TimedOut | FailureKind::Blocklisted, .. })
+                if request.changes() => {}
+            ProcessError::Failed(failure) => {
+                // A connection that was blocklisted stays so.
+                if failure.kind == FailureKind::Blocklisted {
+                    drop(self.place.process.take());
+                }
+                return Err(CallError::Failed { cluster: cluster(), failure });
+            }
+            ProcessError::Start(_) | ProcessError::Refused(_) | ProcessError::Deadline(_) | ProcessError::Ended(_) => {}
+        }
+        let address = self.address().to_owned();
+        drop(self.place.process.take());
+        Err(self.crew.lost(request, &address, &error))
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`crew`]: worker processes of the agent's own binary. librbd can hang or crash its caller, so it is never called from the agent:
 //!   each worker does one call at a time under a deadline, and a worker that misses it is killed. What a killed worker was changing is
 //!   then *unknown*: its address is blocklisted, so that nothing of it arrives later, and the state is read again.
+//! - [`turn`]: one verb at a time changes an image, of all agents of its cluster, and one that was interrupted is taken over.
 //! - [`image`]: the verbs, step by step, on a crew.
 
 pub mod crew;
@@ -13,6 +14,7 @@ pub mod image;
 pub mod point;
 mod process;
 pub mod request;
+pub mod turn;
 pub mod verdict;
 pub mod view;
 mod wire;

@@ -53,8 +53,9 @@ pub struct Point {
 /// is all there once that one is complete. So a point is whole if a complete mirror snapshot has a higher id. What a primary had before it was demoted
 /// is as whole as its own mirror snapshots, which count as complete. What a forced promotion leaves (no primary's id) says nothing.
 pub fn points(view: &ImageView) -> Vec<Point> {
-    let newest_complete = view.mirror_snapshots().filter(|(_, mirror)| is_proof(mirror)).map(|(id, _)| id).max();
-    let is_whole = |id: u64| view.is_primary || newest_complete.is_some_and(|newest| id < newest);
+    let proof = proof(view);
+    let unwhole = view.turn.as_ref().map(|turn| turn.unwhole.as_slice()).unwrap_or_default();
+    let is_whole = |id: u64| !unwhole.contains(&id) && (view.is_primary || proof.is_some_and(|proof| id < proof));
     let named = view.snapshots.iter().filter(|snapshot| snapshot.kind == SnapshotKind::User);
     let mut points: Vec<_> = named
         .filter_map(|snapshot| {
@@ -64,6 +65,18 @@ pub fn points(view: &ImageView) -> Vec<Point> {
         .collect();
     points.sort_by_key(|point| point.name);
     points
+}
+
+/// Id of the newest mirror snapshot before which all is there.
+fn proof(view: &ImageView) -> Option<u64> {
+    view.mirror_snapshots().filter(|(_, mirror)| is_proof(mirror)).map(|(id, _)| id).max()
+}
+
+/// Ids of a secondary's user snapshots, Drover's and others', whose content has not arrived.
+pub fn not_whole(secondary: &ImageView) -> Vec<u64> {
+    let proof = proof(secondary).unwrap_or(0);
+    let snapshots = secondary.snapshots.iter().filter(|it| it.kind == SnapshotKind::User && it.id > proof);
+    snapshots.map(|snapshot| snapshot.id).collect()
 }
 
 /// Whether all that came before this mirror snapshot is there.
@@ -80,6 +93,22 @@ pub fn newest_whole(view: &ImageView) -> Option<Point> {
     points(view).into_iter().rev().find(|point| point.is_whole)
 }
 
+/// The oldest points beyond the newest `keep` of a primary, of those that its peer, which follows it, does not need: that falls back to the newest
+/// one that is whole there, at most.
+pub fn prunable(primary: &ImageView, peer: &ImageView, keep: usize) -> Vec<Point> {
+    let is_ours = |mirror: &MirrorSnapshot| mirror.is_complete && mirror.primary_uuid == primary.site_uuid;
+    let arrived =
+        peer.mirror_snapshots().filter(|(_, mirror)| is_ours(mirror)).filter_map(|(_, mirror)| mirror.primary_id);
+    let points = points(primary);
+    let Some(needed) =
+        arrived.max().and_then(|arrived| points.iter().map(|point| point.snapshot_id).filter(|id| *id < arrived).max())
+    else {
+        return Vec::new();
+    };
+    let old = points.len().saturating_sub(keep.max(1));
+    points[..old].iter().filter(|point| point.snapshot_id < needed).copied().collect()
+}
+
 pub fn next_number(view: &ImageView) -> u64 {
     points(view).last().map_or(1, |point| point.name.number + 1)
 }
@@ -87,7 +116,7 @@ pub fn next_number(view: &ImageView) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::tests::{mirror, secondary, user};
+    use crate::view::tests::{mirror, mirror_of, primary, secondary, user};
 
     #[test]
     fn a_name_is_read_as_it_was_written_and_no_other_way() {
@@ -111,6 +140,28 @@ mod tests {
         assert_eq!(whole, [(1, true), (2, false)]);
         assert_eq!(newest_whole(&view).unwrap().name.number, 1);
         assert_eq!(next_number(&view), 3);
+        assert_eq!(not_whole(&view), [3]);
+    }
+
+    #[test]
+    fn nothing_goes_that_the_peer_may_fall_back_on() {
+        let name = |number: u64| format!("drover.{number}.20261122T031500Z");
+        // Point 1 is snapshot 10, its mirror snapshot 11, and so on.
+        let snapshots = (1..=5).flat_map(|n| [user(n * 10, &name(n)), mirror(n * 10 + 1, MirrorState::Primary, true)]);
+        let ours = primary(snapshots.collect(), true);
+        let gone = |peer: &ImageView, keep| -> Vec<u64> {
+            prunable(&ours, peer, keep).iter().map(|point| point.name.number).collect()
+        };
+        let copied = |of, is_complete| mirror_of(of, MirrorState::NonPrimary, is_complete, of);
+        let peer = |snapshots| secondary(snapshots);
+        assert!(gone(&peer(vec![]), 1).is_empty());
+        assert_eq!(gone(&peer(vec![copied(31, true), copied(41, false)]), 1), [1, 2]);
+        assert_eq!(gone(&peer(vec![copied(51, true)]), 2), [1, 2, 3]);
+        assert_eq!(gone(&peer(vec![copied(51, true)]), 0), [1, 2, 3, 4]);
+        assert!(gone(&peer(vec![copied(51, true)]), 9).is_empty());
+        // Of another primary.
+        let other = ImageView { site_uuid: "another".to_owned(), ..ours.clone() };
+        assert!(prunable(&other, &peer(vec![copied(51, true)]), 1).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use drover_librbd::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-use crate::view::{ImagePlace, ImageView, SiteView};
+use crate::view::{ImagePlace, ImageView, SiteView, UserView};
 
 /// The first message to a worker: which cluster it works on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,7 @@ pub enum Request {
     /// Reads.
     Look(ImagePlace),
     LookAtSites(ImagePlace),
+    LookAtUsers(ImagePlace),
     /// Keys and values of an omap object; empty where there is none.
     ReadRecord {
         pool: String,
@@ -54,11 +55,38 @@ pub enum Request {
     },
     /// Replies with the id of the mirror snapshot.
     TakeMirrorSnapshot(ImagePlace),
+    /// Without force librbd looks at the local image alone; by force in the middle of a sync it may crash, or lose what had arrived.
+    Promote {
+        place: ImagePlace,
+        force: bool,
+    },
+    Demote(ImagePlace),
+    /// rbd-mirror then deletes the peer's copy, unless that is primary.
+    DisableMirroring {
+        place: ImagePlace,
+        force: bool,
+    },
+    RemoveSnapshot {
+        place: ImagePlace,
+        id: u64,
+    },
+    /// Within its pool and namespace.
+    Rename {
+        place: ImagePlace,
+        to: String,
+    },
     WriteRecord {
         pool: String,
         namespace: String,
         object: String,
         key: String,
+        value: Option<String>,
+    },
+    /// As one step, if the image's key has this value now. `None`: it is missing. Replies whether it was done.
+    ExchangeRecord {
+        place: ImagePlace,
+        object: String,
+        expected: Option<String>,
         value: Option<String>,
     },
     Blocklist {
@@ -75,6 +103,8 @@ pub enum Reply {
     Sites(Vec<SiteView>),
     Record(Vec<(String, String)>),
     Snapshot(u64),
+    Users(Vec<UserView>),
+    Exchanged(bool),
     Schedules(Vec<Schedule>),
 }
 
@@ -142,10 +172,17 @@ impl Request {
         match self {
             Self::Look(place)
             | Self::LookAtSites(place)
+            | Self::LookAtUsers(place)
             | Self::Schedules(place)
             | Self::EnableMirroring(place)
             | Self::TakeSnapshot { place, .. }
-            | Self::TakeMirrorSnapshot(place) => Some(place),
+            | Self::TakeMirrorSnapshot(place)
+            | Self::Promote { place, .. }
+            | Self::Demote(place)
+            | Self::DisableMirroring { place, .. }
+            | Self::RemoveSnapshot { place, .. }
+            | Self::Rename { place, .. }
+            | Self::ExchangeRecord { place, .. } => Some(place),
             Self::Check | Self::ReadRecord { .. } | Self::WriteRecord { .. } | Self::Blocklist { .. } => None,
         }
     }
@@ -154,7 +191,12 @@ impl Request {
     pub fn changes(&self) -> bool {
         !matches!(
             self,
-            Self::Check | Self::Look(_) | Self::LookAtSites(_) | Self::ReadRecord { .. } | Self::Schedules(_)
+            Self::Check
+                | Self::Look(_)
+                | Self::LookAtSites(_)
+                | Self::LookAtUsers(_)
+                | Self::ReadRecord { .. }
+                | Self::Schedules(_)
         )
     }
 }

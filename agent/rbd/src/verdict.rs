@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     point::{self, Point},
-    view::{ImageView, MirrorState, Mirroring},
+    view::{ImageView, MirrorSnapshot, MirrorState, Mirroring, TurnView, Verb},
 };
 
 /// Why a promotion that loses nothing is not to be had.
@@ -24,6 +24,18 @@ pub enum Unsafe {
     Behind { newest: u64, arrived: String },
     #[error("the two copies are of different images: {ours} and {theirs}")]
     OtherImage { ours: String, theirs: String },
+    #[error("the peer is in the middle of {0}: wait until it has ended, and look again")]
+    PeerIsChanging(TurnView),
+}
+
+impl Unsafe {
+    /// By force it would not be had either: both sites would be primary, or nothing would be.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NotMirrored | Self::PeerIsPrimary | Self::OtherImage { .. } | Self::PeerIsChanging(_) => true,
+            Self::PeerUnknown(_) | Self::PeerNotDemoted { .. } | Self::Behind { .. } => false,
+        }
+    }
 }
 
 /// Whether a promotion here, without force, would lose nothing. `peer` is the image at the other site.
@@ -38,7 +50,16 @@ pub fn planned(local: &ImageView, peer: Result<&ImageView, String>) -> Result<()
     if peer.is_primary {
         return Err(Unsafe::PeerIsPrimary);
     }
+    arrived(local, peer)?;
+    still(peer)
+}
+
+/// What the peer held when it was demoted is here, or what is here was demoted and nothing has happened since.
+fn arrived(local: &ImageView, peer: &ImageView) -> Result<(), Unsafe> {
     let (newest, last) = peer.newest_mirror_snapshot().ok_or(Unsafe::NotMirrored)?;
+    if is_follower(peer, local) {
+        return Ok(());
+    }
     if last.state != MirrorState::PrimaryDemoted {
         return Err(Unsafe::PeerNotDemoted { newest });
     }
@@ -52,6 +73,38 @@ pub fn planned(local: &ImageView, peer: Result<&ImageView, String>) -> Result<()
         return Err(behind(format!("{} of {} objects have", ours.objects_copied, local.objects)));
     }
     if ours.state == MirrorState::NonPrimaryDemoted { Ok(()) } else { Err(Unsafe::PeerNotDemoted { newest }) }
+}
+
+/// `demoted` was primary as its last act, and all that `follower` has is of it.
+fn is_follower(follower: &ImageView, demoted: &ImageView) -> bool {
+    let (Some((last, ours)), Some((_, theirs))) = (demoted.newest_mirror_snapshot(), follower.newest_mirror_snapshot())
+    else {
+        return false;
+    };
+    ours.state == MirrorState::PrimaryDemoted
+        && matches!(theirs.state, MirrorState::NonPrimary | MirrorState::NonPrimaryDemoted)
+        && theirs.primary_uuid == demoted.site_uuid
+        && theirs.primary_id.is_some_and(|id| id <= last)
+}
+
+/// What `copy` is, or becomes by itself, is what `primary` holds: it is copied from there, or was demoted before that was promoted.
+pub fn follows(copy: &ImageView, primary: &ImageView) -> bool {
+    let is_of = |(_, newest): (u64, &MirrorSnapshot)| match newest.state {
+        MirrorState::NonPrimary | MirrorState::NonPrimaryDemoted => {
+            newest.primary_uuid == primary.site_uuid && newest.primary_id.is_some()
+        }
+        MirrorState::PrimaryDemoted => !is_split_brain(copy, primary),
+        MirrorState::Primary | MirrorState::Unknown => false,
+    };
+    !copy.is_primary && copy.global_id == primary.global_id && copy.newest_mirror_snapshot().is_none_or(is_of)
+}
+
+/// No verb is under way at the peer that may change what it told.
+pub fn still(peer: &ImageView) -> Result<(), Unsafe> {
+    match &peer.turn {
+        Some(turn) if turn.verb != Verb::Point && !turn.has_ended => Err(Unsafe::PeerIsChanging(turn.clone())),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Where a promotion by force would end.
@@ -76,7 +129,8 @@ pub fn forced(local: &ImageView) -> Forced {
         return Forced::Primary;
     }
     let point = point::newest_whole(local);
-    match local.newest_mirror_snapshot() {
+    // Of a promotion that did not end: where the one before it is whole, so is the head, which librbd had not touched.
+    match local.newest_not_orphan() {
         Some((_, newest)) if newest.state == MirrorState::PrimaryDemoted => Forced::OnOwnDemotion { point },
         Some((_, newest)) if point::is_proof(newest) => Forced::OnNewest { point },
         _ if local.mirror_snapshots().any(|(_, mirror)| point::is_proof(mirror)) => Forced::InTheMiddle { point },
@@ -103,14 +157,31 @@ pub fn told(forced: &Forced) -> String {
     }
 }
 
-/// Both sites are primary: each has taken writes that the other lacks.
+/// Each has taken writes that the other lacks: both are primary, or one was demoted after the other had been promoted without its last
+/// snapshot.
 pub fn is_split_brain(local: &ImageView, peer: &ImageView) -> bool {
-    local.is_primary && peer.is_primary
+    match (local.is_primary, peer.is_primary) {
+        (true, true) => true,
+        (true, false) => is_left_behind(peer, local),
+        (false, true) => is_left_behind(local, peer),
+        (false, false) => is_left_behind(local, peer) && is_left_behind(peer, local),
+    }
+}
+
+/// What `demoted` held when it was demoted never came to `primary`.
+fn is_left_behind(demoted: &ImageView, primary: &ImageView) -> bool {
+    let Some((last, _)) = demoted.newest_mirror_snapshot().filter(|(_, it)| it.state == MirrorState::PrimaryDemoted)
+    else {
+        return false;
+    };
+    let is_it = |mirror: &MirrorSnapshot| mirror.primary_uuid == demoted.site_uuid && mirror.primary_id == Some(last);
+    !primary.mirror_snapshots().any(|(_, mirror)| is_it(mirror) && mirror.is_complete)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::SnapshotKind;
     use crate::view::tests::{mirror, mirror_of, primary, secondary, user};
 
     #[test]
@@ -139,6 +210,60 @@ mod tests {
     }
 
     #[test]
+    fn a_demotion_can_be_taken_back_while_nothing_has_followed() {
+        let ours = primary(vec![mirror(9, MirrorState::PrimaryDemoted, true)], false);
+        let follower = |state, of| secondary(vec![mirror_of(4, state, true, of)]);
+        assert_eq!(planned(&ours, Ok(&follower(MirrorState::NonPrimary, 7))), Ok(()));
+        assert_eq!(planned(&ours, Ok(&follower(MirrorState::NonPrimaryDemoted, 9))), Ok(()));
+        // It has been primary itself since.
+        let since = secondary(vec![
+            mirror_of(4, MirrorState::NonPrimaryDemoted, true, 9),
+            mirror(5, MirrorState::PrimaryDemoted, true),
+        ]);
+        assert!(matches!(planned(&ours, Ok(&since)), Err(Unsafe::Behind { newest: 5, .. })));
+    }
+
+    #[test]
+    fn who_is_in_the_middle_of_a_verb_is_not_trusted() {
+        let mut peer = primary(vec![mirror(9, MirrorState::PrimaryDemoted, true)], false);
+        let local = secondary(vec![mirror_of(3, MirrorState::NonPrimaryDemoted, true, 9)]);
+        let turn = |verb| {
+            Some(TurnView {
+                agent: "site-a".to_owned(),
+                verb,
+                since_unix_secs: 0,
+                has_ended: false,
+                unwhole: Vec::new(),
+            })
+        };
+        peer.turn = turn(Verb::Point);
+        assert_eq!(planned(&local, Ok(&peer)), Ok(()));
+        for verb in [Verb::Promote, Verb::Demote, Verb::Resync] {
+            peer.turn = turn(verb);
+            assert!(matches!(planned(&local, Ok(&peer)), Err(Unsafe::PeerIsChanging(_))), "{verb}");
+        }
+    }
+
+    #[test]
+    fn what_was_left_behind_by_a_promotion_is_split_brain_after_its_demotion_too() {
+        let demoted = primary(vec![mirror(9, MirrorState::PrimaryDemoted, true)], false);
+        let promoted = |of| {
+            let copied = mirror_of(4, MirrorState::NonPrimary, true, of);
+            let mut view = secondary(vec![copied, mirror(5, MirrorState::Primary, true)]);
+            view.is_primary = true;
+            view
+        };
+        assert!(is_split_brain(&demoted, &promoted(7)) && is_split_brain(&promoted(7), &demoted));
+        assert!(!is_split_brain(&demoted, &promoted(9)));
+        // It follows again.
+        let following = primary(
+            vec![mirror(9, MirrorState::PrimaryDemoted, true), mirror_of(10, MirrorState::NonPrimary, true, 5)],
+            false,
+        );
+        assert!(!is_split_brain(&following, &promoted(7)));
+    }
+
+    #[test]
     fn forced_in_the_middle_of_a_sync_is_told_apart() {
         let point = user(1, "drover.1.20261122T031500Z");
         let whole = mirror(2, MirrorState::NonPrimary, true);
@@ -146,6 +271,14 @@ mod tests {
         let half = mirror(4, MirrorState::NonPrimary, false);
         let middle = forced(&secondary(vec![point, whole, half.clone()]));
         assert!(matches!(middle, Forced::InTheMiddle { point: Some(point) } if point.name.number == 1), "{middle:?}");
-        assert_eq!(forced(&secondary(vec![half])), Forced::Nothing);
+        assert_eq!(forced(&secondary(vec![half.clone()])), Forced::Nothing);
+        // What a promotion leaves that does not end says nothing, and hides nothing.
+        let mut orphan = mirror(5, MirrorState::NonPrimary, true);
+        if let SnapshotKind::Mirror(mirror) = &mut orphan.kind {
+            mirror.primary_id = None;
+        }
+        let whole = mirror(2, MirrorState::NonPrimary, true);
+        assert!(matches!(forced(&secondary(vec![whole.clone(), orphan.clone()])), Forced::OnNewest { .. }));
+        assert!(matches!(forced(&secondary(vec![whole, half, orphan])), Forced::InTheMiddle { .. }));
     }
 }

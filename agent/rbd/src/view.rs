@@ -26,12 +26,56 @@ pub struct ImageView {
     pub objects: u64,
     pub mirroring: Mirroring,
     pub is_primary: bool,
+    /// Primary, and nobody can write to it: librbd was interrupted in the middle of a promotion or a demotion.
+    pub is_half_primary: bool,
     /// The same on both sites; empty where the image is not mirrored.
     pub global_id: String,
-    /// Of this site's pool; what the peer's mirror snapshots name as the primary.
+    /// Of this site's pool, also of an image in a namespace of it; what the peer's mirror snapshots name as the primary.
     pub site_uuid: String,
     /// By id.
     pub snapshots: Vec<SnapshotView>,
+    /// What an agent of this cluster is doing with the image, or was when it died.
+    pub turn: Option<TurnView>,
+}
+
+/// Written before anything is decided, so that of two sites that want opposite things at least one sees the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnView {
+    pub agent: String,
+    pub verb: Verb,
+    pub since_unix_secs: i64,
+    /// The verb has ended; what it could not do is left.
+    pub has_ended: bool,
+    /// Ids of snapshots that look whole, and are not.
+    pub unwhole: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    Enable,
+    Point,
+    Promote,
+    Demote,
+    Resync,
+}
+
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Enable => "start of mirroring",
+            Self::Point => "sync point",
+            Self::Promote => "promotion",
+            Self::Demote => "demotion",
+            Self::Resync => "resync",
+        })
+    }
+}
+
+impl std::fmt::Display for TurnView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a {} by agent {}", self.verb, self.agent)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +118,13 @@ pub struct MirrorSnapshot {
     pub objects_copied: u64,
 }
 
+impl MirrorSnapshot {
+    /// Left by a promotion by force: nobody's copy.
+    pub fn is_orphan(&self) -> bool {
+        matches!(self.state, MirrorState::NonPrimary | MirrorState::NonPrimaryDemoted) && self.primary_id.is_none()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MirrorState {
@@ -96,6 +147,11 @@ impl ImageView {
     pub fn newest_mirror_snapshot(&self) -> Option<(u64, &MirrorSnapshot)> {
         self.mirror_snapshots().next_back()
     }
+
+    /// Without what a promotion by force leaves when it does not end, which says nothing of the content.
+    pub fn newest_not_orphan(&self) -> Option<(u64, &MirrorSnapshot)> {
+        self.mirror_snapshots().rfind(|(_, mirror)| !mirror.is_orphan())
+    }
 }
 
 /// What the daemons say of an image: to be shown, never decided by.
@@ -107,6 +163,14 @@ pub struct SiteView {
     pub description: String,
     pub updated_at_unix_secs: i64,
     pub is_up: bool,
+}
+
+/// Who has the image open for writing, other than the process that looks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserView {
+    pub address: String,
+    /// It has the exclusive lock: it writes.
+    pub is_lock_owner: bool,
 }
 
 #[cfg(test)]
@@ -135,9 +199,11 @@ pub(crate) mod tests {
             objects: 256,
             mirroring: Mirroring::Snapshot,
             is_primary: false,
+            is_half_primary: false,
             global_id: "global".to_owned(),
             site_uuid: "uuid-of-b".to_owned(),
             snapshots,
+            turn: None,
         }
     }
 

@@ -69,6 +69,7 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
     match request {
         Request::Check => cluster.check()?,
         Request::Look(place) => return Ok(Reply::Image(Box::new(image::look(cluster, &place)?))),
+        Request::LookAtUsers(place) => return Ok(Reply::Users(image::users(cluster, &place)?)),
         Request::LookAtSites(place) => return Ok(Reply::Sites(image::sites(cluster, &place)?)),
         Request::ReadRecord { pool, namespace, object } => {
             return Ok(Reply::Record(pool::read_record(cluster, &pool, &namespace, &object)?));
@@ -77,7 +78,18 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
         Request::TakeMirrorSnapshot(place) => {
             return Ok(Reply::Snapshot(image::take_mirror_snapshot(cluster, &place)?));
         }
+        Request::ExchangeRecord { place, object, expected, value } => {
+            let (expected, value) = (expected.as_deref(), value.as_deref());
+            return Ok(Reply::Exchanged(pool::exchange_record(cluster, &place, &object, expected, value)?));
+        }
         Request::EnableMirroring(place) => image::enable(cluster, &place)?,
+        Request::Promote { place, force } => image::promote(cluster, &place, force)?,
+        Request::Demote(place) => image::demote(cluster, &place)?,
+        Request::DisableMirroring { place, force } => image::disable(cluster, &place, force)?,
+        Request::RemoveSnapshot { place, id } => image::remove_snapshot(cluster, &place, id)?,
+        Request::Rename { place, to } => {
+            image::pool(cluster, &place.pool, &place.namespace)?.rename(&place.image, &to)?;
+        }
         Request::TakeSnapshot { place, name } => image::take_snapshot(cluster, &place, &name)?,
         Request::WriteRecord { pool, namespace, object, key, value } => {
             pool::write_record(cluster, &pool, &namespace, &object, &key, value.as_deref())?;

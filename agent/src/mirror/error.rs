@@ -5,6 +5,7 @@ use drover_rbd::{
     crew::CallError,
     image::VerbError,
     request::{Failure, FailureKind},
+    verdict::Unsafe,
     view::ImagePlace,
 };
 
@@ -42,7 +43,19 @@ impl MirrorError {
                 VerbError::Journal(_)
                 | VerbError::NotMirrored(_)
                 | VerbError::NotPrimary(_)
-                | VerbError::PoolMode { .. } => Kind::Precondition,
+                | VerbError::PoolMode { .. }
+                | VerbError::Unsafe { .. }
+                | VerbError::InTheMiddle { .. }
+                | VerbError::Nothing(_)
+                | VerbError::InUse { .. }
+                | VerbError::PeerNeeded { .. }
+                | VerbError::NoLock(_)
+                | VerbError::TurnUnknown(_) => Kind::Precondition,
+                VerbError::EndedBehind { .. } => Kind::DataLoss,
+                VerbError::PeerIsChanging { .. }
+                | VerbError::Taken { .. }
+                | VerbError::InVerb(_)
+                | VerbError::TurnLost(_) => Kind::Conflict,
                 VerbError::NotSeen(_) => Kind::Unavailable,
                 VerbError::Confused => Kind::Internal,
             },
@@ -62,6 +75,20 @@ impl MirrorError {
                 VerbError::NotMirrored(_) => "not-mirrored",
                 VerbError::NotPrimary(_) => "not-primary",
                 VerbError::PoolMode { .. } => "pool-mode",
+                VerbError::Unsafe { why: Unsafe::PeerIsChanging(_), .. } | VerbError::PeerIsChanging { .. } => {
+                    "peer-in-verb"
+                }
+                VerbError::Unsafe { why: Unsafe::PeerIsPrimary, .. } => "peer-is-primary",
+                VerbError::Unsafe { .. } => "promote-unsafe",
+                VerbError::InTheMiddle { .. } => "sync-half-copied",
+                VerbError::EndedBehind { .. } => "promoted-in-a-sync",
+                VerbError::Nothing(_) => "nothing-arrived",
+                VerbError::InUse { .. } => "image-in-use",
+                VerbError::PeerNeeded { .. } => "peer-needed",
+                VerbError::NoLock(_) => "image-without-lock",
+                VerbError::Taken { .. } | VerbError::InVerb(_) => "image-in-verb",
+                VerbError::TurnLost(_) => "verb-taken-over",
+                VerbError::TurnUnknown(_) => "verb-unknown",
                 VerbError::NotSeen(_) => "not-seen",
                 VerbError::Confused => "internal",
             },

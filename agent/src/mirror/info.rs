@@ -4,7 +4,10 @@ use drover_proto::v1;
 use drover_rbd::{
     point::{self, Point},
     verdict::{self, Forced},
-    view::{ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView},
+    view::{
+        ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView, TurnView, UserView,
+        Verb,
+    },
 };
 
 use super::Mirrored;
@@ -17,6 +20,7 @@ pub(super) fn info(
     mirrored: &Mirrored,
     view: Option<&ImageView>,
     sites: Vec<SiteView>,
+    users: Vec<UserView>,
     peer: Option<&Peer>,
 ) -> v1::VolumeInfo {
     let (health, health_because) = health(view, peer);
@@ -38,7 +42,8 @@ pub(super) fn info(
         health: health.into(),
         health_because,
         rpo_age_seconds: rpo_age_seconds(view, peer),
-        mirror: view.map(|view| mirror(view, sites, peer)),
+        mirror: view
+            .map(|view| v1::RbdMirror { users: users.into_iter().map(user).collect(), ..mirror(view, sites, peer) }),
         ..v1::VolumeInfo::default()
     }
 }
@@ -52,6 +57,11 @@ fn health(view: Option<&ImageView>, peer: Option<&Peer>) -> (v1::Health, Vec<Str
     if view.mirroring != Mirroring::Snapshot {
         worst = v1::Health::Error;
         because.push("the image is not mirrored by snapshots".to_owned());
+    }
+    if view.is_half_primary {
+        worst = v1::Health::Error;
+        because
+            .push("librbd was interrupted in a promotion: nobody can write to the image; promote it again".to_owned());
     }
     match peer {
         Some(Ok(peer)) if verdict::is_split_brain(view, peer) => {
@@ -100,7 +110,38 @@ fn mirror(view: &ImageView, sites: Vec<SiteView>, peer: Option<&Peer>) -> v1::Rb
         promote_unsafe: planned.map(|why| why.to_string()),
         promote_forced_ends: (forced != Forced::Primary).then(|| verdict::told(&forced)),
         sites: sites.into_iter().map(site).collect(),
+        turn: view.turn.as_ref().map(turn),
+        users: Vec::new(),
     }
+}
+
+fn turn(turn: &TurnView) -> v1::RbdTurn {
+    let verb = match turn.verb {
+        Verb::Enable => v1::RbdVerb::Enable,
+        Verb::Point => v1::RbdVerb::Point,
+        Verb::Promote => v1::RbdVerb::Promote,
+        Verb::Demote => v1::RbdVerb::Demote,
+        Verb::Resync => v1::RbdVerb::Resync,
+    };
+    let (agent, ended) = (turn.agent.clone(), turn.has_ended);
+    v1::RbdTurn { agent, verb: verb.into(), since_unix_secs: turn.since_unix_secs, ended }
+}
+
+/// A verb of a later release may be any.
+fn turn_view(turn: &v1::RbdTurn) -> TurnView {
+    let verb = match v1::RbdVerb::try_from(turn.verb) {
+        Ok(v1::RbdVerb::Enable) => Verb::Enable,
+        Ok(v1::RbdVerb::Point) => Verb::Point,
+        Ok(v1::RbdVerb::Demote) => Verb::Demote,
+        Ok(v1::RbdVerb::Resync) => Verb::Resync,
+        Ok(v1::RbdVerb::Promote | v1::RbdVerb::Unspecified) | Err(_) => Verb::Promote,
+    };
+    let (agent, has_ended, unwhole) = (turn.agent.clone(), turn.ended, Vec::new());
+    TurnView { agent, verb, since_unix_secs: turn.since_unix_secs, has_ended, unwhole }
+}
+
+fn user(user: UserView) -> v1::RbdUser {
+    v1::RbdUser { address: user.address, lock_owner: user.is_lock_owner }
 }
 
 pub(crate) fn sync_point(point: Point) -> v1::SyncPoint {
@@ -152,9 +193,11 @@ pub fn view_of(info: &v1::VolumeInfo) -> Option<ImageView> {
         objects: mirror.objects,
         mirroring: if mirror.global_id.is_empty() { Mirroring::Off } else { Mirroring::Snapshot },
         is_primary: info.role == i32::from(v1::VolumeRole::Primary),
+        is_half_primary: false,
         global_id: mirror.global_id.clone(),
         site_uuid: mirror.site_uuid.clone(),
         snapshots,
+        turn: mirror.turn.as_ref().map(turn_view),
     })
 }
 

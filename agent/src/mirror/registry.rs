@@ -45,6 +45,10 @@ impl Registry {
         Self { pool: pool.to_owned(), namespace: namespace.to_owned() }
     }
 
+    pub(super) fn pool(&self) -> (&str, &str) {
+        (&self.pool, &self.namespace)
+    }
+
     pub(super) fn has(&self, place: &ImagePlace) -> bool {
         (&self.pool, &self.namespace) == (&place.pool, &place.namespace)
     }

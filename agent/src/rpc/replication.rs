@@ -185,8 +185,9 @@ impl Replication for ReplicationService {
 
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::PromoteResponse>, Status> {
         let request = request.into_inner();
-        if self.mirrored_by(&request.volume_id).await?.is_some() {
-            return Err(mirrored::no_verb("promote"));
+        if let Some(mirrored) = self.mirrored_by(&request.volume_id).await? {
+            let volume = Some(self.promote_mirrored(mirrored, request.force).await?);
+            return Ok(Response::new(v1::PromoteResponse { volume }));
         }
         let force = if request.force { Force::Yes } else { Force::No };
         let info = self.verb(&request.volume_id, "promoted", move |held| held.volume.promote(force)).await?;
@@ -195,8 +196,9 @@ impl Replication for ReplicationService {
 
     async fn demote(&self, request: Request<v1::DemoteRequest>) -> Result<Response<v1::DemoteResponse>, Status> {
         let id = request.into_inner().volume_id;
-        if self.mirrored_by(&id).await?.is_some() {
-            return Err(mirrored::no_verb("demote"));
+        if let Some(mirrored) = self.mirrored_by(&id).await? {
+            let volume = Some(self.demote_mirrored(mirrored).await?);
+            return Ok(Response::new(v1::DemoteResponse { volume }));
         }
         let info = self.verb(&id, "demoted", |held| held.volume.demote()).await?;
         Ok(Response::new(v1::DemoteResponse { volume: Some(info) }))
@@ -204,8 +206,9 @@ impl Replication for ReplicationService {
 
     async fn resync(&self, request: Request<v1::ResyncRequest>) -> Result<Response<v1::ResyncResponse>, Status> {
         let id = request.into_inner().volume_id;
-        if self.mirrored_by(&id).await?.is_some() {
-            return Err(mirrored::no_verb("resync"));
+        if let Some(mirrored) = self.mirrored_by(&id).await? {
+            let volume = Some(self.resync_mirrored(mirrored).await?);
+            return Ok(Response::new(v1::ResyncResponse { volume }));
         }
         let info = self.verb(&id, "resync was asked for", |held| held.volume.request_resync()).await?;
         Ok(Response::new(v1::ResyncResponse { volume: Some(info) }))

@@ -128,6 +128,26 @@ pub const REASONS: &[Reason] = &[
     ),
     reason("frame-damaged", "a message was damaged on its way", LATER),
     reason("frame-malformed", "a message can't be understood", BUG),
+    reason(
+        "image-busy",
+        "somebody has the image open for writing",
+        "stop the guest, or detach the loop device (`losetup -j IMAGE`, `fuser IMAGE`), then try again",
+    ),
+    reason(
+        "image-in-use",
+        "a client has the image's lock, and its next write would be acknowledged and lost",
+        "stop that client, or fence it; `drover-agent volume info` names it; the lock of one that died counts no more after 30 s",
+    ),
+    reason(
+        "image-in-verb",
+        "another agent of the cluster is in the middle of a verb of this image",
+        "wait for it; if that agent is dead, try again after the time in the message: its worker is shut out, and the verb taken over",
+    ),
+    reason(
+        "image-without-lock",
+        "the image has no exclusive lock, so nobody can tell who writes to it",
+        "`rbd feature enable IMAGE exclusive-lock`, and have its clients open it anew",
+    ),
     reason("internal", "a bug", "report it with the agent's log"),
     reason(
         "io-error",
@@ -231,6 +251,11 @@ pub const REASONS: &[Reason] = &[
         "enable the volume with the right --peer at both agents",
     ),
     reason(
+        "nothing-arrived",
+        "no sync of the image has ever arrived whole: a promotion would leave an empty image",
+        "bring the primary back; there is nothing to promote",
+    ),
+    reason(
         "other-device",
         "another device has the name of the one that was enabled",
         "attach the right one under that name; if the device was replaced for good, disable the volume and enable it again",
@@ -268,6 +293,21 @@ pub const REASONS: &[Reason] = &[
         "add the certificate's name to roles.peer at the peer",
     ),
     reason("peer-failed", "the other side failed", "its own reason stands in its log and in the message"),
+    reason(
+        "peer-in-verb",
+        "an agent at the other site is in the middle of a verb of this image",
+        "wait until it has ended and try again; `drover-agent volume info` there names it",
+    ),
+    reason(
+        "peer-is-primary",
+        "the copy of an RBD image at the peer is primary and the peer answers",
+        "demote it there first; --force does not override this, since both sites would be written to",
+    ),
+    reason(
+        "peer-needed",
+        "the verb depends on what the peer has, and that is missing or not known",
+        "see that the agent at the peer answers, then do what the message says",
+    ),
     reason("peer-refused", "the peer refused the session", "its reason stands in the message"),
     reason("peer-unavailable", "the peer is busy or stopping", LATER),
     reason(
@@ -290,6 +330,16 @@ pub const REASONS: &[Reason] = &[
         "the agent's configuration does not list the image's pool",
         "add it to `pools` of the [[ceph]]",
     ),
+    reason(
+        "promote-unsafe",
+        "a promotion would lose something",
+        "wait for what has not arrived, or promote with --force and lose what the message names",
+    ),
+    reason(
+        "promoted-in-a-sync",
+        "a sync began in the instant of a promotion by force, which ended behind the last complete sync",
+        "don't use the image: `rbd snap rollback` to the point that is named, then promote with --force again, which accepts it",
+    ),
     reason("protocol", "the other side sent what it should not", BUG),
     reason("protocol-violated", "the other side sent what it should not", BUG),
     reason(
@@ -298,11 +348,6 @@ pub const REASONS: &[Reason] = &[
         "raise the quota or free space, then sync again",
     ),
     reason("rbd-trash", "an RBD image is not moved to the trash", "disable the volume without --trash"),
-    reason(
-        "rbd-verb",
-        "the verb is not offered for RBD images",
-        "look at what `drover-agent volume info` says of a promotion, then use `rbd mirror image`",
-    ),
     reason(
         "replica-changed",
         "someone else changed the replica while a point was applied; the old point was restored",
@@ -339,6 +384,7 @@ pub const REASONS: &[Reason] = &[
         "the command that makes the snapshot of a primary failed",
         "run the command that the message names by hand; see [root.snapshot] of the configuration",
     ),
+    reason("source-missing", "the image of the source is not there", "put it back, or promote the replica"),
     reason("source-not-primary", "the source's copy is not primary", "promote it, or sync from its peer"),
     reason(
         "source-read-failed",
@@ -376,6 +422,11 @@ pub const REASONS: &[Reason] = &[
         "the other copy was promoted later",
         "if the other copy is primary, demote this one and sync from it; if this one shall stay primary, resync the other (what it holds is kept as a restore point)",
     ),
+    reason(
+        "sync-half-copied",
+        "a sync of the image is half copied: librbd would go back behind the last complete one, or crash",
+        "wait for the sync; if the primary is gone, clone the snapshot of the point that is named (`rbd clone`)",
+    ),
     reason("too-many-requests", "the other side asked for more than it may at once", BUG),
     reason(
         "tree-unusable",
@@ -398,6 +449,16 @@ pub const REASONS: &[Reason] = &[
         "the message says why; choose another, or configure `beside`",
     ),
     reason("value-too-large", "a value of the call is too large", "fix the call"),
+    reason(
+        "verb-taken-over",
+        "another agent has taken this verb over",
+        "look at `drover-agent volume info`, then decide",
+    ),
+    reason(
+        "verb-unknown",
+        "an agent of another release left a verb of the image unfinished",
+        "run that release again, or update this agent",
+    ),
     reason(
         "version-mismatch",
         "the two releases have no message version in common",

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write},
     path::Path,
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -18,6 +19,17 @@ pub struct Image<'a> {
     cluster: &'a Cluster,
     /// `pool/name` or `pool/namespace/name`.
     spec: String,
+}
+
+/// Killed when it goes.
+#[derive(Debug)]
+pub struct Writer(Child);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl<'a> Image<'a> {
@@ -74,6 +86,33 @@ impl<'a> Image<'a> {
     #[track_caller]
     pub fn snapshot(&self, name: &str) {
         self.cluster.rbd(&["snap", "create", "--no-progress", &format!("{}@{name}", self.spec)]);
+    }
+
+    /// A client that has it open and writes all the time.
+    #[track_caller]
+    pub fn writer(&self) -> Writer {
+        let mut command = self.cluster.tool("rbd");
+        command.args([
+            "bench",
+            "--io-type",
+            "write",
+            "--io-size",
+            "4K",
+            "--io-threads",
+            "1",
+            "--io-total",
+            "1T",
+            &self.spec,
+        ]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Writer(command.spawn().expect("rbd runs"))
+    }
+
+    /// Of the pool.
+    #[track_caller]
+    pub fn neighbours(&self) -> Vec<String> {
+        let listed = self.cluster.rbd_json(&["ls", self.cluster.pool()]);
+        listed.as_array().into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
     }
 
     // === Mirroring, as an operator does it without Drover ===

@@ -3,12 +3,15 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use drover_librbd::{
-    Access, Cluster, Error, ErrorKind, Image, ImageMode, ImageRef, ImageState, Pool, Quiesce, Snapshot,
-    SnapshotMirrorState, SnapshotNamespace,
+    Access, Cluster, Error, ErrorKind, Features, Force, Image, ImageMode, ImageRef, ImageState, Pool, Quiesce,
+    Snapshot, SnapshotMirrorState, SnapshotNamespace,
 };
 
+use crate::request::{Failure, FailureKind};
+use crate::turn;
 use crate::view::{
-    ImagePlace, ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView,
+    ImagePlace, ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView, TurnView,
+    UserView,
 };
 
 pub(super) fn pool(cluster: &Cluster, pool: &str, namespace: &str) -> Result<Pool, Error> {
@@ -33,6 +36,8 @@ fn with_image<T>(
 }
 
 pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, Error> {
+    // Before the image: a verb that ends in between is seen by what it did.
+    let turn = turn_of(cluster, place)?;
     let image = open(cluster, place, Access::ReadOnly)?;
     let (stat, info) = (image.stat()?, image.mirror_info()?);
     let mirroring = match info.state {
@@ -51,13 +56,23 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
         objects: stat.objects,
         mirroring,
         is_primary: info.is_primary,
+        is_half_primary: info.is_primary && image.features()?.contains(Features::NON_PRIMARY),
         global_id: info.global_id,
-        site_uuid: match image.pool().mirror_uuid() {
+        // A namespace has one of its own, which rbd-mirror does not use.
+        site_uuid: match cluster.pool(&place.pool)?.mirror_uuid() {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             uuid => uuid?,
         },
         snapshots: snapshots.collect::<Result<_, _>>()?,
+        turn,
     })
+}
+
+fn turn_of(cluster: &Cluster, place: &ImagePlace) -> Result<Option<TurnView>, Error> {
+    match pool(cluster, &place.pool, &place.namespace)?.object(turn::OBJECT)?.omap_values(&[&place.image]) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        values => Ok(values?.values().next().map(|value| turn::view(&String::from_utf8_lossy(value)))),
+    }
 }
 
 fn snapshot_view(image: &Image, snapshot: Snapshot) -> Result<SnapshotView, Error> {
@@ -101,6 +116,59 @@ pub(super) fn sites(cluster: &Cluster, place: &ImagePlace) -> Result<Vec<SiteVie
         is_up: site.is_up,
     };
     Ok(status.sites.into_iter().map(view).collect())
+}
+
+/// Invalid: a primary without the feature exclusive-lock, whose writers can't be told.
+pub(super) fn users(cluster: &Cluster, place: &ImagePlace) -> Result<Vec<UserView>, Error> {
+    // A read-only handle knows of no lock.
+    users_of(cluster, &open(cluster, place, Access::ReadWrite)?)
+}
+
+fn users_of(cluster: &Cluster, image: &Image) -> Result<Vec<UserView>, Error> {
+    let owners = match image.lock_owners() {
+        // No lock is held on a secondary by anybody but rbd-mirror.
+        Err(error) if error.kind() == ErrorKind::Invalid && !image.mirror_info()?.is_primary => Vec::new(),
+        owners => owners?,
+    };
+    let own = cluster.address()?;
+    // An owner without a watch is dead: librbd breaks its lock and blocklists it.
+    let addresses = image.watchers()?.into_iter().map(|watcher| watcher.address);
+    let others = addresses.filter(|address| !same_client(address, &own));
+    let owns = |address: &str| owners.iter().any(|owner| same_client(&owner.address, address));
+    Ok(others.map(|address| UserView { is_lock_owner: owns(&address), address }).collect())
+}
+
+/// Addresses are shown as `127.0.0.1:0/123` or `v1:127.0.0.1:0/123`.
+fn same_client(a: &str, b: &str) -> bool {
+    let bare = |address: &str| address.trim_start_matches("v1:").trim_start_matches("v2:").to_owned();
+    bare(a) == bare(b)
+}
+
+pub(super) fn promote(cluster: &Cluster, place: &ImagePlace, force: bool) -> Result<(), Error> {
+    with_image(cluster, place, |image| image.mirror_promote(forced(force)))
+}
+
+/// Busy, before anything is done: somebody has come to write since the agent looked.
+pub(super) fn demote(cluster: &Cluster, place: &ImagePlace) -> Result<(), Failure> {
+    let image = open(cluster, place, Access::ReadWrite)?;
+    if let Some(user) = users_of(cluster, &image)?.into_iter().find(|user| user.is_lock_owner) {
+        let message = format!("client {} has the lock of image {place} and writes", user.address);
+        return Err(Failure { call: "rbd_lock_get_owners".to_owned(), kind: FailureKind::Busy, message });
+    }
+    image.mirror_demote()?;
+    Ok(image.close()?)
+}
+
+pub(super) fn disable(cluster: &Cluster, place: &ImagePlace, force: bool) -> Result<(), Error> {
+    with_image(cluster, place, |image| image.mirror_disable(forced(force)))
+}
+
+fn forced(force: bool) -> Force {
+    if force { Force::Yes } else { Force::No }
+}
+
+pub(super) fn remove_snapshot(cluster: &Cluster, place: &ImagePlace, id: u64) -> Result<(), Error> {
+    with_image(cluster, place, |image| image.remove_snapshot_by_id(id))
 }
 
 pub(super) fn enable(cluster: &Cluster, place: &ImagePlace) -> Result<(), Error> {

@@ -42,6 +42,30 @@ pub(super) fn write_record(
     }
 }
 
+/// As one step of the OSD, if the key has the value that is expected; an empty value counts as none.
+pub(super) fn exchange_record(
+    cluster: &Cluster,
+    place: &ImagePlace,
+    object: &str,
+    expected: Option<&str>,
+    value: Option<&str>,
+) -> Result<bool, Error> {
+    let object = pool(cluster, &place.pool, &place.namespace)?.object(object)?;
+    let key = place.image.as_str();
+    let set: Vec<_> = value.map(|value| (key, value.as_bytes())).into_iter().collect();
+    let remove: &[&str] = if value.is_none() { &[key] } else { &[] };
+    let change = OmapChange { set: &set, remove };
+    let as_expected = [(key, expected.unwrap_or_default().as_bytes())];
+    let written = match object.change_omap(Condition::Equal(&as_expected), change) {
+        Err(error) if error.kind() == ErrorKind::NotFound && expected.is_none() => {
+            object.change_omap(Condition::New, change)?
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Written::Refused,
+        written => written?,
+    };
+    Ok(written == Written::Done)
+}
+
 #[derive(Deserialize)]
 struct Listed {
     name: String,

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use drover_engine::{error::Kind, id::VolumeId, volume::Disposal};
 use drover_proto::v1::{self, replication_client::ReplicationClient};
-use drover_rbd::view::{ImagePlace, ImageView};
+use drover_rbd::{
+    image,
+    view::{ImagePlace, ImageView},
+};
+use tokio::runtime::Handle;
 use tonic::{Request, Status};
 
 use super::ReplicationService;
@@ -27,14 +31,6 @@ pub(super) enum Scope {
     BothSites,
 }
 
-/// What a promotion would do is in GetInfo.
-pub(super) fn no_verb(verb: &str) -> Status {
-    let message = format!(
-        "{verb} of an RBD image is not offered: look at what GetInfo says of it, then use `rbd mirror image {verb}`"
-    );
-    status(Kind::Precondition, "rbd-verb", message)
-}
-
 pub(super) fn no_image(volume: &str) -> Status {
     let message = format!("volume {volume} is no RBD image of this agent; other volumes are synced by Sync.Start");
     status(Kind::NotFound, "no-such-image", message)
@@ -43,10 +39,11 @@ pub(super) fn no_image(volume: &str) -> Status {
 impl ReplicationService {
     async fn ceph<T: Send + 'static>(
         &self,
+        lane: Lane,
         call: impl FnOnce(&Mirrors) -> Result<T, MirrorError> + Send + 'static,
     ) -> Result<T, Status> {
         let mirrors = self.mirrors.clone();
-        let called = self.lanes.run(Lane::Ceph, move || call(&mirrors)).await;
+        let called = self.lanes.run(lane, move || call(&mirrors)).await;
         called.map_err(|error| error.to_status())?.map_err(|error| error.to_status())
     }
 
@@ -54,7 +51,7 @@ impl ReplicationService {
     pub(super) async fn mirrored(&self, id: Option<VolumeId>) -> Result<Option<Mirrored>, Status> {
         match id {
             Some(id) if !self.mirrors.is_empty() && !self.volumes.knows(id) => {
-                self.ceph(move |mirrors| mirrors.find(id)).await
+                self.ceph(Lane::Ceph, move |mirrors| mirrors.find(id)).await
             }
             _ => Ok(None),
         }
@@ -86,14 +83,14 @@ impl ReplicationService {
             Scope::Local => None,
             Scope::BothSites => Some(self.peer_of(&mirrored).await),
         };
-        self.ceph(move |mirrors| mirrors.info(&mirrored, peer.as_ref())).await
+        self.ceph(Lane::Ceph, move |mirrors| mirrors.info(&mirrored, peer.as_ref())).await
     }
 
     pub(super) async fn all_mirrored(&self) -> Result<Vec<v1::VolumeInfo>, Status> {
         if self.mirrors.is_empty() {
             return Ok(Vec::new());
         }
-        self.ceph(|mirrors| {
+        self.ceph(Lane::Ceph, |mirrors| {
             // One that can't be looked at hides no other.
             let told = |mirrored: Mirrored| {
                 mirrors.info(&mirrored, None).inspect_err(|error| tracing::warn!(volume = %mirrored.id, "{error}")).ok()
@@ -115,7 +112,7 @@ impl ReplicationService {
             return Err(status(Kind::Exists, "volume-on-other-root", message));
         }
         let mirrored = new.mirrored.clone();
-        self.ceph(move |mirrors| mirrors.enable(&new)).await?;
+        self.ceph(Lane::CephVerbs, move |mirrors| mirrors.enable(&new)).await?;
         tracing::info!(volume = %mirrored.id, cluster = mirrored.cluster, image = %mirrored.place, "image is enabled");
         self.mirrored_info(mirrored, Scope::Local).await
     }
@@ -126,15 +123,43 @@ impl ReplicationService {
             return Err(status(Kind::Precondition, "rbd-trash", message.to_owned()));
         }
         let id = mirrored.id;
-        self.ceph(move |mirrors| mirrors.forget(&mirrored)).await?;
+        self.ceph(Lane::CephVerbs, move |mirrors| mirrors.forget(&mirrored)).await?;
         tracing::info!(volume = %id, "image is disabled; it is mirrored as before");
         Ok(())
     }
 
+    /// One verb, which asks the peer when it must, then what the image is.
+    async fn mirrored_verb<T: Send + 'static>(
+        &self,
+        mirrored: Mirrored,
+        verb: impl FnOnce(&Mirrors, &Mirrored, image::Peer<'_>) -> Result<T, MirrorError> + Send + 'static,
+    ) -> Result<(v1::VolumeInfo, T), Status> {
+        let (service, runtime, image) = (self.clone(), Handle::current(), mirrored.clone());
+        let done = self
+            .ceph(Lane::CephVerbs, move |mirrors| {
+                let peer = || runtime.block_on(service.peer_of(&image));
+                verb(mirrors, &image, &peer)
+            })
+            .await?;
+        Ok((self.mirrored_info(mirrored, Scope::BothSites).await?, done))
+    }
+
+    pub(super) async fn promote_mirrored(&self, mirrored: Mirrored, force: bool) -> Result<v1::VolumeInfo, Status> {
+        let verb =
+            move |mirrors: &Mirrors, image: &Mirrored, peer: image::Peer<'_>| mirrors.promote(image, peer, force);
+        self.mirrored_verb(mirrored, verb).await.map(|(volume, _)| volume)
+    }
+
+    pub(super) async fn demote_mirrored(&self, mirrored: Mirrored) -> Result<v1::VolumeInfo, Status> {
+        self.mirrored_verb(mirrored, Mirrors::demote).await.map(|(volume, ())| volume)
+    }
+
+    pub(super) async fn resync_mirrored(&self, mirrored: Mirrored) -> Result<v1::VolumeInfo, Status> {
+        self.mirrored_verb(mirrored, Mirrors::resync).await.map(|(volume, ())| volume)
+    }
+
     pub(super) async fn take_point(&self, mirrored: Mirrored) -> Result<v1::CreateMirrorSnapshotResponse, Status> {
-        let source = mirrored.clone();
-        let taken = self.ceph(move |mirrors| mirrors.take_point(&source)).await?;
-        let volume = self.mirrored_info(mirrored, Scope::Local).await?;
+        let (volume, taken) = self.mirrored_verb(mirrored, Mirrors::take_point).await?;
         let points = volume.mirror.as_ref().map(|mirror| mirror.points.as_slice()).unwrap_or_default();
         let point = points.iter().find(|point| point.number == taken.point.number).copied();
         let mirror_snapshot_id = taken.mirror_snapshot;

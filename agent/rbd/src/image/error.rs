@@ -1,0 +1,88 @@
+//! Why a verb of an image failed.
+
+use std::time::Duration;
+
+use crate::{
+    crew::CallError,
+    point::Point,
+    request::FailureKind,
+    verdict::Unsafe,
+    view::{ImagePlace, TurnView, UserView, Verb},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum VerbError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("there is no image {place} in cluster {cluster}: create it, or wait for rbd-mirror to copy it here")]
+    NoImage { cluster: String, place: ImagePlace },
+    #[error(
+        "image {0} is mirrored by its journal, for which there are no sync points: disable mirroring and enable it again by snapshots"
+    )]
+    Journal(ImagePlace),
+    #[error("image {0} is not mirrored: enable it first")]
+    NotMirrored(ImagePlace),
+    #[error("image {0} is not primary here")]
+    NotPrimary(ImagePlace),
+    #[error(
+        "mirroring of pool {pool} can't be used for single images: set its mode to `image` on both sites and add the peer"
+    )]
+    PoolMode { pool: String },
+    #[error("a promotion of {place} is not safe: {why}{}", by_force(.forced.as_deref()))]
+    Unsafe { place: ImagePlace, why: Unsafe, forced: Option<String> },
+    #[error(
+        "a sync of {place} is half copied: librbd would go back behind the last complete one{}. Wait for the sync, or clone the snapshot of that point",
+        whole(.point)
+    )]
+    InTheMiddle { place: ImagePlace, point: Option<Point> },
+    #[error(
+        "image {place} is primary, but a sync began in the instant of its promotion: it is behind the last complete one{}. Don't use it: roll it back to that snapshot (`rbd snap rollback`), then promote it by force again",
+        whole(.point)
+    )]
+    EndedBehind { place: ImagePlace, point: Option<Point> },
+    #[error("no sync of {0} has ever arrived whole: a promotion would leave an empty image")]
+    Nothing(ImagePlace),
+    #[error("image {place} is written by {}: stop that client, or fence it, then try again", addresses(.users))]
+    InUse { place: ImagePlace, users: Vec<UserView> },
+    #[error("{what} of {place} needs the peer, and {why}")]
+    PeerNeeded { place: ImagePlace, what: Verb, why: String },
+    #[error("the peer is in the middle of {turn}; {place} was not changed")]
+    PeerIsChanging { place: ImagePlace, turn: TurnView },
+    #[error(
+        "agent {agent} is in the middle of a {verb} of image {place}; if it is dead, its turn ends in {} s",
+        wait.as_secs()
+    )]
+    Taken { place: ImagePlace, agent: String, verb: Verb, wait: Duration },
+    #[error("this agent is in the middle of another verb of image {0}: wait until it has ended")]
+    InVerb(ImagePlace),
+    #[error(
+        "image {0} has no exclusive lock, so nobody can tell who writes to it: `rbd feature enable {0} exclusive-lock`, and have its clients open it anew"
+    )]
+    NoLock(ImagePlace),
+    #[error("another agent has taken image {0} over in the middle of this verb")]
+    TurnLost(ImagePlace),
+    #[error("what an agent of another release was doing with image {0} is not understood: use that release")]
+    TurnUnknown(ImagePlace),
+    #[error("librbd said that it changed image {0}, and the image does not show it; look at the cluster's health")]
+    NotSeen(ImagePlace),
+    #[error("a worker answered something else than was asked")]
+    Confused,
+}
+
+impl VerbError {
+    pub(crate) fn is(&self, kind: FailureKind) -> bool {
+        matches!(self, Self::Call(error) if error.is(kind))
+    }
+}
+
+fn by_force(ends: Option<&str>) -> String {
+    ends.map_or_else(String::new, |ends| format!(". By force it would end {ends}"))
+}
+
+fn whole(point: &Option<Point>) -> String {
+    point.map_or_else(String::new, |point| format!("; point {} is whole", point.name))
+}
+
+fn addresses(users: &[UserView]) -> String {
+    users.iter().map(|user| user.address.as_str()).collect::<Vec<_>>().join(", ")
+}

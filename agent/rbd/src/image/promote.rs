@@ -1,0 +1,158 @@
+//! Promotion.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{BETWEEN_LOOKS, Peer, TRIES, VerbError};
+use crate::{
+    crew::CallError,
+    point::{self, Point},
+    request::{FailureKind, Request},
+    turn::{ForcedFrom, Turn},
+    verdict::{self, Forced, Unsafe},
+    view::{ImageView, MirrorSnapshot, MirrorState},
+};
+
+/// How long rbd-mirror may take to let go of a demoted image; it looks every 30 s.
+const REPLAYER: Duration = Duration::from_secs(60);
+
+/// What a promotion found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Promoted {
+    Already,
+    /// Nothing was lost.
+    Planned,
+    /// What came after this is lost; `None`: where it stands is no point of Drover's.
+    Forced(Option<Point>),
+}
+
+/// The call that promotes, and what it does.
+struct Decision {
+    force: bool,
+    promoted: Promoted,
+}
+
+impl Turn<'_> {
+    /// Without force only what loses nothing; with force only what ends on something whole, and never beside a primary that answers.
+    /// The turn says so to the peer before the peer is asked, and it is asked before each try: what it said may have changed.
+    pub fn promote(&mut self, peer: Peer<'_>, force: bool) -> Result<Promoted, VerbError> {
+        let begun = Instant::now();
+        let mut lost = 0;
+        loop {
+            let there = peer();
+            // After the peer was asked, which may take long.
+            let view = self.image.mirrored()?;
+            if view.is_primary && !view.is_half_primary {
+                // Of an earlier one that ended badly, and whose caller asks again by force.
+                if force && self.left().forced.is_some_and(|earlier| earlier.is_told) {
+                    self.left().forced = None;
+                }
+                self.ended_well(&view)?;
+                self.remove_unwhole();
+                return Ok(Promoted::Already);
+            }
+            if view.is_half_primary {
+                // librbd takes that for primary; as a demoted copy it can be promoted.
+                self.change(&Request::Demote(self.image.place.clone()))?;
+                lost += 1;
+                if lost > TRIES {
+                    return Err(VerbError::NotSeen(self.image.place.clone()));
+                }
+                continue;
+            }
+            let Decision { force, promoted } = self.decide(&view, there, force)?;
+            self.left().unwhole = point::not_whole(&view);
+            self.left().forced = match promoted {
+                Promoted::Forced(point) => {
+                    let newest = view.newest_mirror_snapshot().map_or(0, |(id, _)| id);
+                    Some(ForcedFrom { newest, point, is_told: false })
+                }
+                Promoted::Already | Promoted::Planned => None,
+            };
+            let request = Request::Promote { place: self.image.place.clone(), force };
+            let after = match self.change(&request) {
+                Ok(_) => self.image.seen(|view| view.is_primary)?,
+                // rbd-mirror has the image's lock until it has seen that nothing more comes.
+                Err(error) if error.is(FailureKind::ReadOnly) && begun.elapsed() < REPLAYER => {
+                    thread::sleep(BETWEEN_LOOKS);
+                    continue;
+                }
+                Err(VerbError::Call(CallError::Unknown { is_fenced: true, .. })) if lost < TRIES => {
+                    lost += 1;
+                    let after = self.image.mirrored()?;
+                    if !after.is_primary || after.is_half_primary {
+                        continue;
+                    }
+                    after
+                }
+                Err(error) => {
+                    // Of what is unknown it is not known that nothing was changed.
+                    if !matches!(error, VerbError::Call(CallError::Unknown { .. })) {
+                        (self.left().unwhole, self.left().forced) = (Vec::new(), None);
+                    }
+                    return Err(error);
+                }
+            };
+            self.ended_well(&after)?;
+            self.remove_unwhole();
+            return Ok(promoted);
+        }
+    }
+
+    /// No sync began in the instant of a promotion by force, which would have gone back behind it. Stays an error until a promotion by
+    /// force is asked for again.
+    pub(super) fn ended_well(&mut self, primary: &ImageView) -> Result<(), VerbError> {
+        let Some(ForcedFrom { newest, point, .. }) = self.left().forced else { return Ok(()) };
+        let is_half = |(id, mirror): (u64, &MirrorSnapshot)| {
+            let is_copy = matches!(mirror.state, MirrorState::NonPrimary | MirrorState::NonPrimaryDemoted);
+            id > newest && is_copy && !mirror.is_orphan() && !mirror.is_complete
+        };
+        if primary.mirror_snapshots().any(is_half) {
+            self.left().forced = Some(ForcedFrom { newest, point, is_told: true });
+            return Err(VerbError::EndedBehind { place: self.image.place.clone(), point });
+        }
+        self.left().forced = None;
+        Ok(())
+    }
+
+    fn decide(&self, view: &ImageView, there: Result<ImageView, String>, force: bool) -> Result<Decision, VerbError> {
+        let place = || self.image.place.clone();
+        let forced = verdict::forced(view);
+        let refused = |why: Unsafe| {
+            let forced = (!why.is_final()).then(|| verdict::told(&forced));
+            Err(VerbError::Unsafe { place: place(), why, forced })
+        };
+        match verdict::planned(view, there.as_ref().map_err(Clone::clone)) {
+            Ok(()) => return Ok(Decision { force: false, promoted: Promoted::Planned }),
+            Err(why) if why.is_final() || !force => return refused(why),
+            Err(_) => {}
+        }
+        match forced {
+            Forced::OnNewest { point } => Ok(Decision { force: true, promoted: Promoted::Forced(point) }),
+            // For librbd that is no force.
+            Forced::OnOwnDemotion { point } => Ok(Decision { force: false, promoted: Promoted::Forced(point) }),
+            Forced::InTheMiddle { point } => Err(VerbError::InTheMiddle { place: place(), point }),
+            Forced::Nothing => Err(VerbError::Nothing(place())),
+            Forced::Primary => Err(VerbError::Confused),
+        }
+    }
+
+    /// Snapshots that a promotion made look whole. What can't be removed now is left for the next verb of the image.
+    pub(super) fn remove_unwhole(&mut self) {
+        let mut failed = Vec::new();
+        for id in self.left().unwhole.clone() {
+            let place = self.image.place.clone();
+            match self.change(&Request::RemoveSnapshot { place, id }) {
+                Ok(_) => {}
+                Err(error) if error.is(FailureKind::NotFound) => {}
+                Err(error) => {
+                    tracing::warn!(image = %self.image.place, id, "a snapshot whose content never arrived stays: {error}");
+                    failed.push(id);
+                }
+            }
+        }
+        self.left().unwhole = failed;
+    }
+}

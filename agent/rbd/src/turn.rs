@@ -1,0 +1,322 @@
+//! Whose turn it is to change an image: one verb at a time, of all agents of its cluster.
+//!
+//! A record in the image's pool says who it is, what for, and through which worker the next change goes. It is exchanged for the next
+//! one before each change, so that whoever has lost it changes nothing more. An agent that dies leaves its record: the next that wants the
+//! image shuts the worker out first and finishes what the record says is left to do.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    crew::{CallError, Crew, Lane},
+    image::{Image, VerbError},
+    point::Point,
+    request::{Reply, Request},
+    view::{ImagePlace, TurnView, Verb},
+};
+
+/// Of a pool or namespace. Keys are names of images.
+pub(crate) const OBJECT: &str = "drover.turns";
+/// Another agent whose record has not changed for so long is dead: a call with the fencing of its worker takes 150 s at most, and
+/// its questions to the peer 15 s.
+const SILENT: Duration = Duration::from_secs(200);
+/// For a verb of this agent.
+const OWN: Duration = Duration::from_secs(20);
+/// Others may be faster.
+const TRIES: usize = 3;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    agent: String,
+    /// Of the agent's process.
+    incarnation: String,
+    verb: Verb,
+    since_unix_secs: i64,
+    /// Makes each record another one.
+    step: u64,
+    /// The address that the change under way comes from, if there is one.
+    worker: Option<String>,
+    /// The verb has ended, and this is what is left to do.
+    has_ended: bool,
+    left: Left,
+}
+
+/// What a verb that was interrupted has still to do, or must be known to the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Ids of snapshots that look whole once the image is primary, and are not.
+    pub unwhole: Vec<u64>,
+    pub forced: Option<ForcedFrom>,
+    pub aside: Option<Aside>,
+}
+
+/// A promotion by force that was begun, and has not been seen to end where it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForcedFrom {
+    /// Of the newest mirror snapshot before it.
+    pub newest: u64,
+    pub point: Option<Point>,
+    /// The caller knows that it ended badly.
+    pub is_told: bool,
+}
+
+/// A copy that is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    /// The name under which it is kept.
+    pub name: String,
+    /// Its own: another image of its old name is the new copy.
+    pub image_id: String,
+}
+
+/// A record of another release may be of any verb.
+pub(crate) fn view(record: &str) -> TurnView {
+    match serde_json::from_str(record) {
+        Ok(Record { agent, verb, since_unix_secs, has_ended, left, .. }) => {
+            TurnView { agent, verb, since_unix_secs, has_ended, unwhole: left.unwhole }
+        }
+        Err(_) => TurnView {
+            agent: "of another release".to_owned(),
+            verb: Verb::Promote,
+            since_unix_secs: 0,
+            has_ended: false,
+            unwhole: Vec::new(),
+        },
+    }
+}
+
+/// Of one agent.
+#[derive(Debug)]
+pub struct Turns {
+    agent: String,
+    incarnation: String,
+    images: Mutex<BTreeMap<ImagePlace, Arc<Mutex<Known>>>>,
+}
+
+/// What this agent knows of an image's record.
+#[derive(Debug, Default)]
+struct Known {
+    /// Another agent's, and since when it is the same.
+    seen: Option<(String, Instant)>,
+    /// A worker of this process that was lost and could not be blocklisted.
+    not_shut_out: Option<String>,
+}
+
+/// Held by the verb that may change the image.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pub(crate) image: Image<'a>,
+    record: Record,
+    /// The record as it was written last.
+    written: String,
+    not_shut_out: Option<String>,
+}
+
+impl Turns {
+    /// `incarnation` is another one after each start of the agent.
+    pub fn new(agent: String, incarnation: String) -> Self {
+        Self { agent, incarnation, images: Mutex::default() }
+    }
+
+    /// Waits some seconds for this agent's verb of the image that is under way; another agent's is an error.
+    pub fn with<T>(
+        &self,
+        image: Image<'_>,
+        verb: Verb,
+        now_unix_secs: i64,
+        what: impl FnOnce(&mut Turn<'_>) -> Result<T, VerbError>,
+    ) -> Result<T, VerbError> {
+        let known = Arc::clone(lock(&self.images).entry(image.place.clone()).or_default());
+        let mut known = patiently(&known).ok_or_else(|| VerbError::InVerb(image.place.clone()))?;
+        let record = Record {
+            agent: self.agent.clone(),
+            incarnation: self.incarnation.clone(),
+            verb,
+            since_unix_secs: now_unix_secs,
+            step: 0,
+            worker: None,
+            has_ended: false,
+            left: Left::default(),
+        };
+        let mut turn = self.take(image, record, &mut known)?;
+        let done = what(&mut turn);
+        known.not_shut_out = turn.end();
+        done
+    }
+
+    /// What this agent was doing when it ended is taken over: its workers are shut out, and no other agent waits for it.
+    pub fn sweep(&self, crew: &Crew, pool: &str, namespace: &str, now_unix_secs: i64) -> Result<(), VerbError> {
+        let (pool, namespace) = (pool.to_owned(), namespace.to_owned());
+        let request =
+            Request::ReadRecord { pool: pool.clone(), namespace: namespace.clone(), object: OBJECT.to_owned() };
+        let Reply::Record(records) = crew.call(&request)? else { return Err(VerbError::Confused) };
+        for (name, text) in records {
+            let Ok(record) = serde_json::from_str::<Record>(&text) else { continue };
+            if record.agent != self.agent || record.incarnation == self.incarnation || record.has_ended {
+                continue;
+            }
+            let place = ImagePlace { pool: pool.clone(), namespace: namespace.clone(), image: name };
+            self.with(Image { crew, place: &place }, record.verb, now_unix_secs, |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    fn take<'a>(&self, image: Image<'a>, new: Record, known: &mut Known) -> Result<Turn<'a>, VerbError> {
+        for _ in 0..TRIES {
+            let found = read(image)?;
+            let left = match &found {
+                None => Left::default(),
+                Some(text) => self.take_over(image, text, known)?,
+            };
+            let record = Record { left, ..new.clone() };
+            let written = text(&record);
+            match image.crew.call(&exchange(image, found.as_ref(), Some(&written)))? {
+                Reply::Exchanged(true) => return Ok(Turn { image, record, written, not_shut_out: None }),
+                Reply::Exchanged(false) => {}
+                _ => return Err(VerbError::Confused),
+            }
+        }
+        Err(VerbError::TurnLost(image.place.clone()))
+    }
+
+    /// Once this returns nothing that was begun under the record arrives any more.
+    fn take_over(&self, image: Image<'_>, found: &str, known: &mut Known) -> Result<Left, VerbError> {
+        let record: Record = serde_json::from_str(found).map_err(|_| VerbError::TurnUnknown(image.place.clone()))?;
+        if record.incarnation == self.incarnation {
+            // Its calls have ended: the image's mutex is held.
+            if let Some(worker) = &known.not_shut_out {
+                image.crew.shut_out(worker, image.place)?;
+            }
+            known.not_shut_out = None;
+            return Ok(record.left);
+        }
+        if record.has_ended {
+            return Ok(record.left);
+        }
+        if record.agent != self.agent {
+            let since = match &known.seen {
+                Some((seen, since)) if seen == found => *since,
+                _ => known.seen.insert((found.to_owned(), Instant::now())).1,
+            };
+            if let Some(wait) = SILENT.checked_sub(since.elapsed()) {
+                let Record { agent, verb, .. } = record;
+                return Err(VerbError::Taken { place: image.place.clone(), agent, verb, wait });
+            }
+        }
+        if let Some(worker) = &record.worker {
+            image.crew.shut_out(worker, image.place)?;
+        }
+        tracing::warn!(image = %image.place, agent = record.agent, verb = %record.verb, "a verb that was interrupted is taken over");
+        Ok(record.left)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Not for ever: who waits keeps others from the few calls that an agent makes at once.
+fn patiently<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    let begun = Instant::now();
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if begun.elapsed() > OWN => return None,
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn text(record: &Record) -> String {
+    serde_json::to_string(record).expect("a record is JSON")
+}
+
+fn read(image: Image<'_>) -> Result<Option<String>, VerbError> {
+    let ImagePlace { pool, namespace, image: name } = image.place.clone();
+    match image.crew.call(&Request::ReadRecord { pool, namespace, object: OBJECT.to_owned() })? {
+        Reply::Record(record) => Ok(record.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)),
+        _ => Err(VerbError::Confused),
+    }
+}
+
+fn exchange(image: Image<'_>, expected: Option<&String>, value: Option<&String>) -> Request {
+    let (place, object) = (image.place.clone(), OBJECT.to_owned());
+    Request::ExchangeRecord { place, object, expected: expected.cloned(), value: value.cloned() }
+}
+
+impl Turn<'_> {
+    /// Written with the next change, or with the end.
+    pub(crate) fn left(&mut self) -> &mut Left {
+        &mut self.record.left
+    }
+
+    fn crew(&self) -> &Crew {
+        self.image.crew
+    }
+
+    /// One change, from an address that is on record before it.
+    pub(crate) fn change(&mut self, request: &Request) -> Result<Reply, VerbError> {
+        let mut worker = self.image.crew.hold(Lane::Verbs)?;
+        let address = worker.address().to_owned();
+        let next = Record { step: self.record.step + 1, worker: Some(address.clone()), ..self.record.clone() };
+        let written = text(&next);
+        match worker.call(&exchange(self.image, Some(&self.written), Some(&written)))? {
+            Reply::Exchanged(true) => (self.record, self.written) = (next, written),
+            Reply::Exchanged(false) => return Err(VerbError::TurnLost(self.image.place.clone())),
+            _ => return Err(VerbError::Confused),
+        }
+        worker.call(request).map_err(|error| {
+            if matches!(error, CallError::Unknown { is_fenced: false, .. }) {
+                self.not_shut_out = Some(address);
+            }
+            error.into()
+        })
+    }
+
+    /// Leaves a record where something is left to do. Returns the worker that could not be shut out.
+    fn end(self) -> Option<String> {
+        // Who comes next shuts that worker out, also another agent.
+        let has_ended = self.not_shut_out.is_none();
+        let is_left = !has_ended || self.record.left != Left::default();
+        let kept = is_left.then(|| text(&Record { has_ended, ..self.record.clone() }));
+        if kept.as_ref() != Some(&self.written) {
+            match self.crew().call(&exchange(self.image, Some(&self.written), kept.as_ref())) {
+                Ok(Reply::Exchanged(true)) => {}
+                Ok(_) => tracing::warn!(image = %self.image.place, "another agent has taken over"),
+                // The next verb of this agent takes it over.
+                Err(error) => tracing::warn!(image = %self.image.place, "a record of a verb stays: {error}"),
+            }
+        }
+        self.not_shut_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_tells_who_does_what() {
+        let record = Record {
+            agent: "site-a".to_owned(),
+            incarnation: "1".to_owned(),
+            verb: Verb::Promote,
+            since_unix_secs: 7,
+            step: 3,
+            worker: Some("127.0.0.1:0/1".to_owned()),
+            has_ended: false,
+            left: Left { unwhole: vec![7], ..Left::default() },
+        };
+        assert_eq!(serde_json::from_str::<Record>(&text(&record)).unwrap(), record);
+        let seen = view(&text(&record));
+        assert_eq!((seen.to_string().as_str(), seen.unwhole), ("a promotion by agent site-a", vec![7]));
+        assert!(!view("{}").has_ended, "it may be anything");
+    }
+}
