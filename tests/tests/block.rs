@@ -8,10 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use drover_proto::v1::Direction;
+use drover_proto::v1::{self, Direction};
 use drover_tests::{
     figure::{self, Goal},
-    host::{Faults, Outcome, Pair, PairSetup, SYNC},
+    host::{Faults, Outcome, Pair, PairSetup, SYNC, status_reason},
     judge::{self, Portrait},
     mount::{FileSystem, Image, Mounted, Store},
     process,
@@ -257,6 +257,87 @@ fn r9_a_patched_replica_is_read_again_only_if_others_had_it_open() {
     site.pair.assert_same("repaired");
 }
 
+/// A guest that still runs, or a loop device: what it writes would go into what is overwritten, or into history.
+#[test]
+fn an_image_that_is_open_for_writing_is_neither_demoted_nor_synced_to() {
+    const NAME: &str = "an_image_that_is_open_for_writing_is_neither_demoted_nor_synced_to";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let mut rng = Seeds::of(NAME).rng(0);
+    for file_system in [FileSystem::Ext4, FileSystem::Xfs] {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let site = Site::new(file_system, 2);
+        let file = noise_image(&site.pair, &mut rng);
+        site.pair.sync();
+        let replica = Subject::Image.image(&site.pair.replica());
+        let open = || File::options().write(true).open(&replica).expect("open the replica");
+        file.write_all_at(b"changed", 5 << 20).expect("write the image");
+        let writer = open();
+        assert_eq!(site.pair.try_sync().expect_failed("a writer has the replica"), "image-busy");
+        drop(writer);
+        site.pair.sync();
+        site.pair.assert_same("nobody has it open");
+
+        let source = Subject::Image.image(&site.pair.source());
+        let aside = source.with_extension("aside");
+        fs::rename(&source, &aside).expect("take the image away");
+        assert_eq!(site.pair.try_sync().expect_failed("there is no image"), "source-missing");
+        fs::rename(&aside, &source).expect("put the image back");
+        site.pair.sync();
+
+        let demote = || site.pair.a.controller().demote(&site.pair.volume);
+        let refused = demote().expect_err("it is open for writing");
+        assert_eq!(status_reason(&refused), "image-busy", "{refused}");
+        drop(file);
+        demote().expect("nobody has it open");
+    }
+}
+
+/// One byte, with the old times.
+#[test]
+fn a_scrub_tells_a_foreign_write_of_an_image_by_its_offset() {
+    const NAME: &str = "a_scrub_tells_a_foreign_write_of_an_image_by_its_offset";
+    const AT: u64 = 9 << 20;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let mut rng = Seeds::of(NAME).rng(0);
+    for file_system in [FileSystem::Ext4, FileSystem::Xfs] {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let more = "[scrub]\nmib_per_second = 1000\ndays = 0\n".to_owned();
+        let site = Site::with(file_system, PairSetup { retain: Some(2), more, ..PairSetup::default() });
+        let file = noise_image(&site.pair, &mut rng);
+        for changed in 0..2u64 {
+            file.write_all_at(b"changed", changed << 20).expect("write the image");
+            site.pair.sync();
+            let scrub = || site.pair.b.controller().info(&site.pair.volume).expect("info").scrub.expect("scrub");
+            let wait = |why: &str, is_it: &dyn Fn(&v1::Scrub) -> bool| {
+                drover_tests::process::until(why, SYNC, || Some(scrub()).filter(is_it))
+            };
+            wait("a clean pass", &|scrub| scrub.passed_at_unix_secs.is_some() && scrub.damaged.is_empty());
+            let path = Subject::Image.image(&site.pair.replica());
+            let replica = File::options().read(true).write(true).open(&path).expect("the replica");
+            let times = replica.metadata().and_then(|it| it.modified()).expect("its time");
+            let mut byte = [0];
+            replica.read_exact_at(&mut byte, AT).expect("read");
+            replica.write_all_at(&[byte[0] ^ 1], AT).expect("write");
+            replica.set_modified(times).expect("set its time");
+            drop(replica);
+            let found = wait("the foreign write", &|scrub| scrub.damaged_bytes > 0);
+            assert_eq!(found.damaged, [v1::ByteRange { offset: AT, length: 64 << 10 }], "{file_system:?}");
+            site.pair.sync();
+            site.pair.assert_same("repaired");
+        }
+    }
+}
+
 /// Where the replica is a patched clone that is exchanged for the old one, and where only its times are set.
 #[test]
 fn r9_a_replica_that_came_whole_is_looked_at_again_only_if_others_had_it_open() {
@@ -288,9 +369,11 @@ fn r9_a_replica_that_came_whole_is_looked_at_again_only_if_others_had_it_open() 
         }
 
         let replica = Subject::Image.image(&site.pair.replica());
-        let other = File::options().write(true).open(&replica).expect("open the replica");
+        let other = File::open(&replica).expect("open the replica");
         file.set_modified(SystemTime::now()).expect("set the time");
         assert_eq!(found_by(&site.pair.sync(), "replica"), [""; 0]);
+        drop(other);
+        let other = File::options().write(true).open(&replica).expect("open the replica");
         other.write_all_at(b"foreign", 20 << 20).expect("write the replica");
         drop(other);
         change(11);

@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use drover_linux::{Dir, FileId};
+use drover_linux::{Dir, FileId, WINDOW_NAME};
 
 pub use content::{Located, Standing};
 pub use create::{Disposal, NewVolume, Waiver};
@@ -179,6 +179,30 @@ impl Volume {
             return Err(VolumeError::NotTheMarkedTree { volume: self.id, path: self.path.clone() });
         }
         Ok(())
+    }
+
+    /// Nobody else has a block volume open for writing: what they write goes into a copy that is overwritten by the next sync, or into one
+    /// that history has already. A directory's users can't be told.
+    pub(crate) fn check_unused(&self) -> Result<(), VolumeError> {
+        let path = || self.path.clone();
+        match self.state().kind {
+            VolumeKind::Directory => Ok(()),
+            VolumeKind::BlockDevice => match self.live.open_write(WINDOW_NAME) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    Err(VolumeError::DeviceBusy { path: path() })
+                }
+                // What else is wrong with it is told by what looks at it.
+                _ => Ok(()),
+            },
+            VolumeKind::BlockFile => {
+                let Ok(file) = self.live.open_file(WINDOW_NAME) else { return Ok(()) };
+                let is_open = drover_linux::file::is_open_for_writing(&file);
+                match is_open.map_err(|source| VolumeError::Storage { volume: self.id, source })? {
+                    Some(true) => Err(VolumeError::ImageBusy { path: path() }),
+                    Some(false) | None => Ok(()),
+                }
+            }
+        }
     }
 
     /// A commit whose last part failed is finished before anything else begins.
@@ -448,6 +472,9 @@ impl Volume {
     pub fn demote(&self) -> Result<(), VolumeError> {
         let _occupied = self.occupy("demote")?;
         self.finish_interrupted()?;
+        if self.state().role == Role::Primary {
+            self.check_unused()?;
+        }
         self.update_state(VolumeState::demote)
     }
 

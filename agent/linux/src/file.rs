@@ -19,7 +19,7 @@ use rustix::{
 use crate::{DeviceKind, Extents, Kind, Stat, device, stat::stat_at};
 
 pub use direct::{DirectWriter, read_at};
-pub use lease::WriteLease;
+pub use lease::{WriteLease, is_open_for_writing};
 pub use writeback::begin_writeback;
 
 /// Bytes that the fallback of [`copy_range`] holds in memory.

@@ -8,6 +8,8 @@ pub enum GuardError {
         "source is empty and the replica holds {entries} entries: is the source mounted? Allow an empty source if it is meant"
     )]
     EmptySource { entries: u64 },
+    #[error("the image of the source is not there, and the replica's is kept: put it back, or promote the replica")]
+    NoImage,
     #[error("{deletes} of {entries} entries would be deleted, more than {percent} %: raise the limit if it is meant")]
     DeletePercent { deletes: u64, entries: u64, percent: u8 },
     #[error("{deletes} entries would be deleted, the limit is {limit}: raise the limit if it is meant")]
@@ -19,7 +21,9 @@ pub enum GuardError {
 impl GuardError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::EmptySource { .. } | Self::DeletePercent { .. } | Self::DeleteEntries { .. } => Kind::Precondition,
+            Self::EmptySource { .. } | Self::NoImage | Self::DeletePercent { .. } | Self::DeleteEntries { .. } => {
+                Kind::Precondition
+            }
             Self::Space { .. } => Kind::Exhausted,
         }
     }
@@ -27,6 +31,7 @@ impl GuardError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::EmptySource { .. } => "empty-source",
+            Self::NoImage => "source-missing",
             Self::DeletePercent { .. } | Self::DeleteEntries { .. } => "mass-delete",
             Self::Space { .. } => "no-space",
         }
@@ -37,6 +42,8 @@ impl GuardError {
 #[derive(Clone, Copy, Debug)]
 pub struct Guards<'a> {
     pub options: &'a SyncOptions,
+    /// One image or device, which is never meant to be nothing.
+    pub is_block: bool,
     pub source: Totals,
     pub replica: Totals,
     pub free_bytes: u64,
@@ -54,7 +61,9 @@ impl Guards<'_> {
         let (deletes, entries) = (changes.deleted, self.replica.entries.saturating_sub(1));
         let options = self.options;
         let mut refused = Vec::new();
-        if self.source.entries <= 1 && entries > 0 && !options.allow_empty_source {
+        if self.source.entries <= 1 && entries > 0 && self.is_block {
+            refused.push(GuardError::NoImage);
+        } else if self.source.entries <= 1 && entries > 0 && !options.allow_empty_source {
             refused.push(GuardError::EmptySource { entries });
         }
         let percent = options.delete_percent_max;

@@ -23,7 +23,7 @@ use crate::{
     index::Index,
     path::RelPath,
     plan::{Change, GuardError, Guards, Patched, Plan, Provider, Staged, Step, Writing, diff},
-    point::{Label, Point, VolumeState, accept},
+    point::{Label, Origin, Point, VolumeState, accept},
     report::{Action, Changes, Durations, FoundOn, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
     scan::Scan,
     stage::{Builder, Missing, StageError, Staging},
@@ -164,6 +164,7 @@ impl<'a> Sync<'a> {
         let space = self.volume.staging_space().map_err(|source| storage(self.volume, source))?;
         let guards = Guards {
             options: self.options,
+            is_block: self.before.kind.is_block(),
             source: self.target.manifest().totals(),
             replica: self.actual.manifest.totals(),
             free_bytes: space.free_bytes,
@@ -302,6 +303,7 @@ impl<'a> Sync<'a> {
         if self.is_unchanged() {
             return self.confirm(scan);
         }
+        self.volume.check_unused()?;
         if self.plan.patched.as_ref().is_some_and(|patched| patched.writing == Writing::AtOnce) {
             self.volume.begin_first_copy()?;
         }
@@ -454,7 +456,8 @@ impl<'a> Sync<'a> {
             retain: millis(took.retain),
         };
         self.plan.changes = changes;
-        Ok(self.report(Some(point), durations, kept.map(|kept| kept.id), repaired))
+        let kept_as = kept.filter(|kept| kept.origin == Origin::Kept).map(|kept| kept.id);
+        Ok(self.report(Some(point), durations, kept_as, repaired))
     }
 
     fn report(

@@ -182,6 +182,29 @@ fn r7_the_old_primary_catches_up_and_its_diverged_data_is_kept() {
 }
 
 #[test]
+fn r7_the_point_of_a_planned_switch_stays_at_the_old_primary() {
+    let pair = Pair::new();
+    fill(&pair.src());
+    pair.sync();
+    let saved = pair.dir.path().join("saved");
+    assert!(Command::new("cp").arg("-a").args([&pair.src(), &saved]).status().unwrap().success());
+    pair.a.demote().unwrap();
+    pair.b.promote(Force::No).unwrap();
+    fs::write(pair.dst().join("d0/sub/f7"), "written there").unwrap();
+    let Report::Sync(report) = pair.run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default())).unwrap() else {
+        panic!()
+    };
+    pair.judge();
+    assert_eq!(report.kept_as, None, "nothing had diverged");
+    // The promoted copy still holds what both had.
+    let path = RelPath::new(b"d3/sub/f5").unwrap();
+    let located = pair.b.locate(PointId::sync(1), Some(&path)).unwrap();
+    assert_eq!(fs::read(located.file).unwrap(), fs::read(saved.join("d3/sub/f5")).unwrap());
+    pair.a.rollback(PointId::sync(1), &Control::default()).unwrap();
+    judge(&saved, &pair.src());
+}
+
+#[test]
 fn r6_split_brain_is_told_and_resync_keeps_the_loser() {
     let pair = Pair::new();
     fill(&pair.src());

@@ -57,6 +57,8 @@ impl Volume {
         let current = state.current_point().filter(|current| state.restorable(current.id).is_ok());
         let current = current.map(|current| load_manifest(self, current)).transpose()?;
         let in_tree = current.as_ref().and_then(|current| with_content(current, &path, &base));
+        // What a promoted copy is at is no restore point of its own; the index knows what was found in its tree last.
+        let in_tree = in_tree.or_else(|| with_content(&Index::load(&self.beside, b"index")?.manifest, &path, &base));
         let in_tree = in_tree.ok_or(VolumeError::Incomplete { point: id, path, others: 0 })?;
         let live = self.root.path().join(OsStr::from_bytes(self.path.as_bytes()));
         let file = match state.kind {

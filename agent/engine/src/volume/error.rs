@@ -46,6 +46,10 @@ pub enum VolumeError {
         "device {path} is in use, and a replica is written to by Drover alone; unmount it, or detach what is built on it"
     )]
     DeviceBusy { path: RelPath },
+    #[error(
+        "image {path} is open for writing elsewhere (a guest, a loop device, a mount), and what that writes from now on would be lost; stop it first"
+    )]
+    ImageBusy { path: RelPath },
     #[error("snapshot of volume {volume}: {problem}")]
     Snapshot { volume: VolumeId, problem: String },
     #[error("{path} can't be a volume: {problem}")]
@@ -141,6 +145,7 @@ impl VolumeError {
             | Self::NoIdentity { .. }
             | Self::DeviceSize { .. }
             | Self::DeviceBusy { .. }
+            | Self::ImageBusy { .. }
             | Self::CommitOpen { .. }
             | Self::NoRename { .. }
             | Self::NotEmpty { .. }
@@ -172,6 +177,7 @@ impl VolumeError {
             Self::NoIdentity { .. } => "device-without-identity",
             Self::DeviceSize { .. } => "device-size",
             Self::DeviceBusy { .. } => "device-busy",
+            Self::ImageBusy { .. } => "image-busy",
             Self::Snapshot { .. } => "snapshot-failed",
             Self::Unsuitable { .. } => "unsuitable-path",
             Self::NoRename { .. } => "staging-on-other-filesystem",

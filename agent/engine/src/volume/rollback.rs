@@ -18,6 +18,7 @@ impl Volume {
         let _occupied = self.occupy("rollback")?;
         self.check_tree()?;
         self.finish_interrupted()?;
+        self.check_unused()?;
         let storage = |source| VolumeError::Storage { volume: self.id(), source };
         let before = self.state();
         if before.role == Role::Primary {
@@ -54,7 +55,7 @@ impl Volume {
             to,
             changes,
             apply_millis: took.apply.as_millis() as u64,
-            kept_as: kept.map(|point| point.id),
+            kept_as: kept.filter(|point| point.origin == Origin::Kept).map(|point| point.id),
         })
     }
 
@@ -68,15 +69,19 @@ impl Volume {
         Ok(scan)
     }
 
-    /// R7: what the tree holds, when it is no point of its own and would be overwritten.
+    /// R7: what the tree holds, when nothing has it for a restore point and it would be overwritten. That is a point of its own, or the one that
+    /// this copy is at and was never kept here, since it was the primary.
     pub(crate) fn kept_point(&self, state: &VolumeState, actual: &Index, plan: &Plan) -> Option<Point> {
         let root = actual.manifest.root_digest();
-        let is_point = state.current_point().map(|point| point.root) == Some(root);
+        let at = state.current_point().filter(|point| point.root == root);
         let is_new_and_empty = state.current.is_none() && actual.manifest.totals().entries <= 1;
         // What a device holds before its first sync is nobody's.
         let is_nobodys = plan.patched.as_ref().is_some_and(|patched| patched.writing == Writing::AtOnce);
-        if is_point || is_new_and_empty || is_nobodys || plan.is_empty() {
+        if is_new_and_empty || is_nobodys || plan.is_empty() {
             return None;
+        }
+        if let Some(at) = at {
+            return state.restorable(at.id).is_err().then(|| at.clone());
         }
         let number = state.current.map_or(0, |current| current.number);
         let used = state.restorable.iter().filter(|point| point.id.number == number).map(|point| point.id.kept);

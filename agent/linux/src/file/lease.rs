@@ -44,6 +44,26 @@ impl WriteLease {
     }
 }
 
+/// Whether somebody has the file, which is open here for reading only, open for writing: a program, a loop device, a mapping. `None`
+/// where there are no leases that could be relied on.
+pub fn is_open_for_writing(file: &File) -> io::Result<Option<bool>> {
+    let is_local =
+        matches!(FilesystemType::of(file)?, FilesystemType::Ext | FilesystemType::Xfs | FilesystemType::Btrfs);
+    if !is_local {
+        return Ok(None);
+    }
+    call(file, F_SETSIG, libc::SIGURG)?;
+    match call(file, libc::F_SETLEASE, libc::F_RDLCK) {
+        Ok(_) => call(file, libc::F_SETLEASE, libc::F_UNLCK).map(|_| Some(false)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EAGAIN) => Ok(Some(true)),
+            // Not the owner, without CAP_LEASE; not supported.
+            Some(libc::EACCES | libc::EPERM | libc::EINVAL | libc::ENOLCK) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 impl Drop for WriteLease {
     fn drop(&mut self) {
         // Closing would give it back, too, but not while a second descriptor is open.
@@ -111,6 +131,21 @@ mod tests {
             drop(lease);
             waiting.into_iter().for_each(|waiting| waiting.join().unwrap().unwrap());
         });
+    }
+
+    #[test]
+    fn who_writes_is_told_from_who_reads() {
+        let temp = tempfile::tempdir_in("/var/tmp").unwrap();
+        let path = temp.path().join("file");
+        std::fs::write(&path, b"content").unwrap();
+        let (ours, other) = (File::open(&path).unwrap(), File::open(&path).unwrap());
+        assert_eq!(is_open_for_writing(&ours).unwrap(), Some(false));
+        drop(other);
+        let writer = open(&path);
+        assert_eq!(is_open_for_writing(&ours).unwrap(), Some(true));
+        drop(writer);
+        assert_eq!(is_open_for_writing(&ours).unwrap(), Some(false));
+        open(&path).set_len(0).unwrap();
     }
 
     #[test]
