@@ -375,20 +375,39 @@ fn a_promotion_whose_agent_dies_is_taken_over_and_no_other_agent_comes_between()
 #[test]
 fn r11_a_promotion_in_the_middle_of_a_sync_is_refused_and_the_point_that_is_named_is_whole() {
     const NAME: &str = "r11_a_promotion_in_the_middle_of_a_sync_is_refused_and_the_point_that_is_named_is_whole";
+    const TRIES: usize = 8;
     let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
-    let number = sites.point(&sites.a);
+    let (mut number, mut content) = (sites.point(&sites.a), sites.here().content());
     sites.wait_for_point(&sites.b, number);
-    let content = sites.here().content();
-    sites.write(64);
-    let slowed = sites.clusters.b.slow_down(Kind::Osd, 0.05);
-    sites.point(&sites.a);
     let half_way = |sites: &Sites| {
         let newest = sites.there().snapshots().pop()?;
         (!newest.mirror()?.is_complete).then_some(())
     };
-    process::until("a mirror snapshot that is not complete", SYNCED, || half_way(&sites));
-    sites.clusters.b.stop_processes(&[Kind::RbdMirror]);
-    drop(slowed);
+    let newest = |sites: &Sites| {
+        let snapshots = sites.there().snapshots();
+        snapshots.into_iter().rfind(|snapshot| snapshot.mirror().is_some()).map(|snapshot| snapshot.id)
+    };
+    // A sync may end before rbd-mirror is stopped.
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        assert!(tries <= TRIES, "no sync was half way in {TRIES} tries");
+        let known = newest(&sites);
+        sites.write(64);
+        let next_content = sites.here().content();
+        let slowed = sites.clusters.b.slow_down(Kind::Osd, 0.05);
+        let next = sites.point(&sites.a);
+        process::until("a mirror snapshot arrives", SYNCED, || (newest(&sites) > known).then_some(()));
+        sites.clusters.b.stop_processes(&[Kind::RbdMirror]);
+        drop(slowed);
+        if half_way(&sites).is_some() {
+            break;
+        }
+        sites.clusters.b.cont(&[Kind::RbdMirror]);
+        sites.wait_for_point(&sites.b, next);
+        (number, content) = (next, next_content);
+    }
+    sites.say(&format!("half way at try {tries}"));
     sites.clusters.a.kill();
     sites.a.kill();
     sites.say("the primary died in the middle of a sync");
