@@ -37,6 +37,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// Clients are told to go; one that does not listen is not waited for until its keepalive fails.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// Of images whose verbs were interrupted: a cluster may answer only later.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
+
 /// The rooms of a running agent.
 struct App {
     config: Arc<Config>,
@@ -134,8 +137,20 @@ impl App {
         tasks.spawn(look_again_often(volumes.clone(), lanes.clone(), stop.clone()));
         if !mirrors.is_empty() {
             let (mirrors, lanes) = (mirrors.clone(), lanes.clone());
+            let stop = stop.clone();
             // Not waited for: a cluster may hang.
-            tokio::spawn(async move { lanes.run(Lane::CephVerbs, move || mirrors.sweep()).await });
+            tokio::spawn(async move {
+                while !stop.is_cancelled() {
+                    let mirrors = mirrors.clone();
+                    if lanes.run(Lane::CephVerbs, move || mirrors.sweep()).await.is_err() {
+                        return;
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(BETWEEN_SWEEPS) => {}
+                    }
+                }
+            });
         }
         let started = Instant::now();
         Ok(Self {

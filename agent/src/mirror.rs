@@ -217,8 +217,14 @@ impl Mirrors {
         })
     }
 
-    pub fn promote(&self, mirrored: &Mirrored, peer: image::Peer<'_>, force: bool) -> Result<Promoted, MirrorError> {
-        let promoted = self.change(mirrored, Verb::Promote, |turn| turn.promote(peer, force))?;
+    pub fn promote(
+        &self,
+        mirrored: &Mirrored,
+        peer: image::Peer<'_>,
+        force: bool,
+        accepted: Option<u64>,
+    ) -> Result<Promoted, MirrorError> {
+        let promoted = self.change(mirrored, Verb::Promote, |turn| turn.promote(peer, force, accepted))?;
         match &promoted {
             Promoted::Already => tracing::info!(volume = %mirrored.id, "image is primary already"),
             Promoted::Planned => tracing::info!(volume = %mirrored.id, "image is promoted; nothing was lost"),

@@ -59,6 +59,10 @@ retention that is named.")]
         /// Promote a copy that was never synced, or an RBD image whose peer can't be asked: what came after its last sync is lost
         #[arg(long)]
         force: bool,
+        /// Of an RBD image whose promotion ended behind a point (`promoted-in-a-sync`): the point that it was rolled back to since,
+        /// 0 where there is none
+        #[arg(long, value_name = "NUMBER")]
+        accept_point: Option<u64>,
     },
     /// Make this copy a secondary, which is written only by sync. Stop what uses an RBD image first
     Demote {
@@ -297,9 +301,10 @@ impl Verb {
                 agent.disable(DisableRequest { volume_id, disposal: disposal.into() }).await?;
                 return Ok(Done::Disabled(volume));
             }
-            Self::Promote { force, .. } => {
+            Self::Promote { force, accept_point, .. } => {
                 warn_of_points(channel, &volume_id).await;
-                agent.promote(PromoteRequest { volume_id, force: *force }).await?.into_inner().volume
+                let request = PromoteRequest { volume_id, force: *force, accept_point: *accept_point };
+                agent.promote(request).await?.into_inner().volume
             }
             Self::Point { .. } => {
                 let taken = agent.create_mirror_snapshot(v1::CreateMirrorSnapshotRequest { volume_id }).await?;

@@ -190,7 +190,7 @@ async fn directions_swap_by_demote_and_promote() {
     let volume_id = pair.volume.clone();
     let demoted = replication(&pair.a).await.demote(v1::DemoteRequest { volume_id: volume_id.clone() }).await.unwrap();
     assert_eq!(demoted.into_inner().volume.unwrap().role(), VolumeRole::Secondary);
-    let promoted = v1::PromoteRequest { volume_id, force: false };
+    let promoted = v1::PromoteRequest { volume_id, ..v1::PromoteRequest::default() };
     let promoted = replication(&pair.b).await.promote(promoted).await.unwrap().into_inner().volume.unwrap();
     assert_eq!((promoted.role(), promoted.epoch), (VolumeRole::Primary, 2));
     write(&pair.path(&pair.b, "a"), 5000, 7);

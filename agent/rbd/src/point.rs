@@ -79,6 +79,16 @@ pub fn not_whole(secondary: &ImageView) -> Vec<u64> {
     snapshots.map(|snapshot| snapshot.id).collect()
 }
 
+/// Of an image that was promoted just now: ids of the snapshots that had not arrived then.
+pub fn not_whole_at_promotion(primary: &ImageView) -> Vec<u64> {
+    let own = primary.mirror_snapshots().rfind(|(_, mirror)| mirror.state == MirrorState::Primary);
+    let promoted = own.map_or(u64::MAX, |(id, _)| id);
+    let before = primary.mirror_snapshots().filter(|(id, mirror)| *id < promoted && is_proof(mirror));
+    let proof = before.map(|(id, _)| id).max().unwrap_or(0);
+    let user = primary.snapshots.iter().filter(|it| it.kind == SnapshotKind::User);
+    user.map(|snapshot| snapshot.id).filter(|id| (proof + 1..promoted).contains(id)).collect()
+}
+
 /// Whether all that came before this mirror snapshot is there.
 pub(crate) fn is_proof(mirror: &MirrorSnapshot) -> bool {
     match mirror.state {
@@ -141,6 +151,22 @@ mod tests {
         assert_eq!(newest_whole(&view).unwrap().name.number, 1);
         assert_eq!(next_number(&view), 3);
         assert_eq!(not_whole(&view), [3]);
+    }
+
+    #[test]
+    fn what_had_not_arrived_is_known_after_a_promotion_too() {
+        let name = |number: u64| format!("drover.{number}.20261122T031500Z");
+        let mut view = secondary(vec![
+            user(1, &name(1)),
+            mirror(2, MirrorState::NonPrimary, true),
+            user(3, &name(2)),
+            mirror(5, MirrorState::Primary, true),
+            user(6, &name(3)),
+        ]);
+        view.is_primary = true;
+        assert_eq!(not_whole_at_promotion(&view), [3]);
+        view.snapshots.insert(3, mirror(4, MirrorState::NonPrimary, true));
+        assert!(not_whole_at_promotion(&view).is_empty(), "it arrived in the last moment");
     }
 
     #[test]

@@ -62,8 +62,6 @@ pub struct ForcedFrom {
     /// Of the newest mirror snapshot before it.
     pub newest: u64,
     pub point: Option<Point>,
-    /// The caller knows that it ended badly.
-    pub is_told: bool,
 }
 
 /// A copy that is given up.
@@ -150,7 +148,7 @@ impl Turns {
         done
     }
 
-    /// What this agent was doing when it ended is taken over: its workers are shut out, and no other agent waits for it.
+    /// What this agent was doing when it ended, or could not end, is taken over: its workers are shut out, and nobody waits for it.
     pub fn sweep(&self, crew: &Crew, pool: &str, namespace: &str, now_unix_secs: i64) -> Result<(), VerbError> {
         let (pool, namespace) = (pool.to_owned(), namespace.to_owned());
         let request =
@@ -158,13 +156,21 @@ impl Turns {
         let Reply::Record(records) = crew.call(&request)? else { return Err(VerbError::Confused) };
         for (name, text) in records {
             let Ok(record) = serde_json::from_str::<Record>(&text) else { continue };
-            if record.agent != self.agent || record.incarnation == self.incarnation || record.has_ended {
+            let place = ImagePlace { pool: pool.clone(), namespace: namespace.clone(), image: name };
+            // A record of this process is left where its end could not be written.
+            if record.agent != self.agent || record.has_ended || self.is_busy(&place) {
                 continue;
             }
-            let place = ImagePlace { pool: pool.clone(), namespace: namespace.clone(), image: name };
-            self.with(Image { crew, place: &place }, record.verb, now_unix_secs, |_| Ok(()))?;
+            if let Err(error) = self.with(Image { crew, place: &place }, record.verb, now_unix_secs, |_| Ok(())) {
+                tracing::warn!(image = %place, "a verb that was interrupted can't be taken over: {error}");
+            }
         }
         Ok(())
+    }
+
+    fn is_busy(&self, place: &ImagePlace) -> bool {
+        let known = lock(&self.images).get(place).map(Arc::clone);
+        known.is_some_and(|known| matches!(known.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     fn take<'a>(&self, image: Image<'a>, new: Record, known: &mut Known) -> Result<Turn<'a>, VerbError> {

@@ -50,8 +50,9 @@ pub fn planned(local: &ImageView, peer: Result<&ImageView, String>) -> Result<()
     if peer.is_primary {
         return Err(Unsafe::PeerIsPrimary);
     }
-    arrived(local, peer)?;
-    still(peer)
+    // Before all that force overrides.
+    still(peer)?;
+    arrived(local, peer)
 }
 
 /// What the peer held when it was demoted is here, or what is here was demoted and nothing has happened since.
@@ -241,6 +242,8 @@ mod tests {
         for verb in [Verb::Promote, Verb::Demote, Verb::Resync] {
             peer.turn = turn(verb);
             assert!(matches!(planned(&local, Ok(&peer)), Err(Unsafe::PeerIsChanging(_))), "{verb}");
+            let behind = secondary(vec![mirror_of(3, MirrorState::NonPrimary, true, 7)]);
+            assert!(planned(&behind, Ok(&peer)).is_err_and(|why| why.is_final()), "{verb}");
         }
     }
 

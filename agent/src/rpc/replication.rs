@@ -186,7 +186,7 @@ impl Replication for ReplicationService {
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::PromoteResponse>, Status> {
         let request = request.into_inner();
         if let Some(mirrored) = self.mirrored_by(&request.volume_id).await? {
-            let volume = Some(self.promote_mirrored(mirrored, request.force).await?);
+            let volume = Some(self.promote_mirrored(mirrored, &request).await?);
             return Ok(Response::new(v1::PromoteResponse { volume }));
         }
         let force = if request.force { Force::Yes } else { Force::No };

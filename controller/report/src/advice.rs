@@ -338,7 +338,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "promoted-in-a-sync",
         "a sync began in the instant of a promotion by force, which ended behind the last complete sync",
-        "don't use the image: `rbd snap rollback` to the point that is named, then promote with --force again, which accepts it",
+        "don't use the image: `rbd snap rollback` to the point that is named, then promote again with --accept-point and its number",
     ),
     reason("protocol", "the other side sent what it should not", BUG),
     reason("protocol-violated", "the other side sent what it should not", BUG),

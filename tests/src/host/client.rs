@@ -129,7 +129,7 @@ impl Client {
     }
 
     pub fn promote(&self, volume_id: &str, force: bool) -> Result<(), Status> {
-        let request = v1::PromoteRequest { volume_id: volume_id.to_owned(), force };
+        let request = v1::PromoteRequest { volume_id: volume_id.to_owned(), force, ..v1::PromoteRequest::default() };
         self.call(self.replication().promote(request)).map(drop)
     }
 

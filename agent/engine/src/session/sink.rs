@@ -23,7 +23,7 @@ use crate::{
     index::Index,
     path::RelPath,
     plan::{Change, GuardError, Guards, Patched, Plan, Provider, Staged, Step, Writing, diff},
-    point::{Label, Origin, Point, VolumeState, accept},
+    point::{Label, Origin, Point, VolumeKind, VolumeState, accept},
     report::{Action, Changes, Durations, FoundOn, PATHS_SHOWN, PlanItem, PlanReport, Report, SyncReport},
     scan::Scan,
     stage::{Builder, Missing, StageError, Staging},
@@ -437,6 +437,10 @@ impl<'a> Sync<'a> {
             }
         }
         fault::hit("sink.proceed").map_err(|source| storage(self.volume, source))?;
+        // The transfer may have taken hours. A device is opened exclusively by what writes it.
+        if self.before.kind == VolumeKind::BlockFile {
+            self.volume.check_unused()?;
+        }
         let (repaired, lost) = self.repaired()?;
         let kept = self.volume.kept_point(&self.before, self.actual, &self.plan);
         let (state, expired) = advance(self.offer, &self.before, &point, kept.as_ref(), lost, unix_now());

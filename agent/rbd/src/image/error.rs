@@ -36,7 +36,7 @@ pub enum VerbError {
     )]
     InTheMiddle { place: ImagePlace, point: Option<Point> },
     #[error(
-        "image {place} is primary, but a sync began in the instant of its promotion: it is behind the last complete one{}. Don't use it: roll it back to that snapshot (`rbd snap rollback`), then promote it by force again",
+        "image {place} is primary, but a sync began in the instant of its promotion: it is behind the last complete one{}. Don't use it: roll it back to that snapshot (`rbd snap rollback`), then promote it again and say to which point (0 if to none)",
         whole(.point)
     )]
     EndedBehind { place: ImagePlace, point: Option<Point> },

@@ -37,22 +37,17 @@ struct Decision {
 impl Turn<'_> {
     /// Without force only what loses nothing; with force only what ends on something whole, and never beside a primary that answers.
     /// The turn says so to the peer before the peer is asked, and it is asked before each try: what it said may have changed.
-    pub fn promote(&mut self, peer: Peer<'_>, force: bool) -> Result<Promoted, VerbError> {
+    ///
+    /// `accepted`: the number of the point that the caller has rolled an image back to whose promotion ended behind it.
+    pub fn promote(&mut self, peer: Peer<'_>, force: bool, accepted: Option<u64>) -> Result<Promoted, VerbError> {
         let begun = Instant::now();
         let mut lost = 0;
+        // Of an earlier verb, which nobody has finished.
+        let earlier = self.left().clone();
         loop {
             let there = peer();
             // After the peer was asked, which may take long.
             let view = self.image.mirrored()?;
-            if view.is_primary && !view.is_half_primary {
-                // Of an earlier one that ended badly, and whose caller asks again by force.
-                if force && self.left().forced.is_some_and(|earlier| earlier.is_told) {
-                    self.left().forced = None;
-                }
-                self.ended_well(&view)?;
-                self.remove_unwhole();
-                return Ok(Promoted::Already);
-            }
             if view.is_half_primary {
                 // librbd takes that for primary; as a demoted copy it can be promoted.
                 self.change(&Request::Demote(self.image.place.clone()))?;
@@ -62,18 +57,24 @@ impl Turn<'_> {
                 }
                 continue;
             }
-            let Decision { force, promoted } = self.decide(&view, there, force)?;
-            self.left().unwhole = point::not_whole(&view);
-            self.left().forced = match promoted {
-                Promoted::Forced(point) => {
-                    let newest = view.newest_mirror_snapshot().map_or(0, |(id, _)| id);
-                    Some(ForcedFrom { newest, point, is_told: false })
+            if view.is_primary {
+                let number = |forced: ForcedFrom| forced.point.map_or(0, |point| point.name.number);
+                if accepted.is_some() && self.left().forced.map(number) == accepted {
+                    self.left().forced = None;
                 }
-                Promoted::Already | Promoted::Planned => None,
-            };
+                self.ended_well(&view)?;
+                self.remove_unwhole();
+                return Ok(Promoted::Already);
+            }
+            let Decision { force, promoted } = self.decide(&view, there, force)?;
+            self.left().unwhole = [earlier.unwhole.clone(), point::not_whole(&view)].concat();
+            if let Promoted::Forced(point) = promoted {
+                let newest = view.newest_mirror_snapshot().map_or(0, |(id, _)| id);
+                self.left().forced = Some(earlier.forced.unwrap_or(ForcedFrom { newest, point }));
+            }
             let request = Request::Promote { place: self.image.place.clone(), force };
             let after = match self.change(&request) {
-                Ok(_) => self.image.seen(|view| view.is_primary)?,
+                Ok(_) => self.image.seen(|view| view.is_primary && !view.is_half_primary)?,
                 // rbd-mirror has the image's lock until it has seen that nothing more comes.
                 Err(error) if error.is(FailureKind::ReadOnly) && begun.elapsed() < REPLAYER => {
                     thread::sleep(BETWEEN_LOOKS);
@@ -88,29 +89,31 @@ impl Turn<'_> {
                     after
                 }
                 Err(error) => {
-                    // Of what is unknown it is not known that nothing was changed.
-                    if !matches!(error, VerbError::Call(CallError::Unknown { .. })) {
-                        (self.left().unwhole, self.left().forced) = (Vec::new(), None);
+                    // librbd fails half way, too; and of what is unknown it is not known that nothing was changed.
+                    let is_known = !matches!(error, VerbError::Call(CallError::Unknown { .. }));
+                    if is_known && self.image.mirrored().is_ok_and(|view| !view.is_primary) {
+                        *self.left() = earlier;
                     }
                     return Err(error);
                 }
             };
             self.ended_well(&after)?;
+            // What arrived between the look and the promotion is known only now, and so is what had begun to.
+            self.left().unwhole = [earlier.unwhole, point::not_whole_at_promotion(&after)].concat();
             self.remove_unwhole();
             return Ok(promoted);
         }
     }
 
-    /// No sync began in the instant of a promotion by force, which would have gone back behind it. Stays an error until a promotion by
-    /// force is asked for again.
+    /// No sync began in the instant of a promotion by force, which would have gone back behind it. Stays an error until a promotion
+    /// accepts it.
     pub(super) fn ended_well(&mut self, primary: &ImageView) -> Result<(), VerbError> {
-        let Some(ForcedFrom { newest, point, .. }) = self.left().forced else { return Ok(()) };
+        let Some(ForcedFrom { newest, point }) = self.left().forced else { return Ok(()) };
         let is_half = |(id, mirror): (u64, &MirrorSnapshot)| {
             let is_copy = matches!(mirror.state, MirrorState::NonPrimary | MirrorState::NonPrimaryDemoted);
             id > newest && is_copy && !mirror.is_orphan() && !mirror.is_complete
         };
         if primary.mirror_snapshots().any(is_half) {
-            self.left().forced = Some(ForcedFrom { newest, point, is_told: true });
             return Err(VerbError::EndedBehind { place: self.image.place.clone(), point });
         }
         self.left().forced = None;

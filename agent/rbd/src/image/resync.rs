@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use super::{Peer, VerbError};
 use crate::{
     point,
-    request::Request,
+    request::{FailureKind, Request},
     turn::{Aside, Turn},
     verdict::{self, Unsafe},
-    view::{ImagePlace, ImageView, Mirroring, Verb},
+    view::{ImagePlace, Mirroring, Verb},
 };
 
 /// librbd's own resync deletes the image before a byte of the new one is there. Here its mirroring ends and it takes another name, which
@@ -33,6 +33,11 @@ impl Turn<'_> {
             return Err(VerbError::PeerIsChanging { place, turn });
         }
         match (view.mirroring, &begun) {
+            // It was not given up after all.
+            (Mirroring::Snapshot, Some(_)) if verdict::follows(&view, &there) => {
+                self.left().aside = None;
+                return Ok(None);
+            }
             (_, Some(_)) => {}
             (Mirroring::Snapshot, None) if there.global_id != view.global_id => {
                 return Err(needed("it has another image by that name".to_owned()));
@@ -43,15 +48,30 @@ impl Turn<'_> {
             (Mirroring::Off | Mirroring::Changing, None) => return Err(VerbError::NotMirrored(place)),
         }
         self.image.unused()?;
-        let aside = match begun {
+        // librbd 16 crashes in the middle of a sync, and what is half copied is worth nothing.
+        let is_half = !view.is_primary && view.newest_not_orphan().is_some_and(|(_, newest)| !point::is_proof(newest));
+        if view.mirroring != Mirroring::Off && is_half {
+            return Err(VerbError::InTheMiddle { place, point: point::newest_whole(&view) });
+        }
+        let mut aside = match begun {
             Some(aside) => aside,
             None => Aside { name: name_aside(&place, now_unix_secs)?, image_id: view.id.clone() },
         };
         self.left().aside = Some(aside.clone());
         if view.mirroring != Mirroring::Off {
-            self.end_mirroring(&view)?;
+            let disable = Request::DisableMirroring { place: place.clone(), force: !view.is_primary };
+            self.until(&disable, |view| view.mirroring == Mirroring::Off)?;
         }
-        self.change(&Request::Rename { place, to: aside.name.clone() })?;
+        let rename = |to: &str| Request::Rename { place: place.clone(), to: to.to_owned() };
+        match self.change(&rename(&aside.name)) {
+            // One that was lost half way has taken the new name, and left the old one.
+            Err(error) if error.is(FailureKind::Exists) => {
+                aside.name = name_aside(&place, now_unix_secs + 1)?;
+                self.left().aside = Some(aside.clone());
+                self.change(&rename(&aside.name))?;
+            }
+            renamed => drop(renamed?),
+        }
         Ok(Some(self.was_kept(&aside.name)))
     }
 
@@ -61,16 +81,6 @@ impl Turn<'_> {
         self.left().unwhole.clear();
         self.left().forced = None;
         name.to_owned()
-    }
-
-    fn end_mirroring(&mut self, view: &ImageView) -> Result<(), VerbError> {
-        let place = self.image.place.clone();
-        // librbd 16 crashes in the middle of a sync, and what is half copied is worth nothing.
-        if !view.is_primary && view.newest_not_orphan().is_some_and(|(_, newest)| !point::is_proof(newest)) {
-            return Err(VerbError::InTheMiddle { place, point: point::newest_whole(view) });
-        }
-        let disable = Request::DisableMirroring { place, force: !view.is_primary };
-        self.until(&disable, |view| view.mirroring == Mirroring::Off).map(drop)
     }
 }
 

@@ -127,7 +127,7 @@ pub(super) fn users(cluster: &Cluster, place: &ImagePlace) -> Result<Vec<UserVie
 fn users_of(cluster: &Cluster, image: &Image) -> Result<Vec<UserView>, Error> {
     let owners = match image.lock_owners() {
         // No lock is held on a secondary by anybody but rbd-mirror.
-        Err(error) if error.kind() == ErrorKind::Invalid && !image.mirror_info()?.is_primary => Vec::new(),
+        Err(error) if error.kind() == ErrorKind::Invalid && !is_writable(image)? => Vec::new(),
         owners => owners?,
     };
     let own = cluster.address()?;
@@ -136,6 +136,11 @@ fn users_of(cluster: &Cluster, image: &Image) -> Result<Vec<UserView>, Error> {
     let others = addresses.filter(|address| !same_client(address, &own));
     let owns = |address: &str| owners.iter().any(|owner| same_client(&owner.address, address));
     Ok(others.map(|address| UserView { is_lock_owner: owns(&address), address }).collect())
+}
+
+/// Neither a secondary nor a primary that librbd left half promoted.
+fn is_writable(image: &Image) -> Result<bool, Error> {
+    Ok(image.mirror_info()?.is_primary && !image.features()?.contains(Features::NON_PRIMARY))
 }
 
 /// Addresses are shown as `127.0.0.1:0/123` or `v1:127.0.0.1:0/123`.

@@ -144,9 +144,15 @@ impl ReplicationService {
         Ok((self.mirrored_info(mirrored, Scope::BothSites).await?, done))
     }
 
-    pub(super) async fn promote_mirrored(&self, mirrored: Mirrored, force: bool) -> Result<v1::VolumeInfo, Status> {
-        let verb =
-            move |mirrors: &Mirrors, image: &Mirrored, peer: image::Peer<'_>| mirrors.promote(image, peer, force);
+    pub(super) async fn promote_mirrored(
+        &self,
+        mirrored: Mirrored,
+        request: &v1::PromoteRequest,
+    ) -> Result<v1::VolumeInfo, Status> {
+        let (force, accepted) = (request.force, request.accept_point);
+        let verb = move |mirrors: &Mirrors, image: &Mirrored, peer: image::Peer<'_>| {
+            mirrors.promote(image, peer, force, accepted)
+        };
         self.mirrored_verb(mirrored, verb).await.map(|(volume, _)| volume)
     }
 
