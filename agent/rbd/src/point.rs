@@ -79,10 +79,11 @@ pub fn not_whole(secondary: &ImageView) -> Vec<u64> {
     snapshots.map(|snapshot| snapshot.id).collect()
 }
 
-/// Of an image that was promoted just now: ids of the snapshots that had not arrived then.
-pub fn not_whole_at_promotion(primary: &ImageView) -> Vec<u64> {
-    let own = primary.mirror_snapshots().rfind(|(_, mirror)| mirror.state == MirrorState::Primary);
-    let promoted = own.map_or(u64::MAX, |(id, _)| id);
+/// Of an image that was promoted just now: ids of the snapshots that had not arrived then. `newest_before` is the newest mirror snapshot of
+/// before the promotion. None where the promotion's own can't be told: what was taken after it is somebody's.
+pub fn not_whole_at_promotion(primary: &ImageView, newest_before: u64) -> Vec<u64> {
+    let is_own = |(id, mirror): &(u64, &MirrorSnapshot)| *id > newest_before && mirror.state == MirrorState::Primary;
+    let Some((promoted, _)) = primary.mirror_snapshots().find(is_own) else { return Vec::new() };
     let before = primary.mirror_snapshots().filter(|(id, mirror)| *id < promoted && is_proof(mirror));
     let proof = before.map(|(id, _)| id).max().unwrap_or(0);
     let user = primary.snapshots.iter().filter(|it| it.kind == SnapshotKind::User);
@@ -164,9 +165,13 @@ mod tests {
             user(6, &name(3)),
         ]);
         view.is_primary = true;
-        assert_eq!(not_whole_at_promotion(&view), [3]);
+        assert_eq!(not_whole_at_promotion(&view, 2), [3]);
+        // Of somebody who was faster than the look.
+        view.snapshots.push(mirror(7, MirrorState::Primary, true));
+        assert_eq!(not_whole_at_promotion(&view, 2), [3]);
+        assert!(not_whole_at_promotion(&view, 9).is_empty());
         view.snapshots.insert(3, mirror(4, MirrorState::NonPrimary, true));
-        assert!(not_whole_at_promotion(&view).is_empty(), "it arrived in the last moment");
+        assert!(not_whole_at_promotion(&view, 2).is_empty(), "it arrived in the last moment");
     }
 
     #[test]

@@ -17,20 +17,9 @@ pub struct WriteLease(File);
 impl WriteLease {
     /// `None` when somebody else has the file open, or where there are no leases that could be relied on.
     pub fn take(file: File) -> io::Result<Option<Self>> {
-        let is_local =
-            matches!(FilesystemType::of(&file)?, FilesystemType::Ext | FilesystemType::Xfs | FilesystemType::Btrfs);
-        if !is_local {
-            return Ok(None);
-        }
-        // The usual signal to a holder that somebody waits, SIGIO, would end the process; this one is ignored.
-        call(&file, F_SETSIG, libc::SIGURG)?;
-        match call(&file, libc::F_SETLEASE, libc::F_WRLCK) {
-            Ok(_) => Ok(Some(Self(file))),
-            Err(error) => match error.raw_os_error() {
-                // Open elsewhere; not the owner, without CAP_LEASE; not supported.
-                Some(libc::EAGAIN | libc::EACCES | libc::EPERM | libc::EINVAL | libc::ENOLCK) => Ok(None),
-                _ => Err(error),
-            },
+        match attempt(&file, libc::F_WRLCK)? {
+            Attempt::Granted => Ok(Some(Self(file))),
+            Attempt::Refused | Attempt::Impossible => Ok(None),
         }
     }
 
@@ -47,18 +36,34 @@ impl WriteLease {
 /// Whether somebody has the file, which is open here for reading only, open for writing: a program, a loop device, a mapping. `None`
 /// where there are no leases that could be relied on.
 pub fn is_open_for_writing(file: &File) -> io::Result<Option<bool>> {
+    Ok(match attempt(file, libc::F_RDLCK)? {
+        Attempt::Granted => call(file, libc::F_SETLEASE, libc::F_UNLCK).map(|_| Some(false))?,
+        Attempt::Refused => Some(true),
+        Attempt::Impossible => None,
+    })
+}
+
+enum Attempt {
+    Granted,
+    /// Open elsewhere.
+    Refused,
+    /// Leases of this file system can't be relied on; not the owner, without CAP_LEASE; not supported.
+    Impossible,
+}
+
+fn attempt(file: &File, kind: libc::c_int) -> io::Result<Attempt> {
     let is_local =
         matches!(FilesystemType::of(file)?, FilesystemType::Ext | FilesystemType::Xfs | FilesystemType::Btrfs);
     if !is_local {
-        return Ok(None);
+        return Ok(Attempt::Impossible);
     }
+    // The usual signal to a holder that somebody waits, SIGIO, would end the process; this one is ignored.
     call(file, F_SETSIG, libc::SIGURG)?;
-    match call(file, libc::F_SETLEASE, libc::F_RDLCK) {
-        Ok(_) => call(file, libc::F_SETLEASE, libc::F_UNLCK).map(|_| Some(false)),
+    match call(file, libc::F_SETLEASE, kind) {
+        Ok(_) => Ok(Attempt::Granted),
         Err(error) => match error.raw_os_error() {
-            Some(libc::EAGAIN) => Ok(Some(true)),
-            // Not the owner, without CAP_LEASE; not supported.
-            Some(libc::EACCES | libc::EPERM | libc::EINVAL | libc::ENOLCK) => Ok(None),
+            Some(libc::EAGAIN) => Ok(Attempt::Refused),
+            Some(libc::EACCES | libc::EPERM | libc::EINVAL | libc::ENOLCK) => Ok(Attempt::Impossible),
             _ => Err(error),
         },
     }

@@ -68,8 +68,8 @@ impl Turn<'_> {
             }
             let Decision { force, promoted } = self.decide(&view, there, force)?;
             self.left().unwhole = [earlier.unwhole.clone(), point::not_whole(&view)].concat();
+            let newest = view.newest_mirror_snapshot().map_or(0, |(id, _)| id);
             if let Promoted::Forced(point) = promoted {
-                let newest = view.newest_mirror_snapshot().map_or(0, |(id, _)| id);
                 self.left().forced = Some(earlier.forced.unwrap_or(ForcedFrom { newest, point }));
             }
             let request = Request::Promote { place: self.image.place.clone(), force };
@@ -99,7 +99,7 @@ impl Turn<'_> {
             };
             self.ended_well(&after)?;
             // What arrived between the look and the promotion is known only now, and so is what had begun to.
-            self.left().unwhole = [earlier.unwhole, point::not_whole_at_promotion(&after)].concat();
+            self.left().unwhole = [earlier.unwhole, point::not_whole_at_promotion(&after, newest)].concat();
             self.remove_unwhole();
             return Ok(promoted);
         }
