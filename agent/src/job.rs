@@ -1,7 +1,8 @@
 //! Jobs: what was asked for, how far it is, and how it ended. Named by the request id that the caller chose.
 //!
 //! `state` is the machine as one table, `book` the pure keeper of all jobs, `journal` their durable copy, `keeper` the
-//! thread that owns both, `runner` does the work of one attempt, `sessions` lists what peers run with this agent.
+//! thread that owns both, `runner` does the work of one attempt, `sessions` lists what peers run with this agent, `trouble` what
+//! jobs say about a volume's health.
 
 mod book;
 mod journal;
@@ -12,6 +13,7 @@ mod sessions;
 #[cfg(test)]
 mod simulation;
 mod state;
+mod trouble;
 
 use std::{fmt, str::FromStr};
 
@@ -29,6 +31,7 @@ pub use keeper::{Keeper, Running, Snapshot, StartError};
 pub use runner::Runner;
 pub use sessions::{AdmitError, Session, SessionControl, SessionGuard, Sessions};
 pub use state::State;
+pub use trouble::trouble;
 
 /// 1 to 128 characters of `[A-Za-z0-9._:-]`, chosen by the caller.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,6 +125,9 @@ pub struct Job {
     /// None for a rollback.
     pub route: Option<Route>,
     pub state: State,
+    /// Of two jobs the later one has the higher number, within a second, too. 0: of an earlier release.
+    #[serde(default)]
+    pub number: u64,
     /// Attempts begun.
     pub attempts: u32,
     /// Attempts in a row that were lost without having moved anything.
@@ -143,6 +149,7 @@ impl Job {
             request,
             route,
             state: State::Queued,
+            number: 0,
             attempts: 0,
             losses: 0,
             lost_since: None,

@@ -277,7 +277,11 @@ impl Mirrors {
             },
             _ => Vec::new(),
         };
-        Ok(info::info(mirrored, view.as_ref(), sites, users, peer))
+        let turn_of_missing = match view {
+            Some(_) => None,
+            None => self.with(mirrored, |image| image.turn())?.filter(|turn| !turn.has_ended),
+        };
+        Ok(info::info(mirrored, view.as_ref(), sites, users, peer, turn_of_missing))
     }
 }
 

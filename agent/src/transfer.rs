@@ -22,8 +22,9 @@ use tonic::{Status, Streaming};
 pub const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 64;
 /// HTTP/2 window of a stream: 16 MiB keep a 1 Gbit/s link with 100 ms round trips busy.
 pub const STREAM_WINDOW_BYTES: u32 = 16 << 20;
-/// Window of a connection: sessions share one only when a peer dials several over it.
-pub const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// Window of a connection, which the sessions of a peer share: those whose disk hangs keep their own windows full, and the others
+/// must go on.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 * STREAM_WINDOW_BYTES;
 /// HTTP/2 frames that are taken in: with the 16 KiB that are usual a gigabyte is 65,000 of them. One is on its way for less than
 /// the keepalive's timeout, since the answer to a ping waits for it: at 100 kbit/s still.
 pub const HTTP2_FRAME_BYTES: u32 = 256 << 10;

@@ -10,6 +10,7 @@ use std::{
 
 use drover_tests::{
     ceph::{Cluster, Clusters, Image, Kind, Recipe, Release},
+    figure::{self, Goal},
     process::{self, Done},
     scratch::Scratch,
     seed::Seeds,
@@ -20,8 +21,11 @@ const MIB: u64 = 1 << 20;
 /// Long against any call on a cluster that is well.
 const HANG: Duration = Duration::from_secs(3);
 const HALF_WAY: Duration = Duration::from_secs(60);
+const LIBRBD_DEADLINE: Duration = Duration::from_secs(400);
 /// Longer than the leases of placement groups (16 s).
 const LONG: Duration = Duration::from_secs(25);
+/// The tests of the crate that calls librbd, built by `tests/run`: they need clusters.
+const LIBRBD_TESTS: &str = "DROVER_LIBRBD_TESTS";
 /// Says to a copy of this test that it is the one to be killed.
 const READY: &str = "ready to be killed";
 const VICTIM: &str = "DROVER_CEPH_VICTIM";
@@ -341,4 +345,32 @@ fn users_of(dir: &str) -> usize {
     let processes = fs::read_dir("/proc").expect("list the processes").filter_map(Result::ok);
     let environments = processes.filter_map(|entry| fs::read(entry.path().join("environ")).ok());
     environments.filter(|text| text.windows(dir.len()).any(|part| part == dir.as_bytes())).count()
+}
+
+/// Its unit tests compare declarations; here each call is made.
+fn librbd_is_called_as_its_declarations_say(test: &'static str, release: Release) {
+    const AT_LEAST: u64 = 30;
+    let Some(clock) = Clock::start(test, release) else { return };
+    let Some(tests) = env::var_os(LIBRBD_TESTS) else {
+        return skip::skipped(test, &format!("{LIBRBD_TESTS} names no tests: tests/run does"));
+    };
+    let clusters = clock.clusters(release);
+    let mut command = Command::new(tests);
+    command.args(["--test-threads", "2"]);
+    command.env("DROVER_TEST_CEPH_CONF", clusters.a.conf()).env("DROVER_TEST_CEPH_PEER_CONF", clusters.b.conf());
+    let done = process::run(command, LIBRBD_DEADLINE);
+    assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
+    assert!(!done.stdout.contains("SKIPPED"), "{}", done.stdout);
+    let passed = done
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("test result: ok. ")?.split_once(" passed")?.0.parse::<u64>().ok());
+    let passed = passed.expect("a result");
+    figure::report("tests of librbd's wrapper on live clusters", passed, "tests", Goal::AtLeast(AT_LEAST));
+    assert!(passed >= AT_LEAST, "{}", done.stdout);
+}
+
+#[test]
+fn librbd_is_called_as_its_declarations_say_pacific() {
+    librbd_is_called_as_its_declarations_say("librbd_is_called_as_its_declarations_say_pacific", Release::Pacific);
 }

@@ -8,7 +8,7 @@ use std::{
 
 use drover_proto::v1::{self, VolumeRole, volume_spec};
 use drover_tests::{
-    ceph::{Cluster, Clusters, Image, Kind, Recipe, Release},
+    ceph::{Cluster, Clusters, Content, Image, Kind, Recipe, Release},
     host::{Access, Agent, Certificates, Client, Faults},
     process,
     scratch::Scratch,
@@ -156,6 +156,16 @@ impl Sites {
         assert_eq!(reason(&status), why, "{status}");
     }
 
+    /// The old primary's copy is kept aside as it was, and comes anew.
+    fn give_up_the_loser(&self, lost: &Content) {
+        Self::client(&self.a).resync(&self.volume).expect("give up the loser's copy");
+        self.say("its copy was given up");
+        let neighbours = self.here().neighbours();
+        let kept = neighbours.iter().find(|name| name.starts_with("vm1.drover-kept.")).expect("the loser's image");
+        self.clusters.a.image(kept).content().assert_is(lost, "what the loser held");
+        process::until("there is a copy again", SYNCED, || self.info(&self.a).mirror);
+    }
+
     /// A planned failover.
     fn switch(&self, from: &Agent, to: &Agent) {
         let why = self.unsafe_because(to).expect("the other side is primary");
@@ -269,12 +279,7 @@ fn a_disaster_loses_what_is_told_and_the_loser_is_kept(test: &'static str, relea
     process::until("both primaries are seen", SYNCED, is_split_brain);
     Sites::client(&sites.a).demote(&sites.volume).expect("demote the loser");
     is_split_brain().expect("what it holds is nowhere else");
-    Sites::client(&sites.a).resync(&sites.volume).expect("give up the loser's copy");
-    sites.say("its copy was given up");
-    let neighbours = sites.here().neighbours();
-    let kept = neighbours.iter().find(|name| name.starts_with("vm1.drover-kept.")).expect("the loser's image");
-    sites.clusters.a.image(kept).content().assert_is(&lost, "what the loser held");
-    process::until("there is a copy again", SYNCED, || sites.info(&sites.a).mirror);
+    sites.give_up_the_loser(&lost);
     let number = sites.point(&sites.b);
     sites.wait_for_point(&sites.a, number);
     Sites::client(&sites.a).resync(&sites.volume).expect("it follows its peer already");
@@ -371,54 +376,127 @@ fn a_promotion_whose_agent_dies_is_taken_over_and_no_other_agent_comes_between()
     assert!(blocked.contains("127.0.0.1"), "{blocked}");
 }
 
-/// librbd would end on what was there before the last complete sync, with success, or crash.
-#[test]
-fn r11_a_promotion_in_the_middle_of_a_sync_is_refused_and_the_point_that_is_named_is_whole() {
-    const NAME: &str = "r11_a_promotion_in_the_middle_of_a_sync_is_refused_and_the_point_that_is_named_is_whole";
-    const TRIES: usize = 8;
-    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
-    let (mut number, mut content) = (sites.point(&sites.a), sites.here().content());
-    sites.wait_for_point(&sites.b, number);
-    let half_way = |sites: &Sites| {
-        let newest = sites.there().snapshots().pop()?;
-        (!newest.mirror()?.is_complete).then_some(())
-    };
-    let newest = |sites: &Sites| {
-        let snapshots = sites.there().snapshots();
-        snapshots.into_iter().rfind(|snapshot| snapshot.mirror().is_some()).map(|snapshot| snapshot.id)
-    };
-    // A sync may end before rbd-mirror is stopped.
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        assert!(tries <= TRIES, "no sync was half way in {TRIES} tries");
-        let known = newest(&sites);
-        sites.write(64);
-        let next_content = sites.here().content();
-        let slowed = sites.clusters.b.slow_down(Kind::Osd, 0.05);
-        let next = sites.point(&sites.a);
-        process::until("a mirror snapshot arrives", SYNCED, || (newest(&sites) > known).then_some(()));
-        sites.clusters.b.stop_processes(&[Kind::RbdMirror]);
-        drop(slowed);
-        if half_way(&sites).is_some() {
-            break;
+impl Sites {
+    /// Stops rbd-mirror at `site-b` in the middle of a sync. Returns the newest point that is whole there, and what it holds. A sync may end
+    /// before rbd-mirror is stopped: then the next one is tried.
+    fn half_way(&mut self) -> (u64, Content) {
+        const TRIES: usize = 8;
+        let (mut number, mut content) = (self.point(&self.a), self.here().content());
+        self.wait_for_point(&self.b, number);
+        for tried in 1..=TRIES {
+            let known = self.newest_there();
+            self.write(64);
+            let next_content = self.here().content();
+            let slowed = self.clusters.b.slow_down(Kind::Osd, 0.05);
+            let next = self.point(&self.a);
+            process::until("a mirror snapshot arrives", SYNCED, || (self.newest_there() > known).then_some(()));
+            self.clusters.b.stop_processes(&[Kind::RbdMirror]);
+            drop(slowed);
+            if self.is_half_way() {
+                self.say(&format!("half way at try {tried}"));
+                return (number, content);
+            }
+            self.clusters.b.cont(&[Kind::RbdMirror]);
+            self.wait_for_point(&self.b, next);
+            (number, content) = (next, next_content);
         }
-        sites.clusters.b.cont(&[Kind::RbdMirror]);
-        sites.wait_for_point(&sites.b, next);
-        (number, content) = (next, next_content);
+        panic!("no sync was half way in {TRIES} tries");
     }
-    sites.say(&format!("half way at try {tries}"));
+
+    /// Some before one image takes the other's place, some in the middle of it, some behind it.
+    fn kill_in_promotions(&mut self) {
+        const KILLS: usize = 5;
+        for _ in 0..KILLS {
+            let (pause, volume) = (Duration::from_millis(self.rng.u64(0..1200)), self.volume.clone());
+            let client = Self::client(&self.b);
+            let promoting = thread::spawn(move || client.promote(&volume, true));
+            thread::sleep(pause);
+            self.b.kill();
+            // Its answer is worth nothing now.
+            drop(promoting.join().expect("ask for a promotion"));
+            self.b.start(&Faults::none());
+            self.say(&format!("killed in a promotion after {pause:.1?}"));
+        }
+    }
+
+    fn newest_there(&self) -> Option<u64> {
+        let snapshots = self.there().snapshots();
+        snapshots.into_iter().rfind(|snapshot| snapshot.mirror().is_some()).map(|snapshot| snapshot.id)
+    }
+
+    fn is_half_way(&self) -> bool {
+        let newest = self.there().snapshots().pop();
+        newest.and_then(|newest| newest.mirror().map(|mirror| !mirror.is_complete)).unwrap_or(false)
+    }
+}
+
+/// librbd would end on what was there before the last complete sync, with success, or crash.
+fn a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point(test: &'static str, release: Release) {
+    let Some(mut sites) = Sites::start(test, release) else { return };
+    let (number, content) = sites.half_way();
+    let lost = sites.here().content();
     sites.clusters.a.kill();
     sites.a.kill();
+    assert!(sites.is_half_way());
     sites.say("the primary died in the middle of a sync");
-    half_way(&sites).expect("it is half way still");
-    sites.refused(Sites::client(&sites.b).promote(&sites.volume, true), "sync-half-copied");
+    sites.refused(sites.promote(&sites.b), "promote-unsafe");
     let ends = sites.info(&sites.b).mirror.and_then(|mirror| mirror.promote_forced_ends).expect("where it would end");
-    assert!(ends.starts_with("behind") && ends.contains(&format!("drover.{number}.")), "{ends}");
-    let snapshots = sites.there().snapshots();
-    let prefix = format!("drover.{number}.");
-    let point = snapshots.iter().find(|snapshot| snapshot.name.starts_with(&prefix)).expect("its snapshot");
-    sites.there().content_at(&point.name).assert_is(&content, "the point that is said to be whole");
+    assert!(ends.contains(&format!("drover.{number}.")), "{ends}");
+    if release == Release::Reef {
+        sites.kill_in_promotions();
+    }
+    // The agent that starts undoes what was interrupted first.
+    process::until("a promotion by force", SYNCED * 2, || {
+        let promoted = Sites::client(&sites.b).promote(&sites.volume, true);
+        match promoted {
+            Err(status) if reason(&status) == "image-in-verb" => None,
+            Err(status) => panic!("promote by force: {status}"),
+            Ok(()) => Some(()),
+        }
+    });
+    sites.say("promoted by force");
+    sites.there().content().assert_is(&content, "the newest whole point, under the image's own name");
+    sites.write_there(2);
+    Sites::client(&sites.b).promote(&sites.volume, true).expect("it is primary already");
+    assert_eq!(sites.info(&sites.b).role(), VolumeRole::Primary);
+    let written = sites.there().content();
+    sites.clusters.b.cont(&[Kind::RbdMirror]);
+    // It can be used at once; what is long goes on behind it.
+    process::until("it is mirrored", SYNCED, || {
+        let info = sites.info(&sites.b);
+        (!info.mirror?.global_id.is_empty()).then_some(())
+    });
+    sites.say("it is mirrored");
+    sites.there().content().assert_is(&written, "while it was made independent");
+
+    sites.clusters.a.start();
+    sites.a.start(&Faults::none());
+    process::until("both primaries are seen", SYNCED, || {
+        let info = sites.info(&sites.a);
+        info.health_because.iter().any(|why| why.starts_with("split-brain")).then_some(())
+    });
+    sites.give_up_the_loser(&lost);
+    let next = sites.point(&sites.b);
+    assert!(next > number, "points go on after {number}: {next}");
+    sites.wait_for_point(&sites.a, next);
+    sites.switch(&sites.b, &sites.a);
+    sites.here().content().assert_is(&written, "after the failback");
+}
+
+#[test]
+fn r11_a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point_on_ceph_16() {
+    a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point(
+        "r11_a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point_on_ceph_16",
+        Release::Pacific,
+    );
+}
+
+#[test]
+fn r11_a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point_on_ceph_18() {
+    a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point(
+        "r11_a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point_on_ceph_18",
+        Release::Reef,
+    );
 }
 
 #[test]

@@ -52,8 +52,11 @@ fn a_flipped_byte_with_its_times_restored_is_named() {
     let found = verify(&pair, true);
     assert_eq!(found.report["replica_is_point"], false, "{}", found.report);
     assert_names(&found, "/replica_differs", "deep down/file");
+    let troubles = pair.troubles();
+    assert!(troubles.iter().any(|why| why.starts_with("the last verification found a discrepancy")), "{troubles:?}");
     // The next sync repairs it.
     pair.sync();
+    assert_eq!(pair.troubles(), [""; 0]);
     pair.assert_same("after the repair");
     assert_eq!(verify(&pair, true).report["replica_is_point"], true);
 }

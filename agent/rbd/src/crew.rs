@@ -19,6 +19,8 @@ pub enum Lane {
     Status,
     /// What changes an image: 120 s, since a promotion waits 30 s for a dead client's watch, and again for its lock.
     Verbs,
+    /// What copies data: an hour.
+    Data,
 }
 
 impl Lane {
@@ -26,6 +28,7 @@ impl Lane {
         match self {
             Self::Status => Duration::from_secs(10),
             Self::Verbs => Duration::from_secs(120),
+            Self::Data => Duration::from_secs(3600),
         }
     }
 
@@ -33,7 +36,7 @@ impl Lane {
     fn timeout(self) -> Duration {
         match self {
             Self::Status => Duration::from_secs(5),
-            Self::Verbs => Duration::from_secs(90),
+            Self::Verbs | Self::Data => Duration::from_secs(90),
         }
     }
 
@@ -41,6 +44,7 @@ impl Lane {
         match self {
             Self::Status => 4,
             Self::Verbs => 8,
+            Self::Data => 2,
         }
     }
 }
@@ -98,12 +102,20 @@ pub struct Crew {
     connect: Connect,
     status: Processes,
     verbs: Processes,
+    data: Processes,
 }
 
 impl Crew {
     /// `name` is the cluster's in messages. Starts nothing.
     pub fn new(name: String, program: Program, connect: Connect) -> Self {
-        Self { name, program, connect, status: Processes::default(), verbs: Processes::default() }
+        Self {
+            name,
+            program,
+            connect,
+            status: Processes::default(),
+            verbs: Processes::default(),
+            data: Processes::default(),
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -114,6 +126,7 @@ impl Crew {
         match lane {
             Lane::Status => &self.status,
             Lane::Verbs => &self.verbs,
+            Lane::Data => &self.data,
         }
     }
 
@@ -126,7 +139,12 @@ impl Crew {
     }
 
     fn call_once(&self, request: &Request) -> Result<Reply, CallError> {
-        self.hold(if request.changes() { Lane::Verbs } else { Lane::Status })?.call(request)
+        let lane = match request {
+            Request::Flatten(_) => Lane::Data,
+            request if request.changes() => Lane::Verbs,
+            _ => Lane::Status,
+        };
+        self.hold(lane)?.call(request)
     }
 
     /// A worker for several calls on one connection, whose address is known before them.

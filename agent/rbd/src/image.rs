@@ -4,6 +4,7 @@ mod demote;
 mod error;
 mod promote;
 mod resync;
+mod stand_in;
 
 use std::{thread, time::Duration};
 
@@ -70,6 +71,7 @@ impl Image<'_> {
     fn mirrored(&self) -> Result<ImageView, VerbError> {
         let view = self.look()?;
         match view.mirroring {
+            _ if view.is_settling() => Err(VerbError::Settling(self.place.clone())),
             Mirroring::Snapshot => Ok(view),
             Mirroring::Journal => Err(VerbError::Journal(self.place.clone())),
             Mirroring::Off | Mirroring::Changing => Err(VerbError::NotMirrored(self.place.clone())),
@@ -120,6 +122,9 @@ impl Turn<'_> {
     pub fn enable(&mut self) -> Result<(ImageView, Vec<Schedule>), VerbError> {
         let view = self.image.look()?;
         let view = match view.mirroring {
+            _ if view.is_settling() && view.parent_id.is_some() => {
+                return Err(VerbError::Settling(self.image.place.clone()));
+            }
             Mirroring::Journal => return Err(VerbError::Journal(self.image.place.clone())),
             Mirroring::Snapshot => view,
             Mirroring::Off | Mirroring::Changing => {

@@ -121,7 +121,7 @@ pub fn prunable(primary: &ImageView, peer: &ImageView, keep: usize) -> Vec<Point
 }
 
 pub fn next_number(view: &ImageView) -> u64 {
-    points(view).last().map_or(1, |point| point.name.number + 1)
+    points(view).last().map_or(0, |point| point.name.number).max(view.number_floor) + 1
 }
 
 #[cfg(test)]

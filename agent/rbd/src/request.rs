@@ -70,6 +70,25 @@ pub enum Request {
         place: ImagePlace,
         id: u64,
     },
+    /// Makes an image named `child` beside `place` that is a clone of its user snapshot. NotFound: no such image or snapshot.
+    Clone {
+        place: ImagePlace,
+        snapshot: String,
+        child: String,
+    },
+    SetMetadata {
+        place: ImagePlace,
+        key: String,
+        value: String,
+    },
+    /// Of an image by its id, in the pool and namespace of `place`: whether librbd takes it for a secondary. One that is not can be renamed.
+    MarkNonPrimary {
+        place: ImagePlace,
+        image_id: String,
+        is_non_primary: bool,
+    },
+    /// Copies what a clone has of its parent. Invalid: it is no clone (any more).
+    Flatten(ImagePlace),
     /// Within its pool and namespace.
     Rename {
         place: ImagePlace,
@@ -181,6 +200,10 @@ impl Request {
             | Self::Demote(place)
             | Self::DisableMirroring { place, .. }
             | Self::RemoveSnapshot { place, .. }
+            | Self::Clone { place, .. }
+            | Self::SetMetadata { place, .. }
+            | Self::MarkNonPrimary { place, .. }
+            | Self::Flatten(place)
             | Self::Rename { place, .. }
             | Self::ExchangeRecord { place, .. } => Some(place),
             Self::Check | Self::ReadRecord { .. } | Self::WriteRecord { .. } | Self::Blocklist { .. } => None,

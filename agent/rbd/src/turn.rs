@@ -26,6 +26,8 @@ pub(crate) const OBJECT: &str = "drover.turns";
 /// Another agent whose record has not changed for so long is dead: a call with the fencing of its worker takes 150 s at most, and
 /// its questions to the peer 15 s.
 const SILENT: Duration = Duration::from_secs(200);
+/// What another agent has not settled by then, any agent does.
+const ORPHANED: Duration = Duration::from_secs(900);
 /// For a verb of this agent.
 const OWN: Duration = Duration::from_secs(20);
 /// Others may be faster.
@@ -54,6 +56,8 @@ pub struct Left {
     pub unwhole: Vec<u64>,
     pub forced: Option<ForcedFrom>,
     pub aside: Option<Aside>,
+    #[serde(default)]
+    pub half: Option<Half>,
 }
 
 /// A promotion by force that was begun, and has not been seen to end where it should.
@@ -71,6 +75,20 @@ pub struct Aside {
     pub name: String,
     /// Its own: another image of its old name is the new copy.
     pub image_id: String,
+}
+
+/// A copy that a sync has left half way, and whose place a clone of its newest whole point takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Half {
+    /// The name that it gets.
+    pub name: String,
+    /// Of the clone, until it takes the place.
+    pub new: String,
+    /// Once it is whole and marked.
+    pub clone_id: Option<String>,
+    pub image_id: String,
+    pub global_id: String,
+    pub point: Point,
 }
 
 /// A record of another release may be of any verb.
@@ -154,18 +172,34 @@ impl Turns {
         let request =
             Request::ReadRecord { pool: pool.clone(), namespace: namespace.clone(), object: OBJECT.to_owned() };
         let Reply::Record(records) = crew.call(&request)? else { return Err(VerbError::Confused) };
-        for (name, text) in records {
-            let Ok(record) = serde_json::from_str::<Record>(&text) else { continue };
+        let records = records.into_iter().filter_map(|(name, text)| {
             let place = ImagePlace { pool: pool.clone(), namespace: namespace.clone(), image: name };
-            // A record of this process is left where its end could not be written.
-            if record.agent != self.agent || record.has_ended || self.is_busy(&place) {
-                continue;
-            }
-            if let Err(error) = self.with(Image { crew, place: &place }, record.verb, now_unix_secs, |_| Ok(())) {
+            Some((place, serde_json::from_str::<Record>(&text).ok()?))
+        });
+        let records: Vec<_> = records.filter(|(place, _)| !self.is_busy(place)).collect();
+        // A record of this process is left where its end could not be written.
+        for (place, record) in records.iter().filter(|(_, it)| it.agent == self.agent && !it.has_ended) {
+            let taken = self.with(Image { crew, place }, record.verb, now_unix_secs, |turn| turn.undo_half().map(drop));
+            if let Err(error) = taken {
                 tracing::warn!(image = %place, "a verb that was interrupted can't be taken over: {error}");
             }
         }
+        for (place, record) in &records {
+            let is_orphan = record.since_unix_secs + ORPHANED.as_secs().cast_signed() < now_unix_secs;
+            if let Some(half) = record.left.half.as_ref().filter(|_| record.agent == self.agent || is_orphan) {
+                self.settle(Image { crew, place }, half, now_unix_secs);
+            }
+        }
         Ok(())
+    }
+
+    /// The long part of taking another image's place, outside of any turn: others may change the image meanwhile.
+    fn settle(&self, image: Image<'_>, half: &Half, now_unix_secs: i64) {
+        let settled =
+            image.flatten(half).and_then(|()| self.with(image, Verb::Promote, now_unix_secs, |turn| turn.settle()));
+        if let Err(error) = settled {
+            tracing::warn!(image = %image.place, "an image that took another one's place is not mirrored yet: {error}");
+        }
     }
 
     fn is_busy(&self, place: &ImagePlace) -> bool {
@@ -242,6 +276,13 @@ fn patiently<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 
 fn text(record: &Record) -> String {
     serde_json::to_string(record).expect("a record is JSON")
+}
+
+impl Image<'_> {
+    /// What an agent is doing with an image that is not there under its name.
+    pub fn turn(&self) -> Result<Option<TurnView>, VerbError> {
+        Ok(read(*self)?.map(|record| view(&record)))
+    }
 }
 
 fn read(image: Image<'_>) -> Result<Option<String>, VerbError> {

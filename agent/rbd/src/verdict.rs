@@ -44,14 +44,14 @@ pub fn planned(local: &ImageView, peer: Result<&ImageView, String>) -> Result<()
         return Err(Unsafe::NotMirrored);
     }
     let peer = peer.map_err(Unsafe::PeerUnknown)?;
-    if peer.global_id != local.global_id {
+    // Before all that force overrides.
+    still(peer)?;
+    if !peer.is_same_image(local) {
         return Err(Unsafe::OtherImage { ours: local.global_id.clone(), theirs: peer.global_id.clone() });
     }
     if peer.is_primary {
         return Err(Unsafe::PeerIsPrimary);
     }
-    // Before all that force overrides.
-    still(peer)?;
     arrived(local, peer)
 }
 
@@ -147,10 +147,15 @@ pub fn told(forced: &Forced) -> String {
     match forced {
         Forced::OnNewest { point } => at(point),
         Forced::InTheMiddle { point } => {
-            let whole = point.map_or_else(|| "no point".to_owned(), |point| format!("point {}", point.name));
-            format!(
-                "behind the last complete sync, because one is half copied: don't, and copy the snapshot of what is whole ({whole})"
-            )
+            let stands_in = |point: &Point| {
+                format!(
+                    "on point {}: a sync is half copied, and a clone of that point would take its place",
+                    point.name
+                )
+            };
+            let none =
+                || "behind the last complete sync, because one is half copied and no point is whole: don't".to_owned();
+            point.as_ref().map_or_else(none, stands_in)
         }
         Forced::OnOwnDemotion { point } => format!("{}, without anything that the peer has written since", at(point)),
         Forced::Nothing => "on an empty image: don't".to_owned(),

@@ -34,8 +34,30 @@ pub struct ImageView {
     pub site_uuid: String,
     /// By id.
     pub snapshots: Vec<SnapshotView>,
+    /// Id of the image that it is a clone of.
+    pub parent_id: Option<String>,
+    pub stands_in_for: Option<StandIn>,
+    /// Points go on from there: of what the image, or the one that it is a copy of, stands in for.
+    pub number_floor: u64,
     /// What an agent of this cluster is doing with the image, or was when it died.
     pub turn: Option<TurnView>,
+}
+
+/// An image that took another one's place under its name: a clone of that one's newest whole point. It is primary, and mirrored as soon as it is
+/// independent of what it was cloned from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandIn {
+    /// Its own: copies and clones of it have the mark, too, and stand in for nothing.
+    pub image_id: String,
+    /// Of the image that was replaced, on both sites.
+    pub global_id: String,
+    /// Of the point that this is a clone of: its own go on from there.
+    pub number: u64,
+}
+
+impl StandIn {
+    /// Of the image's metadata, which its copies and their copies have, too.
+    pub const KEY: &'static str = "drover.stands-in-for";
 }
 
 /// Written before anything is decided, so that of two sites that want opposite things at least one sees the other.
@@ -136,6 +158,17 @@ pub enum MirrorState {
 }
 
 impl ImageView {
+    /// The same image at two sites, or one that took the other's place.
+    pub fn is_same_image(&self, other: &Self) -> bool {
+        let replaced = |by: &Self, of: &Self| by.stands_in_for.as_ref().is_some_and(|it| it.global_id == of.global_id);
+        self.global_id == other.global_id || replaced(self, other) || replaced(other, self)
+    }
+
+    /// It took another one's place, and is not mirrored yet.
+    pub fn is_settling(&self) -> bool {
+        self.stands_in_for.is_some() && matches!(self.mirroring, Mirroring::Off | Mirroring::Changing)
+    }
+
     /// With their ids, oldest first.
     pub fn mirror_snapshots(&self) -> impl DoubleEndedIterator<Item = (u64, &MirrorSnapshot)> {
         self.snapshots.iter().filter_map(|snapshot| match &snapshot.kind {
@@ -203,8 +236,26 @@ pub(crate) mod tests {
             global_id: "global".to_owned(),
             site_uuid: "uuid-of-b".to_owned(),
             snapshots,
+            parent_id: None,
+            stands_in_for: None,
+            number_floor: 0,
             turn: None,
         }
+    }
+
+    #[test]
+    fn what_stands_in_for_an_image_is_that_image_until_it_is_another_ones() {
+        let old = primary(Vec::new(), true);
+        let mut new = ImageView { global_id: String::new(), mirroring: Mirroring::Off, ..secondary(Vec::new()) };
+        assert!(!new.is_same_image(&old) && !new.is_settling());
+        let image_id = new.id.clone();
+        new.stands_in_for = Some(StandIn { image_id, global_id: old.global_id.clone(), number: 7 });
+        new.number_floor = 7;
+        assert!(new.is_same_image(&old) && old.is_same_image(&new) && new.is_settling());
+        assert_eq!(crate::point::next_number(&new), 8);
+        (new.global_id, new.mirroring) = ("another".to_owned(), Mirroring::Snapshot);
+        assert!(new.is_same_image(&old) && !new.is_settling());
+        assert!(!new.is_same_image(&ImageView { global_id: "a third".to_owned(), ..old }));
     }
 
     pub(crate) fn primary(snapshots: Vec<SnapshotView>, is_primary: bool) -> ImageView {

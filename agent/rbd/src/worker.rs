@@ -87,6 +87,12 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
         Request::Demote(place) => image::demote(cluster, &place)?,
         Request::DisableMirroring { place, force } => image::disable(cluster, &place, force)?,
         Request::RemoveSnapshot { place, id } => image::remove_snapshot(cluster, &place, id)?,
+        Request::Clone { place, snapshot, child } => image::clone(cluster, &place, &snapshot, &child)?,
+        Request::SetMetadata { place, key, value } => image::set_metadata(cluster, &place, &key, &value)?,
+        Request::MarkNonPrimary { place, image_id, is_non_primary } => {
+            image::pool(cluster, &place.pool, &place.namespace)?.mark_non_primary(&image_id, is_non_primary)?;
+        }
+        Request::Flatten(place) => image::flatten(cluster, &place)?,
         Request::Rename { place, to } => {
             image::pool(cluster, &place.pool, &place.namespace)?.rename(&place.image, &to)?;
         }

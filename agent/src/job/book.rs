@@ -40,6 +40,8 @@ pub(super) struct Book {
     /// Volumes that a job works on: one job each.
     busy: HashSet<VolumeId>,
     active_max: usize,
+    /// Of the next job.
+    number: u64,
 }
 
 impl Book {
@@ -53,8 +55,9 @@ impl Book {
         let mut open: Vec<_> = jobs.iter().filter(|job| !job.state.has_ended()).collect();
         open.sort_by_key(|job| job.created_at);
         let open: Vec<JobId> = open.into_iter().map(|job| job.id.clone()).collect();
+        let number = jobs.iter().map(|job| job.number).max().unwrap_or(0) + 1;
         let jobs = jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
-        let mut book = Self { jobs, queue: VecDeque::new(), busy: HashSet::new(), active_max };
+        let mut book = Self { jobs, queue: VecDeque::new(), busy: HashSet::new(), active_max, number };
         let mut todo = Vec::new();
         for id in open {
             book.happen(&id, Event::Restarted, now, &mut todo);
@@ -76,7 +79,8 @@ impl Book {
         if self.queue.len() >= Self::QUEUED_MAX {
             return Err(JobError::QueueFull { queued: self.queue.len(), limit: Self::QUEUED_MAX });
         }
-        let job = Job::new(id.clone(), request, route, now);
+        let job = Job { number: self.number, ..Job::new(id.clone(), request, route, now) };
+        self.number += 1;
         let mut todo = vec![Todo::Write(Box::new(job.clone()))];
         self.jobs.insert(id.clone(), job.clone());
         self.queue.push_back(id);

@@ -46,6 +46,8 @@ impl MirrorError {
                 | VerbError::PoolMode { .. }
                 | VerbError::Unsafe { .. }
                 | VerbError::InTheMiddle { .. }
+                | VerbError::Settling(_)
+                | VerbError::Syncing(_)
                 | VerbError::Nothing(_)
                 | VerbError::InUse { .. }
                 | VerbError::PeerNeeded { .. }
@@ -80,8 +82,9 @@ impl MirrorError {
                 }
                 VerbError::Unsafe { why: Unsafe::PeerIsPrimary, .. } => "peer-is-primary",
                 VerbError::Unsafe { .. } => "promote-unsafe",
-                VerbError::InTheMiddle { .. } => "sync-half-copied",
+                VerbError::InTheMiddle { .. } | VerbError::Syncing(_) => "sync-half-copied",
                 VerbError::EndedBehind { .. } => "promoted-in-a-sync",
+                VerbError::Settling(_) => "image-settling",
                 VerbError::Nothing(_) => "nothing-arrived",
                 VerbError::InUse { .. } => "image-in-use",
                 VerbError::PeerNeeded { .. } => "peer-needed",

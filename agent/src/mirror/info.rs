@@ -5,8 +5,8 @@ use drover_rbd::{
     point::{self, Point},
     verdict::{self, Forced},
     view::{
-        ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView, TurnView, UserView,
-        Verb,
+        ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView, StandIn, TurnView,
+        UserView, Verb,
     },
 };
 
@@ -22,6 +22,7 @@ pub(super) fn info(
     sites: Vec<SiteView>,
     users: Vec<UserView>,
     peer: Option<&Peer>,
+    turn_of_missing: Option<TurnView>,
 ) -> v1::VolumeInfo {
     let (health, health_because) = health(view, peer);
     let place = mirrored.place.clone();
@@ -42,8 +43,13 @@ pub(super) fn info(
         health: health.into(),
         health_because,
         rpo_age_seconds: rpo_age_seconds(view, peer),
-        mirror: view
-            .map(|view| v1::RbdMirror { users: users.into_iter().map(user).collect(), ..mirror(view, sites, peer) }),
+        mirror: match view {
+            Some(view) => {
+                Some(v1::RbdMirror { users: users.into_iter().map(user).collect(), ..mirror(view, sites, peer) })
+            }
+            // Who asks must not take the image for one that is not there, in the middle of a verb that gives its name to another.
+            None => turn_of_missing.map(|it| v1::RbdMirror { turn: Some(turn(&it)), ..v1::RbdMirror::default() }),
+        },
         ..v1::VolumeInfo::default()
     }
 }
@@ -54,7 +60,13 @@ fn health(view: Option<&ImageView>, peer: Option<&Peer>) -> (v1::Health, Vec<Str
     };
     let mut because = Vec::new();
     let mut worst = v1::Health::Ok;
-    if view.mirroring != Mirroring::Snapshot {
+    if view.is_settling() {
+        worst = v1::Health::Degraded;
+        let number = view.stands_in_for.as_ref().map_or(0, |it| it.number);
+        because.push(format!(
+            "the image is a clone of point {number} that took a half copied one's place: it can be used, and is mirrored once it is independent"
+        ));
+    } else if view.mirroring != Mirroring::Snapshot {
         worst = v1::Health::Error;
         because.push("the image is not mirrored by snapshots".to_owned());
     }
@@ -112,6 +124,7 @@ fn mirror(view: &ImageView, sites: Vec<SiteView>, peer: Option<&Peer>) -> v1::Rb
         sites: sites.into_iter().map(site).collect(),
         turn: view.turn.as_ref().map(turn),
         users: Vec::new(),
+        stands_in_for: view.stands_in_for.clone().map(|it| v1::StandIn { global_id: it.global_id, number: it.number }),
     }
 }
 
@@ -197,6 +210,13 @@ pub fn view_of(info: &v1::VolumeInfo) -> Option<ImageView> {
         global_id: mirror.global_id.clone(),
         site_uuid: mirror.site_uuid.clone(),
         snapshots,
+        parent_id: None,
+        stands_in_for: mirror.stands_in_for.clone().map(|it| StandIn {
+            image_id: mirror.image_id.clone(),
+            global_id: it.global_id,
+            number: it.number,
+        }),
+        number_floor: 0,
         turn: mirror.turn.as_ref().map(turn_view),
     })
 }

@@ -199,7 +199,7 @@ pub fn rpo_age_seconds(state: &VolumeState) -> Option<u64> {
     Some(u64::try_from(unix_now() - confirmed).unwrap_or(0))
 }
 
-fn health(held: &Held, state: &VolumeState) -> (v1::Health, Vec<String>) {
+fn health(held: &Held, state: &VolumeState, trouble: Vec<String>) -> (v1::Health, Vec<String>) {
     if let Err(error) = held.volume.check_tree() {
         return (v1::Health::Error, vec![super::status::chain(&error)]);
     }
@@ -222,13 +222,20 @@ fn health(held: &Held, state: &VolumeState) -> (v1::Health, Vec<String>) {
     if let Some(scrub) = held.volume.scrub_state().filter(|scrub| !scrub.damaged.is_empty()) {
         because.push(format!("a scrub found rot or a foreign write: {}", crate::scrub::damage(&scrub)));
     }
+    because.extend(trouble);
     let health = if because.is_empty() { v1::Health::Ok } else { v1::Health::Degraded };
     (health, because)
 }
 
-pub fn volume_info(held: &Held, running_job: Option<String>) -> v1::VolumeInfo {
+/// What is told of a volume's jobs besides the volume.
+pub struct Jobs {
+    pub running: Option<String>,
+    pub trouble: Vec<String>,
+}
+
+pub fn volume_info(held: &Held, jobs: Jobs) -> v1::VolumeInfo {
     let (volume, state) = (&held.volume, held.volume.state());
-    let (health, health_because) = health(held, &state);
+    let (health, health_because) = health(held, &state, jobs.trouble);
     let (recovery, recovery_detail) = match volume.recovery() {
         Recovery::Clean => (v1::Recovery::Clean, String::new()),
         Recovery::RolledForward { point } => {
@@ -255,7 +262,7 @@ pub fn volume_info(held: &Held, running_job: Option<String>) -> v1::VolumeInfo {
         retain: state.retain,
         paused: state.paused,
         resync: state.resync,
-        running_job,
+        running_job: jobs.running,
         oldest_read_unix_secs: volume.oldest_read(),
         recovery: recovery.into(),
         recovery_detail,

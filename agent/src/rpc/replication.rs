@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::Defaults,
-    job::Keeper,
+    job::{Keeper, trouble},
     mirror::SharedMirrors,
     peers::Peers,
     volumes::{Held, Volumes, VolumesError},
@@ -76,14 +76,18 @@ impl ReplicationService {
     }
 
     async fn info(&self, held: Arc<Held>) -> Result<v1::VolumeInfo, Status> {
-        let running = self.running_job(held.volume.id()).await;
-        self.call(move |_| Ok(convert::volume_info(&held, running))).await
+        let jobs = self.jobs(held.volume.id()).await;
+        self.call(move |_| Ok(convert::volume_info(&held, jobs))).await
     }
 
-    async fn running_job(&self, volume: VolumeId) -> Option<String> {
-        let jobs = self.keeper.list().await.ok()?;
-        let job = jobs.into_iter().find(|it| it.job.request.volume == volume && it.job.state.is_active());
-        job.map(|it| it.job.id.to_string())
+    /// Of a keeper that is shutting down nothing is told.
+    async fn jobs(&self, volume: VolumeId) -> convert::Jobs {
+        let jobs = self.keeper.list().await.unwrap_or_default();
+        let running = jobs.iter().find(|it| it.job.request.volume == volume && it.job.state.is_active());
+        convert::Jobs {
+            running: running.map(|it| it.job.id.to_string()),
+            trouble: trouble(jobs.iter().map(|it| &it.job), volume),
+        }
     }
 
     fn peer(&self, name: Option<String>) -> Result<Option<String>, Status> {

@@ -144,6 +144,11 @@ pub const REASONS: &[Reason] = &[
         "wait for it; if that agent is dead, try again after the time in the message: its worker is shut out, and the verb taken over",
     ),
     reason(
+        "image-settling",
+        "the image took the place of a half copied one, and is being made independent of it",
+        "use it; it is mirrored within minutes, and can then be demoted or get sync points",
+    ),
+    reason(
         "image-without-lock",
         "the image has no exclusive lock, so nobody can tell who writes to it",
         "`rbd feature enable IMAGE exclusive-lock`, and have its clients open it anew",
@@ -424,8 +429,8 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "sync-half-copied",
-        "a sync of the image is half copied: librbd would go back behind the last complete one, or crash",
-        "wait for the sync; if the primary is gone, clone the snapshot of the point that is named (`rbd clone`)",
+        "a sync of the image is half copied, and no sync point is whole that could take its place",
+        "wait for the sync; if the primary is gone, copy the newest complete mirror snapshot (`rbd snap ls --all`, `rbd copy`)",
     ),
     reason("too-many-requests", "the other side asked for more than it may at once", BUG),
     reason(

@@ -21,6 +21,7 @@ bluestore_block_size = 8589934592
 osd_memory_target = 939524096
 osd_mclock_skip_benchmark = true
 mon_allow_pool_size_one = true
+mon_allow_pool_delete = true
 mon_warn_on_pool_no_redundancy = false
 mon_data_avail_warn = 2
 mon_data_avail_crit = 1

@@ -192,6 +192,12 @@ impl Pair {
         }
     }
 
+    /// Why the volume is not healthy, by what the source's agent says.
+    #[track_caller]
+    pub fn troubles(&self) -> Vec<String> {
+        self.a.controller().info(&self.volume).expect("look at the volume").health_because
+    }
+
     /// Both judges agree that the replica is the source.
     #[track_caller]
     pub fn assert_same(&self, why: &str) {

@@ -32,6 +32,8 @@ functions! {
         fn rados_ioctx_destroy(io: rados_ioctx_t);
         fn rados_ioctx_set_namespace(io: rados_ioctx_t, namespace: *const c_char);
         fn rados_remove(io: rados_ioctx_t, object: *const c_char) -> c_int;
+        fn rados_exec(io: rados_ioctx_t, object: *const c_char, class: *const c_char, method: *const c_char,
+            input: *const c_char, input_length: usize, output: *mut c_char, output_length: usize) -> c_int;
         fn rados_create_write_op() -> rados_write_op_t;
         fn rados_release_write_op(operation: rados_write_op_t);
         fn rados_write_op_assert_exists(operation: rados_write_op_t);

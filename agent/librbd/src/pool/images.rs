@@ -4,7 +4,7 @@ use crate::{
     Error, Image, ImageOptions, Pool, Progress,
     callback::with_progress,
     error::call,
-    ffi::rbd_image_spec_t,
+    ffi::{RBD_FEATURE_NON_PRIMARY, rbd_image_spec_t},
     options::RawOptions,
     reply::filled_one,
     text::{from_c, to_c},
@@ -109,6 +109,23 @@ impl Pool {
             // SAFETY: a pool, a C string; the callback and its argument outlive the call.
             unsafe { call!(self.functions(), rbd_remove_with_progress(self.0.raw, name.as_ptr(), callback, argument)) }
         })
+        .map(drop)
+    }
+
+    /// Sets or clears the mark of a secondary, which librbd makes an image read-only by, and without which it can be renamed. The method
+    /// of the OSDs is the one that librbd itself promotes and demotes by (`set_features` of `cls_rbd`). NotFound: no image with this id.
+    pub fn mark_non_primary(&self, image_id: &str, is_non_primary: bool) -> Result<(), Error> {
+        let header = to_c("rados_exec", &format!("rbd_header.{image_id}"))?;
+        let mask = RBD_FEATURE_NON_PRIMARY;
+        let features = if is_non_primary { mask } else { 0 };
+        let input = [features.to_le_bytes(), mask.to_le_bytes()].concat();
+        let (class, method) = (c"rbd".as_ptr(), c"set_features".as_ptr());
+        let (functions, io, object) = (self.functions(), self.0.raw, header.as_ptr());
+        let no_output = std::ptr::null_mut();
+        // SAFETY: a pool, C strings, a buffer of that length, and none for an answer that there is not.
+        unsafe {
+            call!(functions, rados_exec(io, object, class, method, input.as_ptr().cast(), input.len(), no_output, 0))
+        }
         .map(drop)
     }
 

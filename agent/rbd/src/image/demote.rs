@@ -28,7 +28,7 @@ impl Turn<'_> {
         let place = || self.image.place.clone();
         let needed = |why: &str| VerbError::PeerNeeded { place: place(), what: Verb::Demote, why: why.to_owned() };
         let there = peer().map_err(|why| needed(&why))?;
-        if there.global_id != view.global_id {
+        if !there.is_same_image(&view) {
             return Err(needed("it has another image by that name"));
         }
         if let Err(Unsafe::PeerIsChanging(turn)) = verdict::still(&there) {

@@ -31,10 +31,9 @@ pub enum VerbError {
     #[error("a promotion of {place} is not safe: {why}{}", by_force(.forced.as_deref()))]
     Unsafe { place: ImagePlace, why: Unsafe, forced: Option<String> },
     #[error(
-        "a sync of {place} is half copied: librbd would go back behind the last complete one{}. Wait for the sync, or clone the snapshot of that point",
-        whole(.point)
+        "a sync of {place} is half copied: librbd would go back behind the last complete one, and no point of Drover's is whole. Wait for the sync, or copy the snapshot that is complete"
     )]
-    InTheMiddle { place: ImagePlace, point: Option<Point> },
+    InTheMiddle { place: ImagePlace },
     #[error(
         "image {place} is primary, but a sync began in the instant of its promotion: it is behind the last complete one{}. Don't use it: roll it back to that snapshot (`rbd snap rollback`), then promote it again and say to which point (0 if to none)",
         whole(.point)
@@ -59,6 +58,12 @@ pub enum VerbError {
         "image {0} has no exclusive lock, so nobody can tell who writes to it: `rbd feature enable {0} exclusive-lock`, and have its clients open it anew"
     )]
     NoLock(ImagePlace),
+    #[error(
+        "image {0} took the place of a half copied one and is being made independent of it: it can be used, and is mirrored within minutes"
+    )]
+    Settling(ImagePlace),
+    #[error("a sync of {0} is half copied: wait until it has arrived, then try again")]
+    Syncing(ImagePlace),
     #[error("another agent has taken image {0} over in the middle of this verb")]
     TurnLost(ImagePlace),
     #[error("what an agent of another release was doing with image {0} is not understood: use that release")]

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+
 use super::{BETWEEN_LOOKS, Peer, TRIES, VerbError};
 use crate::{
     crew::CallError,
@@ -28,10 +30,11 @@ pub enum Promoted {
     Forced(Option<Point>),
 }
 
-/// The call that promotes, and what it does.
-struct Decision {
-    force: bool,
-    promoted: Promoted,
+enum Decision {
+    /// The call that promotes, and what it does.
+    Call { force: bool, promoted: Promoted },
+    /// The image is half copied: this point takes its place.
+    StandIn(Point),
 }
 
 impl Turn<'_> {
@@ -42,6 +45,9 @@ impl Turn<'_> {
     pub fn promote(&mut self, peer: Peer<'_>, force: bool, accepted: Option<u64>) -> Result<Promoted, VerbError> {
         let begun = Instant::now();
         let mut lost = 0;
+        if let Some(point) = self.undo_half()? {
+            return Ok(Promoted::Forced(Some(point)));
+        }
         // Of an earlier verb, which nobody has finished.
         let earlier = self.left().clone();
         loop {
@@ -66,7 +72,13 @@ impl Turn<'_> {
                 self.remove_unwhole();
                 return Ok(Promoted::Already);
             }
-            let Decision { force, promoted } = self.decide(&view, there, force)?;
+            let (force, promoted) = match self.decide(&view, there, force)? {
+                Decision::Call { force, promoted } => (force, promoted),
+                Decision::StandIn(point) => {
+                    self.stand_in(&view, point, Timestamp::now())?;
+                    return Ok(Promoted::Forced(Some(point)));
+                }
+            };
             self.left().unwhole = [earlier.unwhole.clone(), point::not_whole(&view)].concat();
             let newest = view.newest_mirror_snapshot().map_or(0, |(id, _)| id);
             if let Promoted::Forced(point) = promoted {
@@ -128,15 +140,16 @@ impl Turn<'_> {
             Err(VerbError::Unsafe { place: place(), why, forced })
         };
         match verdict::planned(view, there.as_ref().map_err(Clone::clone)) {
-            Ok(()) => return Ok(Decision { force: false, promoted: Promoted::Planned }),
+            Ok(()) => return Ok(Decision::Call { force: false, promoted: Promoted::Planned }),
             Err(why) if why.is_final() || !force => return refused(why),
             Err(_) => {}
         }
         match forced {
-            Forced::OnNewest { point } => Ok(Decision { force: true, promoted: Promoted::Forced(point) }),
+            Forced::OnNewest { point } => Ok(Decision::Call { force: true, promoted: Promoted::Forced(point) }),
             // For librbd that is no force.
-            Forced::OnOwnDemotion { point } => Ok(Decision { force: false, promoted: Promoted::Forced(point) }),
-            Forced::InTheMiddle { point } => Err(VerbError::InTheMiddle { place: place(), point }),
+            Forced::OnOwnDemotion { point } => Ok(Decision::Call { force: false, promoted: Promoted::Forced(point) }),
+            Forced::InTheMiddle { point: Some(point) } => Ok(Decision::StandIn(point)),
+            Forced::InTheMiddle { point: None } => Err(VerbError::InTheMiddle { place: place() }),
             Forced::Nothing => Err(VerbError::Nothing(place())),
             Forced::Primary => Err(VerbError::Confused),
         }

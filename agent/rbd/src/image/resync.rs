@@ -39,8 +39,14 @@ impl Turn<'_> {
                 return Ok(None);
             }
             (_, Some(_)) => {}
-            (Mirroring::Snapshot, None) if there.global_id != view.global_id => {
+            (Mirroring::Snapshot, None) if !there.is_same_image(&view) => {
                 return Err(needed("it has another image by that name".to_owned()));
+            }
+            // What that was cloned from is deleted with this copy's mirroring.
+            (Mirroring::Snapshot, None) if there.mirroring != Mirroring::Snapshot => {
+                return Err(needed(
+                    "its image took another one's place and is not mirrored yet: wait until it is".to_owned(),
+                ));
             }
             (Mirroring::Snapshot, None) if verdict::follows(&view, &there) => return Ok(None),
             (Mirroring::Snapshot, None) => {}
@@ -51,7 +57,7 @@ impl Turn<'_> {
         // librbd 16 crashes in the middle of a sync, and what is half copied is worth nothing.
         let is_half = !view.is_primary && view.newest_not_orphan().is_some_and(|(_, newest)| !point::is_proof(newest));
         if view.mirroring != Mirroring::Off && is_half {
-            return Err(VerbError::InTheMiddle { place, point: point::newest_whole(&view) });
+            return Err(VerbError::Syncing(place));
         }
         let mut aside = match begun {
             Some(aside) => aside,
@@ -80,6 +86,7 @@ impl Turn<'_> {
         // Both are of the copy that was given up.
         self.left().unwhole.clear();
         self.left().forced = None;
+        self.left().half = None;
         name.to_owned()
     }
 }

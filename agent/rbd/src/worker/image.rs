@@ -3,15 +3,15 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use drover_librbd::{
-    Access, Cluster, Error, ErrorKind, Features, Force, Image, ImageMode, ImageRef, ImageState, Pool, Quiesce,
-    Snapshot, SnapshotMirrorState, SnapshotNamespace,
+    Access, Cluster, Error, ErrorKind, Features, Force, Image, ImageMode, ImageOptions, ImageRef, ImageState, Pool,
+    Quiesce, Snapshot, SnapshotMirrorState, SnapshotNamespace,
 };
 
 use crate::request::{Failure, FailureKind};
 use crate::turn;
 use crate::view::{
-    ImagePlace, ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView, TurnView,
-    UserView,
+    ImagePlace, ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView, StandIn,
+    TurnView, UserView,
 };
 
 pub(super) fn pool(cluster: &Cluster, pool: &str, namespace: &str) -> Result<Pool, Error> {
@@ -49,13 +49,17 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
         },
         _ => Mirroring::Changing,
     };
+    // Of another release: it stands in for nothing that this one knows.
+    let mark: Option<StandIn> = image.metadata(StandIn::KEY)?.and_then(|text| serde_json::from_str(&text).ok());
+    let (id, number_floor) = (image.id()?, mark.as_ref().map_or(0, |mark| mark.number));
+    let stands_in_for = mark.filter(|mark| mark.image_id == id);
     let snapshots = image.snapshots()?.into_iter().map(|snapshot| snapshot_view(&image, snapshot));
     Ok(ImageView {
-        id: image.id()?,
+        id,
         size_bytes: stat.size_bytes,
         objects: stat.objects,
         mirroring,
-        is_primary: info.is_primary,
+        is_primary: info.is_primary || stands_in_for.is_some() && mirroring == Mirroring::Off,
         is_half_primary: info.is_primary && image.features()?.contains(Features::NON_PRIMARY),
         global_id: info.global_id,
         // A namespace has one of its own, which rbd-mirror does not use.
@@ -64,6 +68,9 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
             uuid => uuid?,
         },
         snapshots: snapshots.collect::<Result<_, _>>()?,
+        parent_id: image.parent()?.map(|parent| parent.image_id),
+        stands_in_for,
+        number_floor,
         turn,
     })
 }
@@ -170,6 +177,37 @@ pub(super) fn disable(cluster: &Cluster, place: &ImagePlace, force: bool) -> Res
 
 fn forced(force: bool) -> Force {
     if force { Force::Yes } else { Force::No }
+}
+
+/// With the features that its parent has, but for those that mirroring set.
+pub(super) fn clone(cluster: &Cluster, place: &ImagePlace, snapshot: &str, child: &str) -> Result<(), Failure> {
+    const WANTED: [Features; 5] = [
+        Features::LAYERING,
+        Features::EXCLUSIVE_LOCK,
+        Features::OBJECT_MAP,
+        Features::FAST_DIFF,
+        Features::DEEP_FLATTEN,
+    ];
+    const NOT_PROTECTED: u64 = 2;
+    let has = open(cluster, place, Access::ReadOnly)?.features()?;
+    if has.contains(Features::DATA_POOL) {
+        let message = format!(
+            "image {place} has a data pool of its own, which a clone would not have: clone {snapshot} by hand, with --data-pool"
+        );
+        return Err(Failure { call: "rbd_clone3".to_owned(), kind: FailureKind::Other, message });
+    }
+    let features = WANTED.into_iter().filter(|feature| has.contains(*feature)).reduce(|all, feature| all | feature);
+    let options = ImageOptions { features, clone_format: Some(NOT_PROTECTED), ..ImageOptions::default() };
+    let pool = pool(cluster, &place.pool, &place.namespace)?;
+    Ok(pool.clone_snapshot(&place.image, snapshot, &pool, child, &options)?)
+}
+
+pub(super) fn set_metadata(cluster: &Cluster, place: &ImagePlace, key: &str, value: &str) -> Result<(), Error> {
+    with_image(cluster, place, |image| image.set_metadata(key, value))
+}
+
+pub(super) fn flatten(cluster: &Cluster, place: &ImagePlace) -> Result<(), Error> {
+    with_image(cluster, place, |image| image.flatten(&mut |_, _| {}))
 }
 
 pub(super) fn remove_snapshot(cluster: &Cluster, place: &ImagePlace, id: u64) -> Result<(), Error> {
