@@ -41,6 +41,23 @@ pub struct Pair {
     written: PathBuf,
 }
 
+impl Pair {
+    /// What both agents remember of the image beside it. Files are emptied and not removed: the agents have them open.
+    pub fn lose_index(&self, site: &Site) -> Result<()> {
+        for beside in [SOURCE, SINK].map(|end| end::beside(site, end)) {
+            let volume = beside.join("volumes").join(&self.volume_id);
+            let bases =
+                fs::read_dir(volume.join("bases")).with_context(|| format!("list {}/bases", volume.display()))?;
+            let bases = bases.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+            for lost in bases.into_iter().chain([volume.join("index")]).filter(|lost| lost.exists()) {
+                let emptied = File::options().write(true).truncate(true).open(&lost);
+                emptied.with_context(|| format!("empty {}", lost.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a job cost, and its own report.
 pub type Run = (Cost, serde_json::Value);
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     ageing,
     agents::Agents,
-    goal::{Ground, verdicts},
+    goal::{Conditions, Ground, verdicts},
     machine::Machine,
     mount::{self, Mounted},
     network::Network,
@@ -60,11 +60,14 @@ pub struct Arguments {
     /// The ends are 40 ms and 1 Gbit/s apart, each in a network namespace of its own
     #[arg(long)]
     wan: bool,
+    /// What the agents remember of an image (its index, digests, clones) is lost before each sync of W5
+    #[arg(long, conflicts_with_all = ["rivals_only", "wan"])]
+    without_index: bool,
     /// Only say what the link of `--wan` does
     #[arg(long, hide = true)]
     wan_check: bool,
     /// Instead of workloads: Drover alone with an image of 1 GiB that is synced again and again
-    #[arg(long, conflicts_with_all = ["workloads", "rounds", "rivals_only", "drover_only", "wan"])]
+    #[arg(long, conflicts_with_all = ["workloads", "rounds", "rivals_only", "drover_only", "wan", "without_index"])]
     ageing: bool,
     /// Syncs of an image that ages
     #[arg(long, default_value_t = 200, requires = "ageing", value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -101,6 +104,10 @@ impl Arguments {
             return Ok(());
         }
         let workloads = self.workloads()?;
+        ensure!(
+            !self.without_index || workloads == [Workload::ImageChanged],
+            "--without-index is measured by W5 alone"
+        );
         let is_on_device = self.on == Some(On::Device);
         ensure!(!(self.wan && is_on_device), "devices are not measured over a WAN: leave out --wan or --on device");
         ensure!(!(self.ageing && is_on_device), "a device has no extents that age: choose --on xfs, btrfs or ext4");
@@ -126,10 +133,12 @@ impl Arguments {
         let rsync = Rsync::start(&site)?;
         let agents = if self.rivals_only { None } else { Some(Agents::start(&site, &self.agent()?)?) };
         let mut arena = Arena::new(&site, &rsync, agents.as_ref(), self.rounds, !self.drover_only);
+        arena.is_without_index = self.without_index;
+        let conditions = Conditions { ground, is_wan: site.network.is_wan(), is_without_index: self.without_index };
         let mut workloads = Vec::new();
         for workload in measured {
             let outcome = arena.run(workload).with_context(|| format!("measure {}", workload.name()))?;
-            let verdicts = verdicts(&outcome, ground, site.network.is_wan());
+            let verdicts = verdicts(&outcome, conditions);
             print!("{}", table::table(&outcome, &verdicts));
             let losses = site.network.take_losses();
             losses.iter().for_each(|losses| println!("WAN link: {losses}"));

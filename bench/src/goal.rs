@@ -123,11 +123,32 @@ pub struct Verdict {
     pub is_met: bool,
 }
 
-pub fn verdicts(outcome: &Outcome, ground: Ground, is_wan: bool) -> Vec<Verdict> {
+/// Of images whose digests are lost: both sides read all of them.
+fn goals_without_index(workload: Workload, ground: Ground) -> &'static [Goal] {
+    match (workload, ground) {
+        (Workload::ImageChanged, Ground::Devices) => &[Goal::Wall { rival: DEVICE_NAME, ratio: 0.15 }, PEAK],
+        (Workload::ImageChanged, _) => &[Goal::Wall { rival: "rsync --inplace", ratio: 0.15 }, PEAK],
+        _ => &[],
+    }
+}
+
+/// Under which a workload was run.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    pub ground: Ground,
+    pub is_wan: bool,
+    pub is_without_index: bool,
+}
+
+pub fn verdicts(outcome: &Outcome, conditions: Conditions) -> Vec<Verdict> {
     let Some(drover) = outcome.drover() else {
         return Vec::new();
     };
-    let goals = if is_wan { wan_goals(outcome.workload) } else { goals(outcome.workload, ground) };
+    let goals = match conditions {
+        Conditions { is_wan: true, .. } => wan_goals(outcome.workload),
+        Conditions { is_without_index: true, ground, .. } => goals_without_index(outcome.workload, ground),
+        Conditions { ground, .. } => goals(outcome.workload, ground),
+    };
     goals.iter().filter_map(|goal| goal.verdict(outcome, drover)).collect()
 }
 

@@ -59,6 +59,8 @@ pub struct Arena<'a> {
     /// None: rivals among themselves.
     pub agents: Option<&'a Agents>,
     pub rounds: u64,
+    /// Drover's is lost before each round.
+    pub is_without_index: bool,
     with_rivals: bool,
     /// Volumes by their source: workloads on one source share them.
     pairs: HashMap<&'static str, Pair>,
@@ -97,7 +99,7 @@ struct Series {
 
 impl<'a> Arena<'a> {
     pub fn new(site: &'a Site, rsync: &'a Rsync, agents: Option<&'a Agents>, rounds: u64, with_rivals: bool) -> Self {
-        Self { site, rsync, agents, rounds, with_rivals, pairs: HashMap::new(), round: 0 }
+        Self { site, rsync, agents, rounds, is_without_index: false, with_rivals, pairs: HashMap::new(), round: 0 }
     }
 
     pub fn run(&mut self, workload: Workload) -> Result<Outcome> {
@@ -146,6 +148,9 @@ impl<'a> Arena<'a> {
             let cost = match (series.entrant, self.agents) {
                 (Entrant::Drover, Some(agents)) => {
                     let pair = self.pair(agents, workload)?;
+                    if self.is_without_index {
+                        pair.lose_index(self.site)?;
+                    }
                     let (cost, report) = match purpose {
                         Purpose::Measure if workload.is_verification() => agents.verify_deep(self.site, &pair)?,
                         _ => agents.sync(self.site, &pair)?,

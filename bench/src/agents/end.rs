@@ -1,6 +1,6 @@
 //! The two agents' names, places, ports and configurations, and how a copy is named to each.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use drover_proto::v1::{BlockFile, Directory, volume_spec};
@@ -31,12 +31,18 @@ pub(super) fn spec(site: &Site, end: End, directory: &Path, image: Option<&str>)
     })
 }
 
+/// Where the agent keeps what it knows of its volumes.
+pub(super) fn beside(site: &Site, end: End) -> PathBuf {
+    let directory = site.base.join(end.root);
+    directory.join(if site.is_on_devices() { "beside" } else { ".drover" })
+}
+
 /// Path of the agent's root; every device is beneath `/dev`, what Drover keeps of it beside the agent's copies.
 fn root(site: &Site, end: End) -> String {
     let directory = site.base.join(end.root);
     match site.is_on_devices() {
         false => format!("path = {directory:?}"),
-        true => format!("path = \"/dev\"\nkind = \"devices\"\nbeside = {:?}", directory.join("beside")),
+        true => format!("path = \"/dev\"\nkind = \"devices\"\nbeside = {:?}", beside(site, end)),
     }
 }
 
