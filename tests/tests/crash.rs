@@ -15,7 +15,7 @@ use drover_tests::{
     subject::Subject,
 };
 
-use crate::failpoints::{Place, Victim, Workload, count, places};
+use crate::failpoints::{Place, Victim, Workload, count, places, unsettle};
 
 /// How long a job may take to reach a failpoint.
 const REACH: Duration = Duration::from_secs(120);
@@ -62,6 +62,7 @@ impl Site {
             // Back to the point that the replica is at now.
             let old = self.portrait(&self.pair.replica());
             self.pair.sync();
+            unsettle(&self.pair);
             return Expected { old: self.portrait(&self.pair.replica()), new: old };
         }
         Expected { old: self.portrait(&self.pair.replica()), new: self.portrait(&self.pair.source()) }

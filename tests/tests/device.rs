@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use drover_proto::v1::{self, Direction, VolumeRole, volume_spec::Kind};
@@ -13,6 +14,7 @@ use drover_tests::{
     host::{Client, Faults, Outcome, Pair, PairSetup, SYNC, status_reason},
     judge,
     mount::{Device, FileSystem, Image},
+    process,
     rounds::Rounds,
     scratch::Scratch,
     seed::{Rng, Seeds},
@@ -96,6 +98,12 @@ fn every_restore_point_of_a_device_is_its_saved_copy() {
     pair.assert_same("after all rollbacks");
 }
 
+/// Number of files that a scan read of a side.
+fn read(outcome: &Outcome, side: &str) -> u64 {
+    let counts = outcome.report.pointer(&format!("/found_by/{side}")).and_then(|counts| counts.as_object());
+    counts.into_iter().flat_map(|counts| counts.values()).filter_map(serde_json::Value::as_u64).sum()
+}
+
 #[test]
 fn a_device_that_nobody_wrote_to_is_not_read() {
     const NAME: &str = "a_device_that_nobody_wrote_to_is_not_read";
@@ -107,11 +115,6 @@ fn a_device_that_nobody_wrote_to_is_not_read() {
     let first = pair.sync();
     let label = first.report.pointer("/point/label").and_then(|label| label.as_str());
     assert_eq!(label, Some("crash-consistent"), "its write counters stood still while it was read: {}", first.report);
-    let read = |outcome: &Outcome, side: &str| {
-        let counts =
-            outcome.report.pointer(&format!("/found_by/{side}")).and_then(|counts| counts.as_object()).cloned();
-        counts.unwrap_or_default().values().filter_map(serde_json::Value::as_u64).sum::<u64>()
-    };
     // What a sync wrote itself is read once.
     pair.sync();
     let second = pair.sync();
@@ -126,6 +129,54 @@ fn a_device_that_nobody_wrote_to_is_not_read() {
     pair.assert_same("a write behind our back");
 }
 
+/// The kernel counts what a patch writes; whoever writes meanwhile, even as much as that and through the page cache, moves the
+/// counters further.
+#[test]
+fn r9_a_patched_device_is_read_again_only_if_others_wrote_to_it() {
+    const NAME: &str = "r9_a_patched_device_is_read_again_only_if_others_wrote_to_it";
+    const PAGES: [u64; 5] = [3, 4, 300, 900, 1500];
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let (rounds, seeds, mut pair) = (Rounds::chosen(), Seeds::of(NAME), pair(2));
+    let mut rng = seeds.rng(0);
+    DEVICE.create(&pair.source(), &mut rng, &rounds);
+    let mut change = |pair: &Pair| {
+        for page in PAGES {
+            let mut content = [0; 4096];
+            rng.fill(&mut content);
+            open(&pair.source()).write_all_at(&content, page << 12).expect("write a page");
+        }
+        let run = vec![0; 256 << 10];
+        open(&pair.source()).write_all_at(&run, rng.u64(4..7) << 20).expect("write zeros");
+    };
+    pair.sync();
+    pair.sync();
+    for round in 0..3 {
+        change(&pair);
+        assert_eq!(read(&pair.sync(), "replica"), 0, "round {round}");
+        pair.assert_same("patched alone");
+    }
+
+    for (place, foreign) in [("apply.patch-range#2", PAGES[1]), ("apply.patched", 700), ("retain.begin", PAGES[0])] {
+        let flag = pair.scratch().join("paused");
+        pair.b.restart(&Faults::pause(place, &flag));
+        change(&pair);
+        let writer = open(&pair.replica());
+        let outcome = thread::scope(|scope| {
+            let syncing = scope.spawn(|| pair.sync());
+            process::until("the patch is paused", SYNC, || flag.exists().then_some(()));
+            writer.write_all_at(&[b'f'; 4096], foreign << 12).expect("write to the replica");
+            fs::remove_file(&flag).expect("go on");
+            syncing.join().expect("sync")
+        });
+        assert_eq!(read(&outcome, "replica"), 0, "{place}: before");
+        drop(writer);
+        assert_eq!(read(&pair.sync(), "replica"), 1, "{place}: somebody wrote to it");
+        pair.assert_same(place);
+    }
+}
+
 /// A mounted file system writes past the page cache of its device: what was read once must not be told again.
 #[test]
 fn what_a_mounted_file_system_writes_is_replicated() {
@@ -136,20 +187,20 @@ fn what_a_mounted_file_system_writes_is_replicated() {
     }
     let (pair, scratch) = (pair(2), Scratch::new("mounted"));
     let device = fs::read_link(DEVICE.image(&pair.source())).expect("the device");
-    drover_tests::process::must("mkfs.ext4", &[&"-q", &"-b", &"4096", &device], SYNC);
-    drover_tests::process::must("mount", &[&device, &scratch.path()], SYNC);
+    process::must("mkfs.ext4", &[&"-q", &"-b", &"4096", &device], SYNC);
+    process::must("mount", &[&device, &scratch.path()], SYNC);
     for round in 0..4u8 {
         let file = File::options().create(true).write(true).truncate(false).open(scratch.join("file")).expect("open");
         file.write_all_at(&vec![b'A' + round; BYTES], 0).and_then(|()| file.sync_all()).expect("write");
         drop(file);
-        let synced = drover_tests::process::must("sync", &[&"-f", &scratch.path()], SYNC);
+        let synced = process::must("sync", &[&"-f", &scratch.path()], SYNC);
         assert!(synced.is_empty());
         pair.sync();
         let replica = fs::read(pair.replica().join("backing")).expect("read");
         let found = replica.chunks(4096).filter(|page| page.iter().all(|byte| *byte == b'A' + round)).count();
         assert!(found >= BYTES / 4096, "round {round}: {found} pages of what the file holds are on the replica");
     }
-    drover_tests::process::must("umount", &[&scratch.path()], SYNC);
+    process::must("umount", &[&scratch.path()], SYNC);
     pair.sync();
     pair.assert_same("after the file system was unmounted");
     let job = pair.a.controller().verify(&pair.volume, true).expect("verify");
@@ -281,9 +332,8 @@ fn a_scrub_tells_rot_by_its_offset_and_a_sync_repairs_it() {
     DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
     pair.sync();
     let scrub = || pair.b.controller().info(&pair.volume).expect("info").scrub.expect("scrub");
-    let wait = |why: &str, is_it: &dyn Fn(&v1::Scrub) -> bool| {
-        drover_tests::process::until(why, SYNC, || Some(scrub()).filter(is_it))
-    };
+    let wait =
+        |why: &str, is_it: &dyn Fn(&v1::Scrub) -> bool| process::until(why, SYNC, || Some(scrub()).filter(is_it));
     wait("a clean pass", &|scrub| scrub.passed_at_unix_secs.is_some() && scrub.damaged.is_empty());
     let backing =
         File::options().read(true).write(true).open(pair.replica().join("backing")).expect("the file behind it");
@@ -297,7 +347,7 @@ fn a_scrub_tells_rot_by_its_offset_and_a_sync_repairs_it() {
     assert!(info.health_because.iter().any(|why| why.contains("3145728+65536")), "{:?}", info.health_because);
     pair.b.assert_logged("scrub found rot");
     // Until an agent has looked again the ordinary sync trusts the counters: the scrub made it read.
-    drover_tests::process::until("a repair", SYNC, || {
+    process::until("a repair", SYNC, || {
         pair.sync();
         judge::compare(&DEVICE.portrait(&pair.source()), &DEVICE.portrait(&pair.replica())).is_empty().then_some(())
     });
@@ -333,7 +383,7 @@ fn a_device_that_is_written_all_the_time_is_one_instant_by_a_snapshot() {
     });
     DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
     let (device, stop) = (open(&pair.source()), AtomicBool::new(false));
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             for n in (1u64..).take_while(|_| !stop.load(Ordering::Relaxed)) {
                 for at in [0, SECOND] {
@@ -453,12 +503,12 @@ fn a_device_is_recognised_and_never_taken_from_others() {
     fs::remove_file(&alias).expect("remove");
     assert_eq!(reason(refused), "path-taken");
     // In use by a file system.
-    drover_tests::process::must("mkfs.ext4", &[&"-q", &other.path()], SYNC);
+    process::must("mkfs.ext4", &[&"-q", &other.path()], SYNC);
     let at = scratch.join("mnt");
     fs::create_dir(&at).expect("mount point");
-    drover_tests::process::must("mount", &[&other.path(), &at], SYNC);
+    process::must("mount", &[&other.path(), &at], SYNC);
     let refused = enable(&other, true);
-    drover_tests::process::must("umount", &[&at], SYNC);
+    process::must("umount", &[&at], SYNC);
     assert_eq!(reason(refused), "device-busy");
     // Another disk has the name.
     let link = DEVICE.image(&pair.replica());

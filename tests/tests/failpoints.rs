@@ -46,9 +46,7 @@ impl Workload {
             if self == Self::Repair {
                 pair.subject.edit(&pair.replica(), rng, rounds);
             }
-            if pair.subject == Subject::Device {
-                pair.subject.rewrite(&pair.replica());
-            }
+            unsettle(pair);
             return;
         }
         edit_of_every_step(&source, rng);
@@ -93,6 +91,13 @@ impl Workload {
         if self == Self::Rollback {
             pair.b.controller().release(&pair.volume).expect("release");
         }
+    }
+}
+
+/// What a device holds is known after a sync: it is read again when somebody has written to it.
+pub(crate) fn unsettle(pair: &Pair) {
+    if pair.subject == Subject::Device {
+        pair.subject.rewrite(&pair.replica());
     }
 }
 
@@ -156,6 +161,7 @@ pub(crate) fn places(subject: Subject, rounds: &Rounds, seed: u64) -> Vec<Place>
         workload.prepare(&pair, rounds, &mut rng);
         if workload == Workload::Rollback {
             pair.sync();
+            unsettle(&pair);
         }
         let logs = [pair.scratch().join("faults-a"), pair.scratch().join("faults-b")];
         pair.a.restart(&Faults::none().noted_in(&logs[0]));

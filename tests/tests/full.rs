@@ -93,6 +93,8 @@ fn full_beside(name: &str, subject: Subject) {
     drop(file);
     let reason = pair.try_sync().expect_failed("no room for the change");
     assert_eq!(reason, "no-space");
+    let troubles = pair.troubles();
+    assert!(troubles.iter().any(|why| why.starts_with("the last sync failed")), "{troubles:?}");
     let differences = judge::compare(&old, &subject.portrait(&pair.replica()));
     assert!(differences.is_empty(), "the replica changed: {differences:?}");
     fs::remove_file(&eaten).expect("remove");

@@ -175,11 +175,14 @@ impl Bases {
                 unlink(&self.dir, &clone_name(&before))?;
             }
             let (leaves, keeping) = self.make_leaves(size)?;
-            let filling = self.filling(before, size)?;
+            let filling = self.filling(before, size, &control.bases)?;
             let body = hash_filling(live, size, &keeping, filling.as_ref(), control)?;
             leaves.keep(&leaves_name(&body.digest))?;
             return Ok(Read { body, found_by: FoundBy::ReadLive });
         };
+        if let Some(pages) = self.pages() {
+            pages.clear()?;
+        }
         let size = file::stat(&frozen.file)?.size;
         if size <= PLAIN_BYTES_MAX {
             return Ok(Read { body: hash_file(&frozen.file, size, control)?, found_by: FoundBy::ReadFrozen });
@@ -199,11 +202,13 @@ impl Bases {
         Ok(Read { body, found_by: FoundBy::ReadFrozen })
     }
 
-    /// Whether what is known of pages is kept: of the one big file of a block volume that is the source, where no map tells.
+    /// Whether what is known of pages is kept: of the one big file of a block volume that is the source. Where maps tell what changed
+    /// nothing is filled in; it is when they end (`BaseLimits`).
     pub(crate) fn set_pages(&self, are_kept: bool) -> io::Result<()> {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        if !are_kept || self.has_maps {
+        if !are_kept {
             *pages = None;
+            unlink(&self.dir, PAGES)?;
         } else if pages.is_none() {
             let file = match self.dir.open_write(PAGES) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.dir.create_file(PAGES, 0o600)?,
@@ -218,9 +223,19 @@ impl Bases {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn filling(&self, before: Option<Digest>, size: u64) -> io::Result<Option<Filling>> {
+    /// Not in the room that clones were dropped to keep free.
+    fn filling(&self, before: Option<Digest>, size: u64, limits: &BaseLimits) -> io::Result<Option<Filling>> {
         let Some((pages, before)) = self.pages().zip(before) else { return Ok(None) };
+        if !self.has_reserve(limits)? {
+            pages.clear()?;
+            return Ok(None);
+        }
         Ok(self.leaves_of(&before, size)?.map(|before| Filling { pages, before }))
+    }
+
+    fn has_reserve(&self, limits: &BaseLimits) -> io::Result<bool> {
+        let space = self.dir.space()?;
+        Ok(space.free_bytes >= space.total_bytes / 100 * u64::from(limits.free_percent_min))
     }
 
     /// Gives the clone back when there is no base that could tell.
@@ -344,12 +359,9 @@ impl Bases {
     }
 
     fn may_clone(&self, live: &File, limits: &BaseLimits) -> io::Result<bool> {
-        let space = self.dir.space()?;
-        let reserve = space.total_bytes / 100 * u64::from(limits.free_percent_min);
-        if space.free_bytes < reserve {
+        if !self.has_reserve(limits)? {
             tracing::warn!(
-                free_bytes = space.free_bytes,
-                reserve,
+                free_percent_min = limits.free_percent_min,
                 "little space is free: clones of big files are dropped, and their change is found by their digests"
             );
             // What is pinned is given back; clones come again when there is room.
@@ -516,7 +528,7 @@ fn with_tail(mut changed: Vec<Range<u64>>, old_size: u64, size: u64) -> Vec<Rang
 }
 
 /// No space, nothing may be written, or (an active swap file) nothing may be cloned.
-fn is_without_room(error: &io::Error) -> bool {
+pub(crate) fn is_without_room(error: &io::Error) -> bool {
     use io::ErrorKind::{ExecutableFileBusy, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | ExecutableFileBusy)
 }

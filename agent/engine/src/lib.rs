@@ -10,6 +10,7 @@ pub mod commit;
 pub mod content;
 pub mod control;
 pub mod digest;
+mod disk_threads;
 pub mod error;
 pub mod fault;
 pub mod hash;

@@ -16,6 +16,7 @@ use std::{
 };
 
 use crate::{
+    bases::is_without_room,
     content::{
         LEAF_BYTES,
         pages::{self, LeafValues, PageValue},
@@ -46,8 +47,17 @@ impl PageFile {
         Ok((values != NONE && pages::leaf(&values) == *digest).then_some(values))
     }
 
+    /// Without room nothing is kept: it saves work, and content can be told without it.
     pub(crate) fn put(&self, offset: u64, values: &LeafValues) -> io::Result<()> {
-        self.0.write_all_at(values.as_flattened(), Self::place(offset))
+        match self.0.write_all_at(values.as_flattened(), Self::place(offset)) {
+            Err(error) if is_without_room(&error) => Ok(()),
+            put => put,
+        }
+    }
+
+    /// Nothing is known any more, and no space is taken.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        self.0.set_len(0)
     }
 
     fn place(offset: u64) -> u64 {

@@ -14,9 +14,19 @@
 mod covered;
 mod overlay;
 
-use std::{fs::File, io, ops::Range, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    fs::File,
+    io, mem,
+    ops::Range,
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
-use drover_linux::{Dir, file};
+use drover_linux::{
+    Dir,
+    file::{self, DirectWriter},
+};
 
 pub(crate) use covered::{Cover, Covered};
 pub(crate) use overlay::Overlay;
@@ -26,8 +36,8 @@ use crate::{
     content::SEGMENT_BYTES,
     control::Control,
     digest::Digest,
-    fault,
-    hash::{ReadContent, allocated},
+    disk_threads, fault,
+    hash::allocated,
     record::{self, RecordError, RecordKind},
 };
 
@@ -121,16 +131,33 @@ impl Patch {
     pub(crate) fn apply(&self, data: &File, live: &File, failpoint: &'static str) -> io::Result<()> {
         let size = file::stat(live)?.size;
         if self.to.size > size {
-            live.set_len(self.to.size)?;
+            file::set_len(live, self.to.size)?;
         }
-        let mut writeback = Writeback::of(live);
-        for (range, cover) in self.covered.iter() {
-            fault::hit(failpoint)?;
-            match cover {
-                Cover::Data => copy_whole(data, live, range.start, range.end - range.start)?,
-                Cover::Hole => file::make_hole(live, range.start, range.end - range.start)?,
+        let covered = self.covered.iter().flat_map(|(range, cover)| parts(range, cover));
+        match DirectWriter::of_device(live)? {
+            None => {
+                let writeback = Writeback::of(live);
+                disk_threads::each(covered, |(range, cover)| {
+                    fault::hit(failpoint)?;
+                    put(data, live, &range, cover)?;
+                    writeback.wrote(&range)
+                })?;
             }
-            writeback.wrote(&range)?;
+            Some(direct) => {
+                // What shares blocks with its neighbours goes through the page cache, and is on the device before these are written.
+                for (range, cover) in covered.clone().filter(|part| !is_whole_blocks(part)) {
+                    fault::hit(failpoint)?;
+                    put(data, live, &range, cover)?;
+                }
+                file::write_back(live)?;
+                disk_threads::each(covered.filter(is_whole_blocks), |(range, cover)| {
+                    fault::hit(failpoint)?;
+                    match direct.write_at(&read_whole(data, &range)?, range.start)? {
+                        true => Ok(()),
+                        false => put(data, live, &range, cover),
+                    }
+                })?;
+            }
         }
         if self.to.size < size {
             live.set_len(self.to.size)?;
@@ -143,18 +170,12 @@ impl Patch {
         if onto.size() != self.to.size {
             onto.set_len(self.to.size)?;
         }
-        let mut buffer = Vec::new();
-        for (range, cover) in self.covered.iter() {
-            match cover {
-                Cover::Hole => onto.make_hole(range.start, range.end - range.start)?,
-                Cover::Data => in_pieces(&range, |at, len| {
-                    buffer.resize(len, 0);
-                    data.read_padded(&mut buffer, at)?;
-                    onto.write_all_at(&buffer, at)
-                })?,
+        self.covered.iter().try_for_each(|(range, cover)| match cover {
+            Cover::Hole => onto.make_hole(range.start, range.end - range.start),
+            Cover::Data => {
+                pieces(range).try_for_each(|range| onto.write_all_at(&read_whole(data, &range)?, range.start))
             }
-        }
-        Ok(())
+        })
     }
 
     /// The patch that takes this one back, and its data from `live`, which this one was not applied to yet.
@@ -165,48 +186,52 @@ impl Patch {
         let data = allocated(live, self.from.size)?;
         let mut covered = Covered::default();
         saved.set_len(self.from.size)?;
-        let mut writeback = Writeback::of(saved);
         for (range, _) in replaced.iter() {
             let range = range.start..range.end.min(self.from.size);
-            if range.is_empty() {
-                continue;
-            }
-            control.check().map_err(io::Error::other)?;
             covered.put(range.clone(), Cover::Hole);
             for (start, len) in within(&data, &range) {
-                fault::hit("commit.save")?;
-                copy_whole(live, saved, start, len)?;
                 covered.put(start..start + len, Cover::Data);
             }
-            writeback.wrote(&range)?;
         }
+        let writeback = Writeback::of(saved);
+        let kept = covered.iter().filter(|(_, cover)| *cover == Cover::Data);
+        disk_threads::each(kept.flat_map(|(range, _)| pieces(range)), |range| {
+            control.check().map_err(io::Error::other)?;
+            fault::hit("commit.save")?;
+            saved.write_all_at(&read_whole(live, &range)?, range.start)?;
+            writeback.wrote(&range)
+        })?;
         record::sync_file(saved)?;
         Ok(Self { from: self.to, to: self.from, covered })
     }
 }
 
-/// Has what is written in order go to the disk in the meantime, so that the sync at the end waits for little.
+/// Has what is written go to the disk in the meantime, so that the sync at the end waits for little.
 struct Writeback<'a> {
     file: &'a File,
-    begun: Option<u64>,
-    bytes: u64,
+    /// Bytes that were written since, and from where to where.
+    written: Mutex<(u64, Option<Range<u64>>)>,
 }
 
 impl<'a> Writeback<'a> {
     const BYTES: u64 = 4 << 20;
 
     fn of(file: &'a File) -> Self {
-        Self { file, begun: None, bytes: 0 }
+        Self { file, written: Mutex::default() }
     }
 
-    fn wrote(&mut self, range: &Range<u64>) -> io::Result<()> {
-        let begun = *self.begun.get_or_insert(range.start);
-        self.bytes += range.end - range.start;
-        if self.bytes >= Self::BYTES {
-            file::begin_writeback(self.file, begun, range.end - begun)?;
-            *self = Self::of(self.file);
+    fn wrote(&self, range: &Range<u64>) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, span) = &mut *written;
+        *bytes += range.end - range.start;
+        let (start, end) = span.as_ref().map_or((range.start, range.end), |span| (span.start, span.end));
+        *span = Some(start.min(range.start)..end.max(range.end));
+        if *bytes < Self::BYTES {
+            return Ok(());
         }
-        Ok(())
+        let (_, span) = mem::take(&mut *written);
+        drop(written);
+        span.map_or(Ok(()), |span| file::begin_writeback(self.file, span.start, span.end - span.start))
     }
 }
 
@@ -227,20 +252,54 @@ fn within(data: &[(u64, u64)], range: &Range<u64>) -> impl Iterator<Item = (u64,
     })
 }
 
-fn in_pieces(range: &Range<u64>, mut each: impl FnMut(u64, usize) -> io::Result<()>) -> io::Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        let len = (range.end - at).min(SEGMENT_BYTES as u64) as usize;
-        each(at, len)?;
-        at += len as u64;
-    }
-    Ok(())
+fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> + Clone + Send {
+    in_steps(range, SEGMENT_BYTES)
 }
 
-/// What is copied must be all of it.
-fn copy_whole(from: &File, to: &File, offset: u64, len: u64) -> io::Result<()> {
-    match file::copy_range(from, to, offset, len)? {
-        copied if copied == len => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file became shorter while it was copied")),
+fn in_steps(range: Range<u64>, bytes: usize) -> impl Iterator<Item = Range<u64>> + Clone + Send {
+    let end = range.end;
+    range.step_by(bytes).map(move |at| at..at.saturating_add(bytes as u64).min(end))
+}
+
+const BLOCK: u64 = file::ALIGNMENT as u64;
+
+/// A hole as a whole; data in pieces, with those ends apart that are no whole blocks.
+fn parts(range: Range<u64>, cover: Cover) -> impl Iterator<Item = (Range<u64>, Cover)> + Clone + Send {
+    let (first, last) = (range.start.next_multiple_of(BLOCK), range.end / BLOCK * BLOCK);
+    let (ends, step) = match cover {
+        Cover::Data if first < last => ([range.start..first, first..last, last..range.end], SEGMENT_BYTES),
+        Cover::Data => ([range, 0..0, 0..0], SEGMENT_BYTES),
+        Cover::Hole => ([range, 0..0, 0..0], usize::MAX),
+    };
+    ends.into_iter().flat_map(move |range| in_steps(range, step)).map(move |range| (range, cover))
+}
+
+fn is_whole_blocks((range, cover): &(Range<u64>, Cover)) -> bool {
+    *cover == Cover::Data && range.start.is_multiple_of(BLOCK) && range.end.is_multiple_of(BLOCK)
+}
+
+/// Through the page cache of what is patched.
+fn put(data: &File, live: &File, range: &Range<u64>, cover: Cover) -> io::Result<()> {
+    match cover {
+        Cover::Hole => file::make_hole(live, range.start, range.end - range.start),
+        Cover::Data => live.write_all_at(&read_whole(data, range)?, range.start),
     }
+}
+
+/// Through memory: where two files can share blocks the kernel would copy by sharing (`copy_file_range(2)`), and scatter
+/// what is patched by every page.
+fn read_whole(from: &File, range: &Range<u64>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    let mut done = 0;
+    while done < bytes.len() {
+        match file::read_at(from, &mut bytes[done..], range.start + done as u64) {
+            Ok(0) => {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file became shorter while it was copied"));
+            }
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }

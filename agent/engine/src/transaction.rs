@@ -9,7 +9,7 @@ use std::{
 };
 
 use drover_linux::{
-    FileId, Time,
+    FileId, Time, device,
     file::{self, WriteLease},
 };
 
@@ -144,12 +144,14 @@ impl Transaction<'_> {
             store_manifest(self.volume, point.id, manifest).map_err(write("manifest"))?;
         }
         fault::hit("commit.manifests").map_err(write("manifest"))?;
+        let mut counted = None;
         if let Some(patched) = self.plan.patched.as_ref().filter(|patched| patched.writing == Writing::Patch) {
-            self.save_replaced(builder, patched).map_err(|error| {
+            let redo = self.save_replaced(builder, patched).map_err(|error| {
                 // There is no commit record yet: nothing needs it.
                 let _ = record::remove(builder.staging.patches(), SAVED);
                 write("what is to be replaced")(error)
             })?;
+            counted = self.counted(patched, &redo);
         }
         builder.finish(&self.plan)?;
         self.resolve().map_err(write("commit record"))?;
@@ -175,7 +177,20 @@ impl Transaction<'_> {
         record.store(self.volume.beside()).map_err(write("commit record"))?;
         let commit = begin.elapsed();
         fault::hit("commit.recorded").map_err(write("commit record"))?;
-        self.carry_out(builder, &record, lease, commit, expired)
+        self.carry_out(builder, &record, (lease, counted), commit, expired)
+    }
+
+    /// R9 of a device that nobody else writes to meanwhile: since the scan looked at the kernel's counters of what is written to it,
+    /// they have moved by the sectors of the patch, each written once and past the page cache. Whoever else wrote moved
+    /// them further.
+    fn counted(&self, patched: &Patched, redo: &Patch) -> Option<Settled> {
+        if self.volume.state().kind != VolumeKind::BlockDevice {
+            return None;
+        }
+        let local = self.actual.local(&patched.path).filter(|local| !local.racy)?;
+        let bytes = redo.covered.iter().map(|(range, _)| range.end - range.start).sum();
+        let ctime = device::after_writing(local.ctime, bytes)?;
+        Some(Settled { path: patched.path.clone(), id: local.id, ctime })
     }
 
     /// Of the file of a block volume that the steps bring in, replace or change, if nobody else has it open, and what is
@@ -240,7 +255,7 @@ impl Transaction<'_> {
         &self,
         builder: &Builder<'_>,
         record: &CommitRecord,
-        lease: Option<Lease>,
+        (lease, counted): (Option<Lease>, Option<Settled>),
         commit: Duration,
         expired: &[Point],
     ) -> Result<Took, CommitError> {
@@ -264,7 +279,7 @@ impl Transaction<'_> {
             }
         }
         // Without an answer the next scan reads the file. Whoever waits to open it waits no longer.
-        let settled = lease.as_ref().and_then(|lease| self.settled(lease).ok().flatten());
+        let settled = lease.as_ref().and_then(|lease| self.settled(lease).ok().flatten()).or(counted);
         drop(lease);
         let apply = begin.elapsed();
         self.volume.set_state_in_memory(record.state.clone());
@@ -278,7 +293,7 @@ impl Transaction<'_> {
     }
 
     /// R3: what a patch will replace, durable before the commit record.
-    fn save_replaced(&self, builder: &Builder<'_>, patched: &Patched) -> io::Result<()> {
+    fn save_replaced(&self, builder: &Builder<'_>, patched: &Patched) -> io::Result<Patch> {
         let patches = builder.staging.patches();
         let redo = Patch::expect(patches, REDO)?;
         if (redo.from, redo.to) != ((&patched.from).into(), (&patched.to).into()) {
@@ -292,7 +307,8 @@ impl Transaction<'_> {
         record::remove(patches, SAVED)?;
         let saved = patches.create_file(SAVED, 0o600)?;
         redo.inverse(&live, &saved, self.control)?.store(patches, UNDO)?;
-        fault::hit("commit.saved")
+        fault::hit("commit.saved")?;
+        Ok(redo)
     }
 
     /// The identities of staged inodes, for replay to recognise them.

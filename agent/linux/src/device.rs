@@ -78,7 +78,7 @@ fn identity_of(sysfs: &Sysfs) -> io::Result<Option<String>> {
 
 /// The device as if it were a regular file, `raw` being what `statx(2)` says of its node. Writes the device's dirty pages.
 pub(crate) fn as_content(device: &File, raw: Stat) -> io::Result<Stat> {
-    rustix::fs::fsync(device)?;
+    crate::file::write_back(device)?;
     let size = rustix::fs::seek(device, SeekFrom::End(0))?;
     let sysfs = Sysfs::of(raw.rdev)?;
     Ok(Stat {
@@ -87,7 +87,7 @@ pub(crate) fn as_content(device: &File, raw: Stat) -> io::Result<Stat> {
         uid: 0,
         gid: 0,
         size,
-        blocks: size / 512,
+        blocks: size / SECTOR_BYTES,
         nlink: 1,
         id: id_of(&identity_of(&sysfs)?.unwrap_or_else(|| format!("{}:{}", raw.rdev.0, raw.rdev.1))),
         mtime: Time::default(),
@@ -103,6 +103,9 @@ pub(crate) fn id_of(identity: &str) -> FileId {
 
 /// In the place of a change time where the kernel does not count, or may not see who writes: it says nothing.
 pub const UNCOUNTED: Time = Time { secs: i64::MIN, nanos: 0 };
+
+/// Of the kernel's counters, whatever the device's own are.
+const SECTOR_BYTES: u64 = 512;
 
 /// Whether others may write what this host's counters don't see: a disk on a network, or one with several paths.
 fn is_shared(disk: &Path) -> bool {
@@ -134,6 +137,12 @@ fn written(disk: &Path) -> Time {
     let session = fnv(format!("{boot} {attached} {discards}").bytes());
     let sectors = i64::try_from(written.saturating_add(discarded)).unwrap_or(i64::MAX / 2);
     Time { secs: -sectors - 1, nanos: (session % 1_000_000_000) as u32 }
+}
+
+/// What counters come to when so many bytes are written past the page cache and nothing else is; `None` where that can't be told.
+pub fn after_writing(counted: Time, bytes: u64) -> Option<Time> {
+    let sectors = i64::try_from(bytes / SECTOR_BYTES).ok().filter(|_| bytes.is_multiple_of(SECTOR_BYTES))?;
+    (counted != UNCOUNTED).then(|| Time { secs: counted.secs - sectors, ..counted })
 }
 
 /// FNV-1a: the same in every release, because volumes remember it.

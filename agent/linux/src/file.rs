@@ -18,9 +18,9 @@ use rustix::{
 
 use crate::{DeviceKind, Extents, Kind, Stat, device, stat::stat_at};
 
-pub use direct::{DirectWriter, read_at};
+pub use direct::{ALIGNMENT, DirectWriter, is_direct, read_at};
 pub use lease::{WriteLease, is_open_for_writing};
-pub use writeback::begin_writeback;
+pub use writeback::{begin_writeback, write_back};
 
 /// Bytes that the fallback of [`copy_range`] holds in memory.
 const COPY_BUFFER_BYTES: usize = 256 * 1024;
@@ -120,6 +120,21 @@ fn copy_through_memory(src: &File, dst: &File, offset: u64, len: u64) -> io::Res
 /// Gives the range's blocks back; it reads as zeros afterwards and the size stays (`fallocate(2)`).
 pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+}
+
+/// `ftruncate(2)`, which adds nothing but holes: btrfs writes the last block of a file that grows, even where that was a hole.
+/// Moves the file's position.
+pub fn set_len(file: &File, size: u64) -> io::Result<()> {
+    const BLOCK: u64 = ALIGNMENT as u64;
+    let old = stat(file)?.size;
+    let last = old / BLOCK * BLOCK;
+    // To the file's end, that is.
+    let is_hole = last < old && old < size && rustix::fs::seek(file, SeekFrom::Data(last)) == Err(Errno::NXIO);
+    file.set_len(size)?;
+    match if is_hole { punch_hole(file, last, BLOCK) } else { Ok(()) } {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        punched => punched,
+    }
 }
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

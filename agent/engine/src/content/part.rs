@@ -66,6 +66,8 @@ pub fn compose(data: &Bytes, holes: &[Range<usize>], copies: &[Copy]) -> Vec<Par
     }
     parts.fill(at..data.len(), copies);
     parts.flush();
+    // Of holes and copies of nothing: no part may make nothing.
+    parts.list.retain(|part| !part.is_empty());
     parts.list
 }
 
@@ -184,6 +186,10 @@ pub fn decode(frame: &Bytes, r: &mut Reader<'_>, bytes_max: u64) -> Result<Vec<P
                 return Err(DecodeError::Unknown { what: "part", value: other.into() });
             }
         };
+        // Each takes memory: those that make nothing would take it without end.
+        if part.is_empty() {
+            return Err(DecodeError::Unknown { what: "length of a part", value: 0 });
+        }
         total = total.saturating_add(part.len());
         if total > bytes_max {
             return Err(DecodeError::TooLarge { what: "length of parts", value: total, limit: bytes_max });

@@ -15,7 +15,7 @@ pub(crate) enum Cover {
 pub(crate) struct Covered(BTreeMap<u64, (u64, Cover)>);
 
 impl Covered {
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Range<u64>, Cover)> + '_ {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Range<u64>, Cover)> + Clone + '_ {
         self.0.iter().map(|(start, (end, cover))| (*start..*end, *cover))
     }
 

@@ -106,7 +106,10 @@ impl Overlay {
             }
             for gap in covered.gaps(gap_bytes) {
                 if self.is_data_of_base(&gap) {
-                    super::in_pieces(&gap, |at, len| super::copy_whole(&self.base, &self.data, at, len as u64))?;
+                    let mut pieces = super::pieces(gap.clone());
+                    pieces.try_for_each(|piece| {
+                        self.data.write_all_at(&super::read_whole(&self.base, &piece)?, piece.start)
+                    })?;
                     covered.put(gap, Cover::Data);
                 }
             }

@@ -1,4 +1,4 @@
-//! Writing past the page cache (`O_DIRECT`, `open(2)`).
+//! Reading and writing past the page cache (`O_DIRECT`, `open(2)`).
 
 use std::{
     cell::RefCell,
@@ -12,10 +12,10 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::FilesystemType;
+use crate::{DeviceKind, FilesystemType, Kind, stat::stat_at};
 
 /// Blocks of every device are a power of two of at most so many bytes.
-const ALIGNMENT: usize = 4096;
+pub const ALIGNMENT: usize = 4096;
 /// Smaller writes wait longer for the disk than the page cache costs.
 const WRITE_BYTES_MIN: usize = 256 << 10;
 
@@ -34,9 +34,14 @@ fn with_aligned<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
     })
 }
 
+/// Whether the file was opened with `O_DIRECT`: each read waits for the disk, and short ones most of their time.
+pub fn is_direct(file: &File) -> io::Result<bool> {
+    Ok(rustix::fs::fcntl_getfl(file)?.contains(OFlags::DIRECT))
+}
+
 /// `pread(2)`, also of a file that was opened with `O_DIRECT`, whatever the buffer, the offset and the length are.
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    if buffer.is_empty() || !rustix::fs::fcntl_getfl(file)?.contains(OFlags::DIRECT) {
+    if are_whole_blocks(buffer, offset) || !is_direct(file)? {
         return file.read_at(buffer, offset);
     }
     let skipped = (offset % ALIGNMENT as u64) as usize;
@@ -47,6 +52,13 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
         buffer[..got].copy_from_slice(&aligned[skipped..skipped + got]);
         Ok(got)
     })
+}
+
+/// An aligned address, offset and length.
+fn are_whole_blocks(buffer: &[u8], offset: u64) -> bool {
+    buffer.as_ptr().addr().is_multiple_of(ALIGNMENT)
+        && buffer.len().is_multiple_of(ALIGNMENT)
+        && offset.is_multiple_of(ALIGNMENT as u64)
 }
 
 /// A file's second descriptor, for long writes of what nobody reads soon: they neither fill the page cache nor wait for it
@@ -60,10 +72,36 @@ impl DirectWriter {
         if !matches!(FilesystemType::of(file)?, FilesystemType::Ext | FilesystemType::Xfs) {
             return Ok(None);
         }
+        // Whatever keeps it from being opened, there is the page cache.
+        Ok(Self::reopen(file).ok())
+    }
+
+    /// Of a block device; `None` of everything else. Its write counters (`device`) move by what is written, and by nothing
+    /// twice or not at all, which the page cache doesn't promise.
+    pub fn of_device(file: &File) -> io::Result<Option<Self>> {
+        match stat_at(file.as_fd(), b"")?.kind {
+            // What goes through the page cache instead moves the counters further, which only costs trust.
+            Kind::Device(DeviceKind::Block) => Ok(Self::reopen(file).ok()),
+            _ => Ok(None),
+        }
+    }
+
+    fn reopen(file: &File) -> io::Result<Self> {
         let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
         let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
-        // Whatever keeps it from being opened, there is the page cache.
-        Ok(rustix::fs::openat(CWD, path, flags, Mode::empty()).ok().map(|direct| Self(direct.into())))
+        Ok(Self(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into()))
+    }
+
+    /// Whole blocks: offset and length are multiples of [`ALIGNMENT`]. `false` where the device's are larger: nothing was written.
+    pub fn write_at(&self, data: &[u8], offset: u64) -> io::Result<bool> {
+        let written = with_aligned(data.len(), |aligned| {
+            aligned.copy_from_slice(data);
+            self.0.write_all_at(aligned, offset)
+        });
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+            written => written.map(|()| true),
+        }
     }
 
     /// Writes as many whole blocks from the start of `data` as is worth it and returns how many bytes these were; the rest

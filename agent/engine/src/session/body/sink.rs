@@ -20,6 +20,7 @@ use drover_linux::Dir;
 use super::{BodyError, BodyMessage, Limits, Settled, dirs::Dirs, error::is_cancelled};
 use crate::{
     bases::Bases,
+    content::Part,
     control::{Cancelled, Control},
     path::{Name, RelPath},
     session::{Message, Wire},
@@ -125,6 +126,15 @@ struct Sink<'a> {
     schedule: Schedule<'a>,
 }
 
+/// That they take in memory.
+fn bytes_of(parts: &[Part]) -> u64 {
+    let content = |part: &Part| match part {
+        Part::Data(data) => data.len(),
+        Part::Zeros(_) | Part::Hole(_) | Part::Copy { .. } => 0,
+    };
+    parts.iter().map(|part| (size_of::<Part>() + content(part)) as u64).sum()
+}
+
 impl Sink<'_> {
     fn receive(&self) -> Result<(), BodyError> {
         loop {
@@ -167,10 +177,12 @@ impl Sink<'_> {
         let asked = self.schedule.answered(key).ok_or(BodyError::Unasked { got })?;
         self.schedule.push(match (asked, answer) {
             (Asked::Batch { ids, slot }, BodyMessage::Small(batch)) => Task::StoreBatch { ids, slot, batch },
-            (Asked::Range(large, ask), BodyMessage::Range { parts, .. }) => {
+            (Asked::Range(large, mut ask), BodyMessage::Range { parts, .. }) => {
+                self.schedule.received(&large, &mut ask.slot, bytes_of(&parts));
                 Task::StoreRange { large, ask, parts, pages: None }
             }
-            (Asked::Range(large, ask), BodyMessage::Proved { parts, pages, .. }) => {
+            (Asked::Range(large, mut ask), BodyMessage::Proved { parts, pages, .. }) => {
+                self.schedule.received(&large, &mut ask.slot, bytes_of(&parts));
                 Task::StoreRange { large, ask, parts, pages: Some(pages) }
             }
             (Asked::Range(large, ask), BodyMessage::Differs { leaves, .. }) => Task::Refine { large, ask, leaves },

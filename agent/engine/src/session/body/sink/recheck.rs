@@ -22,6 +22,7 @@ use crate::{
 
 /// Walks over one big file: the first, and one after each recheck.
 const PASSES_MAX: u32 = 4;
+const PASSES_MOVING_MAX: u32 = 2;
 
 impl Sink<'_> {
     /// All of the file is staged: hashes it, because what is recorded must be what is on the disk.
@@ -34,22 +35,13 @@ impl Sink<'_> {
         let staged = proved.map_err(self.stage_error(large.id))?;
         let wanted = &self.fetch(large.id).body;
         if staged.digest == target.body.digest {
-            let new =
-                large.leaves.as_ref().and_then(|proof| proof.new.lock().unwrap_or_else(PoisonError::into_inner).take());
             self.settle(large, &staged).map_err(self.stage_error(large.id))?;
-            if let Some((bases, new)) = self.bases.zip(new) {
-                let content = match &large.dest {
-                    Dest::File { file, .. } => Some(file),
-                    Dest::Overlay(_) | Dest::Device { .. } => None,
-                };
-                let taken = bases.take(content, new, &staged.digest, &self.control().bases);
-                if let Err(error) = taken {
-                    tracing::warn!(%error, "no base of a big file is kept: its next change is found by reading it");
-                }
-            }
+            self.take_base(large, &staged);
             return self.close(large, target.fetched(wanted));
         }
-        if passes < PASSES_MAX {
+        // One more look at a file that is written to all the time would find it changed once more.
+        let is_moving = matches!(target.found, Some((_, Settled::Moving)));
+        if passes < if is_moving { PASSES_MOVING_MAX } else { PASSES_MAX } {
             self.schedule.recheck(large.id, Some(Arc::clone(large)));
             return Ok(());
         }
@@ -57,12 +49,27 @@ impl Sink<'_> {
             // It was written to all the time: what is staged is what is recorded, and it is named.
             Some((meta, _)) if trust != Trust::Nothing => {
                 self.settle(large, &staged).map_err(self.stage_error(large.id))?;
+                self.take_base(large, &staged);
                 self.close(large, Fetched::Changed { meta, body: staged, settled: Settled::Moving })
             }
             Some(_) | None => {
                 let path = self.fetch(large.id).path.clone();
                 Err(BodyError::Mismatch { path, expected: target.body.digest, actual: staged.digest })
             }
+        }
+    }
+
+    /// What is staged saves the next sync work.
+    fn take_base(&self, large: &Large, staged: &Body) {
+        let new =
+            large.leaves.as_ref().and_then(|proof| proof.new.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let Some((bases, new)) = self.bases.zip(new).filter(|_| staged.size > PLAIN_BYTES_MAX) else { return };
+        let content = match &large.dest {
+            Dest::File { file, .. } => Some(file),
+            Dest::Overlay(_) | Dest::Device { .. } => None,
+        };
+        if let Err(error) = bases.take(content, new, &staged.digest, &self.control().bases) {
+            tracing::warn!(%error, "no base of a big file is kept: its next change is found by reading it");
         }
     }
 

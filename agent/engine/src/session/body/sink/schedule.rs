@@ -2,6 +2,10 @@
 //!
 //! A *slot* is the right to one request without an answer, and to its bytes. It is taken when a batch or a segment is
 //! begun and given back when that is on the disk, so bytes in flight, waiting tasks and requests are all bounded by it.
+//!
+//! A segment of a file that has a base mostly brings a small part of itself. It is begun with what those before it brought, so that many
+//! are on their way over a long link, and has the right to what it brought once that is there. While more than the limit is there and not
+//! on the disk, no further answer is received: the estimate bounds the time, not the memory.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,11 +31,17 @@ use crate::{
 const LARGE_MAX: usize = 64;
 /// Content of one batch. Half of what may be asked for: more batches keep more threads busy.
 const BATCH_BYTES: u64 = BATCH_BYTES_MAX / 2;
+/// Of a segment, whatever those before it brought.
+const EXPECTED_BYTES_MIN: u64 = 16 << 10;
 /// A file with a base whose leaves can be compared is not sent whole.
 const WHOLE_WITH_BASE_BYTES_MAX: u64 = crate::content::LEAF_BYTES as u64;
 
 #[derive(Debug)]
-pub(super) struct Slot(u64);
+pub(super) struct Slot {
+    bytes: u64,
+    /// Those of them that are here.
+    received: u64,
+}
 
 #[derive(Debug)]
 pub(super) enum Task {
@@ -135,6 +145,10 @@ struct State {
     large: usize,
     slots: usize,
     in_flight_bytes: u64,
+    /// Here, and not on the disk yet.
+    received_bytes: u64,
+    /// What a segment with a base brings, by those before it.
+    expected_bytes: u64,
     asked: HashMap<Key, Asked>,
     /// Requests that went out and have no answer. Counted after sending, so that a request which could not be sent
     /// leaves nobody waiting for its answer.
@@ -162,7 +176,8 @@ impl End {
 impl<'a> Schedule<'a> {
     pub(super) fn new(fetches: &'a [Fetch], in_flight_bytes_max: u64) -> Self {
         let results = vec![None; fetches.len()];
-        let state = State { unfinished: fetches.len(), results, ..State::default() };
+        let expected_bytes = SEGMENT_BYTES as u64;
+        let state = State { unfinished: fetches.len(), results, expected_bytes, ..State::default() };
         Self { fetches, in_flight_bytes_max, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -206,7 +221,8 @@ impl<'a> Schedule<'a> {
             let large = Arc::clone(large);
             match large.next_segment() {
                 Some((offset, length)) => {
-                    let ask = Ask::new(offset, length, state.slot(SEGMENT_BYTES as u64));
+                    let bytes = if large.base.is_some() { state.expected_bytes } else { SEGMENT_BYTES as u64 };
+                    let ask = Ask::new(offset, length, state.slot(bytes));
                     return Some(Task::AskRange { large, ask });
                 }
                 None => drop(state.ready.pop_front()),
@@ -276,10 +292,23 @@ impl<'a> Schedule<'a> {
         state.asked.remove(&key)
     }
 
+    /// What a segment brought.
+    pub(super) fn received(&self, large: &Large, slot: &mut Slot, bytes: u64) {
+        self.update(|state| {
+            state.in_flight_bytes = state.in_flight_bytes - slot.bytes + bytes;
+            state.received_bytes += bytes;
+            *slot = Slot { bytes, received: bytes };
+            if large.base.is_some() {
+                state.expected_bytes = ((state.expected_bytes * 7 + bytes) / 8).max(EXPECTED_BYTES_MIN);
+            }
+        });
+    }
+
     pub(super) fn release(&self, slot: Slot) {
         self.update(|state| {
             state.slots -= 1;
-            state.in_flight_bytes -= slot.0;
+            state.in_flight_bytes -= slot.bytes;
+            state.received_bytes -= slot.received;
         });
     }
 
@@ -314,7 +343,7 @@ impl<'a> Schedule<'a> {
             if state.unfinished == 0 {
                 return Wait::Done;
             }
-            if state.unanswered > 0 {
+            if state.unanswered > 0 && state.received_bytes < self.in_flight_bytes_max {
                 return Wait::Answer;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -331,7 +360,7 @@ impl State {
     fn slot(&mut self, bytes: u64) -> Slot {
         self.slots += 1;
         self.in_flight_bytes += bytes;
-        Slot(bytes)
+        Slot { bytes, received: 0 }
     }
 
     /// Losing the link ends less than anything else does.
