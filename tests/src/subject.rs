@@ -197,6 +197,7 @@ fn random(rng: &mut Rng, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn punch(file: &File, offset: u64, length: u64) -> io::Result<()> {
+/// Gives blocks back, and keeps the size.
+pub fn punch(file: &File, offset: u64, length: u64) -> io::Result<()> {
     Ok(fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)?)
 }

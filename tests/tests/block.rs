@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, SystemTime},
@@ -18,7 +19,7 @@ use drover_tests::{
     rounds::Rounds,
     seed::{Rng, Seeds},
     skip,
-    subject::Subject,
+    subject::{self, Subject},
 };
 
 /// Both sites on file systems of one kind.
@@ -147,6 +148,51 @@ fn every_restore_point_of_an_image_is_its_saved_copy() {
         }
         pair.b.controller().release(&pair.volume).expect("release");
         pair.sync();
+        pair.assert_same("after the rollbacks");
+    }
+}
+
+/// Some file systems write the last block of a file that grows, others don't: the replica has the source's holes all the same, and
+/// where it has not, the point that it is at can be rolled back to.
+#[test]
+fn an_image_that_ends_in_a_hole_grows() {
+    const NAME: &str = "an_image_that_ends_in_a_hole_grows";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let mut rng = Seeds::of(NAME).rng(0);
+    for file_system in FileSystem::ALL {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let site = Site::new(file_system, 3);
+        let pair = &site.pair;
+        let open = |at: PathBuf| File::options().write(true).open(Subject::Image.image(&at)).expect("open the image");
+        let mut noise = vec![0; 3 << 20];
+        rng.fill(&mut noise);
+        open(pair.source()).write_all_at(&noise, 0).expect("write the image");
+        let mut newest = None;
+        for size in [8_069_812, 8_142_492, 8_142_500] {
+            let image = open(pair.source());
+            image.set_len(size).expect("another size");
+            subject::punch(&image, 8_000_000, 1 << 20).expect("a hole at the end");
+            newest = Some(pair.sync().point_id());
+            pair.assert_same(file_system.name());
+            let blocks = |at: PathBuf| Subject::Image.image(&at).metadata().expect("stat").blocks();
+            let (source, replica) = (blocks(pair.source()), blocks(pair.replica()));
+            assert!(replica <= source, "{}: {replica} blocks for {source}", file_system.name());
+        }
+        let client = pair.b.controller();
+        let roll_back = |why: &str| {
+            let id = newest.clone().expect("a point");
+            let job = client.rollback(&pair.volume, &id).expect("start a rollback");
+            client.outcome(&job, SYNC).expect("watch a rollback").expect_done(why);
+        };
+        roll_back(file_system.name());
+        // Zeros in the hole: the same content.
+        open(pair.replica()).write_all_at(&[0; 4096], 4 << 20).expect("write zeros");
+        roll_back("zeros in a hole");
         pair.assert_same("after the rollbacks");
     }
 }

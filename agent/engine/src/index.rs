@@ -23,7 +23,7 @@ use crate::{
     codec::{DecodeError, Reader, Writer},
     path::RelPath,
     record::{self, RecordKind},
-    tree::Manifest,
+    tree::{Entry, Manifest, ManifestBuilder, ManifestError},
 };
 
 pub use local::Local;
@@ -83,6 +83,18 @@ impl Index {
         };
         let at = self.manifest.block(&parent)?.entries().position(|entry| entry.name == name)?;
         self.locals.get(&parent)?.get(at)
+    }
+
+    /// Changes entries, but neither their names nor their order.
+    pub fn edit(&mut self, mut change: impl FnMut(&mut Entry)) -> Result<(), ManifestError> {
+        let mut builder = ManifestBuilder::new();
+        for (path, block) in self.manifest.blocks() {
+            let mut entries: Vec<_> = block.entries().collect();
+            entries.iter_mut().for_each(&mut change);
+            builder.directory(path.clone(), entries);
+        }
+        self.manifest = builder.finish(self.manifest.root().meta.clone())?;
+        Ok(())
     }
 
     fn encode(&self) -> io::Result<Vec<u8>> {

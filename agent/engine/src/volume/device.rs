@@ -13,7 +13,7 @@ use crate::{
     plan::{Patched, Plan, Step, Writing},
     point::{Role, VolumeKind, VolumeState},
     transaction::load_manifest,
-    tree::{Entry, Manifest, ManifestBuilder, ManifestError, Meta, Node},
+    tree::{Entry, Manifest, ManifestError, Meta, Node},
 };
 
 /// At both ends; what a file system, a partition table or a volume manager is known by lies there.
@@ -137,13 +137,13 @@ pub(super) struct Shown {
 /// As the device itself is seen, for the scan to compare.
 pub(super) fn strip(index: &mut Index) -> Result<(), ManifestError> {
     let bare = Meta { mode: 0o600, ..Meta::default() };
-    edit(index, |entry| entry.meta = bare.clone())
+    index.edit(|entry| entry.meta = bare.clone())
 }
 
 /// With the metadata that it is shown with, and the same holes in the same content.
 pub(super) fn dress(index: &mut Index, shown: &Shown) -> Result<(), ManifestError> {
     let Some(known) = &shown.entry else { return Ok(()) };
-    edit(index, |entry| {
+    index.edit(|entry| {
         entry.meta = known.meta.clone();
         if let (Node::File(now), Some(then)) = (&mut entry.node, known.node.body())
             && (now.size, now.digest) == (then.size, then.digest)
@@ -151,16 +151,4 @@ pub(super) fn dress(index: &mut Index, shown: &Shown) -> Result<(), ManifestErro
             now.holes = then.holes;
         }
     })
-}
-
-fn edit(index: &mut Index, change: impl Fn(&mut Entry)) -> Result<(), ManifestError> {
-    let mut builder = ManifestBuilder::new();
-    for (path, block) in index.manifest.blocks() {
-        builder.block(path.clone(), block.clone());
-    }
-    if let Some(entries) = builder.entries_mut(&RelPath::root()) {
-        entries.iter_mut().for_each(change);
-    }
-    index.manifest = builder.finish(index.manifest.root().meta.clone())?;
-    Ok(())
 }

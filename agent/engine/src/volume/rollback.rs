@@ -1,5 +1,7 @@
 //! Rollback: the tree becomes one of its restore points, by the same way as in a sync, with contents from history.
 
+use std::{collections::HashMap, io};
+
 use super::{Volume, VolumeError};
 use crate::{
     control::{Control, Phase},
@@ -8,8 +10,9 @@ use crate::{
     point::{Label, Origin, Point, PointId, Role, VolumeState},
     report::RollbackReport,
     scan::Scan,
-    stage::Builder,
-    transaction::{Transaction, load_manifest},
+    stage::{Builder, Missing},
+    transaction::{CommitError, Transaction, load_manifest},
+    tree::{ManifestError, Node},
 };
 
 impl Volume {
@@ -28,12 +31,18 @@ impl Volume {
         let point = before.restorable(to).map_err(refused)?.clone();
         let target = load_manifest(self, &point)?;
         control.progress.enter(Phase::Scanning, 0, 0);
-        let actual = self.scan_whole(false, control)?.index;
+        let mut actual = self.scan_whole(false, control)?.index;
         control.progress.enter(Phase::Planning, 0, 0);
-        let plan = self.plan(&actual, &target, &control.bases)?;
+        let mut plan = self.plan(&actual, &target, &control.bases)?;
         let staging = self.staging().map_err(storage)?;
         let builder = Builder { staging: &staging, live: self.live(), pool: self.pool(), control };
-        let (missing, from_pool) = builder.prepare(&plan).map_err(crate::transaction::CommitError::from)?;
+        let (mut missing, mut from_pool) = builder.prepare(&plan).map_err(CommitError::from)?;
+        if !missing.is_empty()
+            && take_for_equal(&mut actual, &missing).map_err(|error| storage(io::Error::other(error)))?
+        {
+            plan = self.plan(&actual, &target, &control.bases)?;
+            (missing, from_pool) = builder.prepare(&plan).map_err(CommitError::from)?;
+        }
         if let Some(first) = missing.first() {
             let (path, others) = (first.path.clone(), missing.len() - 1);
             return Err(VolumeError::Incomplete { point: to, path, others });
@@ -99,4 +108,20 @@ impl Volume {
             lost: Vec::new(),
         })
     }
+}
+
+/// What a point needs and only the tree has, with other holes: those depend on the file system as well, and the content is what counts.
+/// Returns whether there was such a file; all of them have the point's holes then.
+fn take_for_equal(actual: &mut Index, missing: &[Missing]) -> Result<bool, ManifestError> {
+    let wanted: HashMap<_, _> = missing.iter().map(|missing| (missing.body.digest, missing.body)).collect();
+    let mut was_taken = false;
+    actual.edit(|entry| {
+        if let Node::File(body) = &mut entry.node
+            && let Some(wanted) = wanted.get(&body.digest).filter(|wanted| wanted.size == body.size)
+        {
+            was_taken |= body != wanted;
+            *body = *wanted;
+        }
+    })?;
+    Ok(was_taken)
 }

@@ -29,7 +29,7 @@ pub(super) enum Dest {
 impl Dest {
     pub(super) fn set_len(&self, size: u64) -> io::Result<()> {
         match self {
-            Self::File { file, .. } => file.set_len(size),
+            Self::File { file, .. } => file::set_len(file, size),
             Self::Device { device, .. } if file::stat(device)?.size == size => Ok(()),
             Self::Device { .. } => Err(io::Error::other("a device keeps its size")),
             Self::Overlay(overlay) => overlay.set_len(size),

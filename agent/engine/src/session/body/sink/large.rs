@@ -284,7 +284,7 @@ impl Sink<'_> {
             }
         };
         let target_size = target.body.size;
-        dest.set_len(target_size)?;
+        file::set_len(&dest, target_size)?;
         // Only now: what the leftover did not reach is a hole, too.
         let staged = if is_leftover { Some(Arc::new(Allocation::of(&dest)?)) } else { None };
         let leaves = self.proof(base.as_ref(), target_size, is_leftover)?;
