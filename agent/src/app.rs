@@ -153,7 +153,7 @@ impl App {
             });
         }
         let started = Instant::now();
-        Ok(Self {
+        let app = Self {
             config,
             credentials,
             volumes,
@@ -167,7 +167,11 @@ impl App {
             stop,
             broken,
             started,
-        })
+        };
+        if !app.mirrors.is_empty() {
+            app.tasks.spawn(app.replication().take_points_always(app.stop.clone()));
+        }
+        Ok(app)
     }
 
     fn replication(&self) -> ReplicationService {

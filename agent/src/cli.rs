@@ -55,6 +55,8 @@ enum Command {
     Copy(Box<crate::copy::CopyArgs>),
     /// List the restore points of a copy on this host, export or attach the content of one
     Points(crate::points_cli::PointsArgs),
+    /// Take sync points of RBD images that belong together, promote and demote them as one
+    Group(crate::group_cli::GroupArgs),
     /// Calls librbd for the agent, which starts it
     #[command(hide = true)]
     RbdWorker,
@@ -109,6 +111,7 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Volume(args) => crate::volume_cli::run(args),
+            Command::Group(args) => Ok(crate::group_cli::run(args)),
             Command::Points(args) => Ok(crate::points_cli::run(args)),
             Command::Copy(args) => {
                 log::init(self.log_format);

@@ -10,6 +10,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod copy;
+pub mod group_cli;
 pub mod job;
 pub mod log;
 pub mod metrics;

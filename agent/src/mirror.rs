@@ -3,26 +3,30 @@
 //! calls block.
 
 mod error;
+mod group;
 mod info;
 mod registry;
+pub mod schedule;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
 
 use drover_engine::id::VolumeId;
 use drover_proto::v1;
 use drover_rbd::{
     crew::{Crew, Program},
-    image::{self, Demoted, Image, Promoted, VerbError},
+    image::{self, Demoted, Fenced, Force, Image, Promoted, VerbError},
     point::PointName,
-    request::Connect,
+    request::{Connect, Schedule},
     turn::{Turn, Turns},
-    view::{ImagePlace, ImageView, UserView, Verb},
+    view::{ImagePlace, ImageView, Verb},
 };
 
 use uuid::Uuid;
 
 use crate::{config::CephConfig, job::unix_now};
 pub use error::MirrorError;
+pub use group::GroupMember;
+use info::Clients;
 pub use info::{Peer, view_of};
 use registry::{Record, Registry};
 
@@ -34,13 +38,23 @@ pub struct Mirrored {
     pub cluster: String,
     pub place: ImagePlace,
     pub peer: Option<String>,
+    /// The images that it belongs with.
+    pub group: Option<String>,
+    /// A primary gets a point whenever its newest is so old.
+    pub point_every_secs: Option<NonZeroU64>,
 }
 
 /// What Enable says of one.
 #[derive(Clone, Debug)]
 pub struct NewMirrored {
-    pub mirrored: Mirrored,
+    pub id: VolumeId,
+    pub cluster: String,
+    pub place: ImagePlace,
+    pub peer: Option<String>,
     pub is_primary: bool,
+    /// `None`: as it is. Empty, or 0: none.
+    pub group: Option<String>,
+    pub point_every_secs: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -53,6 +67,8 @@ struct Ceph {
 #[derive(Debug)]
 pub struct Mirrors {
     clusters: BTreeMap<String, Ceph>,
+    /// Another one after each start: what this agent leads by.
+    incarnation: String,
     /// Points that are kept besides the newest.
     retain: usize,
 }
@@ -80,7 +96,7 @@ impl Mirrors {
             let turns = Turns::new(agent.to_owned(), incarnation.clone());
             (ceph.name.clone(), Ceph { crew, turns, registries })
         });
-        Self { clusters: clusters.collect(), retain: retain as usize }
+        Self { clusters: clusters.collect(), incarnation: incarnation.clone(), retain: retain as usize }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -131,37 +147,47 @@ impl Mirrors {
         self.clusters.iter().flat_map(|(name, ceph)| volumes(name, ceph)).collect()
     }
 
-    /// On the primary the image is mirrored from now on; on the secondary it may not have arrived yet.
-    pub fn enable(&self, new: &NewMirrored) -> Result<(), MirrorError> {
-        let mirrored = &new.mirrored;
-        let ceph = self.ceph(&mirrored.cluster)?;
-        let registry = ceph.registries.iter().find(|registry| registry.has(&mirrored.place)).ok_or_else(|| {
-            MirrorError::PoolNotConfigured { cluster: mirrored.cluster.clone(), place: mirrored.place.clone() }
-        })?;
+    /// On the primary the image is mirrored from now on; on the secondary it may not have arrived yet. Returns the volume and the mgr's
+    /// schedules that still reach it: one of the image itself gives way to Drover's.
+    pub fn enable(&self, new: &NewMirrored) -> Result<(Mirrored, Vec<Schedule>), MirrorError> {
+        let ceph = self.ceph(&new.cluster)?;
+        let registry =
+            ceph.registries.iter().find(|registry| registry.has(&new.place)).ok_or_else(|| {
+                MirrorError::PoolNotConfigured { cluster: new.cluster.clone(), place: new.place.clone() }
+            })?;
+        let mut known = None;
         for (id, record) in registry.all(&ceph.crew)? {
-            let is_same_image = record.image == mirrored.place.image;
-            if is_same_image != (id == mirrored.id) {
-                let image = ImagePlace { image: record.image, ..mirrored.place.clone() };
+            let is_same_image = record.image == new.place.image;
+            if is_same_image != (id == new.id) {
+                let image = ImagePlace { image: record.image, ..new.place.clone() };
                 return Err(MirrorError::Other { id, image });
             }
+            known = known.or(is_same_image.then_some(record));
         }
+        let (group, point_every_secs) = known.map_or((None, None), |known| (known.group, known.point_every_secs));
+        let mirrored = Mirrored {
+            id: new.id,
+            cluster: new.cluster.clone(),
+            place: new.place.clone(),
+            peer: new.peer.clone(),
+            group: new.group.clone().or(group).filter(|group| !group.is_empty()),
+            point_every_secs: new.point_every_secs.map_or(point_every_secs, NonZeroU64::new),
+        };
+        self.may_join(&mirrored)?;
         let image = Image { crew: &ceph.crew, place: &mirrored.place };
+        let mut schedules = Vec::new();
         if new.is_primary {
-            let (view, schedules) = self.change(mirrored, Verb::Enable, |turn| turn.enable())?;
+            let is_scheduled = mirrored.point_every_secs.is_some();
+            let (view, found) = self.change(&mirrored, Verb::Enable, |turn| turn.enable(is_scheduled))?;
             if !view.is_primary {
                 return Err(VerbError::NotPrimary(mirrored.place.clone()).into());
             }
-            for schedule in schedules {
-                tracing::warn!(
-                    volume = %mirrored.id, level = schedule.level, interval = schedule.interval,
-                    "a schedule of the mgr takes mirror snapshots of this image without sync points before them"
-                );
-            }
+            schedules = found;
         } else if image.look().is_ok_and(|view| view.is_primary) {
             return Err(MirrorError::IsPrimary(mirrored.place.clone()));
         }
-        registry.write(&ceph.crew, mirrored.id, Some(&Record::of(mirrored)))?;
-        Ok(())
+        registry.write(&ceph.crew, mirrored.id, Some(&Record::of(&mirrored)))?;
+        Ok((mirrored, schedules))
     }
 
     /// What this agent was doing when it ended last; clusters that don't answer are passed over, and their images are taken up by the
@@ -211,7 +237,8 @@ impl Mirrors {
     pub fn take_point(&self, mirrored: &Mirrored, peer: image::Peer<'_>) -> Result<Taken, MirrorError> {
         self.change(mirrored, Verb::Point, |turn| {
             let (point, mirror_snapshot) = turn.take_point(unix_now())?;
-            let gone = turn.prune(peer, self.retain + 1);
+            // What the others of its group are at, the group's points know.
+            let gone = if mirrored.group.is_none() { turn.prune(peer, self.retain + 1) } else { 0 };
             tracing::info!(volume = %mirrored.id, %point, gone, "sync point taken");
             Ok(Taken { point, mirror_snapshot })
         })
@@ -221,7 +248,7 @@ impl Mirrors {
         &self,
         mirrored: &Mirrored,
         peer: image::Peer<'_>,
-        force: bool,
+        force: Force,
         accepted: Option<u64>,
     ) -> Result<Promoted, MirrorError> {
         let promoted = self.change(mirrored, Verb::Promote, |turn| turn.promote(peer, force, accepted))?;
@@ -254,6 +281,36 @@ impl Mirrors {
         Ok(())
     }
 
+    /// A client that has images open besides those of the volume's group is left alone, unless `whole_client`.
+    pub fn fence(&self, mirrored: &Mirrored, whole_client: bool) -> Result<Fenced, MirrorError> {
+        let ceph = self.ceph(&mirrored.cluster)?;
+        let group = match &mirrored.group {
+            Some(name) if !whole_client => self.group(name)?,
+            Some(_) | None => vec![mirrored.clone()],
+        };
+        let is_of_group = |place: &ImagePlace| {
+            group.iter().any(|member| (&member.cluster, &member.place) == (&mirrored.cluster, place))
+        };
+        let bystanders = |address: &str| -> Result<Vec<ImagePlace>, VerbError> {
+            let mut others = Vec::new();
+            for registry in ceph.registries.iter().filter(|_| !whole_client) {
+                let (pool, namespace) = registry.pool();
+                let place = ImagePlace { pool: pool.into(), namespace: namespace.into(), image: String::new() };
+                others.extend(Image { crew: &ceph.crew, place: &place }.images_of(address)?);
+            }
+            Ok(others.into_iter().filter(|place| !is_of_group(place)).collect())
+        };
+        let fenced = self.change(mirrored, Verb::Fence, |turn| turn.fence(&bystanders))?;
+        tracing::warn!(volume = %mirrored.id, clients = ?fenced.fenced, "image is fenced: these clients are shut out of the cluster");
+        Ok(fenced)
+    }
+
+    pub fn unfence(&self, mirrored: &Mirrored) -> Result<Vec<String>, MirrorError> {
+        let unfenced = self.change(mirrored, Verb::Fence, |turn| turn.unfence())?;
+        tracing::info!(volume = %mirrored.id, clients = ?unfenced, "clients may use the cluster again");
+        Ok(unfenced)
+    }
+
     fn look(&self, mirrored: &Mirrored) -> Result<Option<ImageView>, MirrorError> {
         match self.with(mirrored, |image| image.look()) {
             Ok(view) => Ok(Some(view)),
@@ -270,18 +327,21 @@ impl Mirrors {
             None => Vec::new(),
         };
         // Who has it open matters to those who decide, and they ask both sites.
-        let users: Vec<UserView> = match (&view, peer) {
-            (Some(_), Some(_)) => match self.with(mirrored, |image| image.users()) {
-                Err(MirrorError::Verb(VerbError::NoLock(_))) => Vec::new(),
-                users => users?,
+        let clients = match (&view, peer) {
+            (Some(_), Some(_)) => Clients {
+                users: match self.with(mirrored, |image| image.users()) {
+                    Err(MirrorError::Verb(VerbError::NoLock(_))) => Vec::new(),
+                    users => users?,
+                },
+                fenced: self.with(mirrored, |image| image.fenced())?,
             },
-            _ => Vec::new(),
+            _ => Clients::default(),
         };
         let turn_of_missing = match view {
             Some(_) => None,
             None => self.with(mirrored, |image| image.turn())?.filter(|turn| !turn.has_ended),
         };
-        Ok(info::info(mirrored, view.as_ref(), sites, users, peer, turn_of_missing))
+        Ok(info::info(mirrored, view.as_ref(), sites, clients, peer, turn_of_missing))
     }
 }
 

@@ -1,13 +1,13 @@
 //! `drover-agent volume`: the verbs of a protected volume, for root on the agent's own host, over its Unix socket.
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use drover_engine::id::VolumeId;
 use drover_proto::v1::{
     self, DemoteRequest, DisableRequest, Disposal, EnableRequest, GetInfoRequest, ListRestorePointsRequest,
-    NodeGetInfoRequest, PromoteRequest, ResyncRequest, VolumeInfo, VolumeRole, VolumeSpec, node_client::NodeClient,
-    replication_client::ReplicationClient, sync_client::SyncClient,
+    NodeGetInfoRequest, PromoteRequest, ResyncRequest, VolumeInfo, VolumeRole, VolumeSpec, fence_client::FenceClient,
+    node_client::NodeClient, replication_client::ReplicationClient, sync_client::SyncClient,
 };
 use drover_report::{Exit, advice, causes};
 use tonic::{
@@ -38,9 +38,9 @@ Examples:
   drover-agent volume enable --root nfs --path pvc-1 --role secondary --peer site-a --id ID-OF-THE-PRIMARY
   drover-agent volume enable --root images --path vm1.img --kind block-file --role primary --peer site-b
   drover-agent volume enable --root disks --path mapper/vg-vm1 --kind block-file --role primary --peer site-b
-  drover-agent volume enable --root ceph-a --path rbd/vm1 --kind rbd-image --role primary --peer site-b
+  drover-agent volume enable --root ceph-a --path rbd/vm1 --kind rbd-image --role primary --peer site-b --every 5m
 
-The last but one is a block device, beneath a root with kind = \"devices\". Enabled again with the same id, a volume takes the
+The fourth is a block device, beneath a root with kind = \"devices\". Enabled again with the same id, a volume takes the
 retention that is named.")]
     Enable(EnableArgs),
     /// End the protection of the copy at this agent
@@ -63,11 +63,17 @@ retention that is named.")]
         /// 0 where there is none
         #[arg(long, value_name = "NUMBER")]
         accept_point: Option<u64>,
+        /// One image of a group, without the others: they may end on different points
+        #[arg(long)]
+        alone: bool,
     },
     /// Make this copy a secondary, which is written only by sync. Stop what uses an RBD image first
     Demote {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
+        /// One image of a group, without the others
+        #[arg(long)]
+        alone: bool,
     },
     /// Give this secondary's line of points up at the next sync; what it holds is kept as a restore point, of an RBD image under
     /// another name
@@ -77,6 +83,19 @@ retention that is named.")]
     },
     /// Take a sync point of a primary RBD image: a snapshot, and the mirror snapshot that carries it to the peer
     Point {
+        /// Id, 8 or more characters of its beginning, or CEPH/POOL/IMAGE
+        volume: String,
+    },
+    /// Shut the client out that writes to a primary RBD image: its lock is broken, and its address blocklisted in the cluster
+    Fence {
+        /// Id, 8 or more characters of its beginning, or CEPH/POOL/IMAGE
+        volume: String,
+        /// Also where it has images open that are not of the volume's group: it loses them, too
+        #[arg(long)]
+        whole_client: bool,
+    },
+    /// Let the clients in again that were shut out because of an RBD image
+    Unfence {
         /// Id, 8 or more characters of its beginning, or CEPH/POOL/IMAGE
         volume: String,
     },
@@ -111,6 +130,13 @@ struct EnableArgs {
     /// Restore points that are younger are kept besides, however many [default: the agent's]
     #[arg(long, value_name = "HOURS")]
     retain_hours: Option<u32>,
+    /// An RBD image: the images that it belongs with, by a name of your choice, the same at both agents; '' for none [default: as it is]
+    #[arg(long)]
+    group: Option<String>,
+    /// An RBD image: while it is primary, take a sync point of it, or of its group, so often, as 5m; 0s for never. Say it at both
+    /// agents [default: as it is]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    every: Option<Duration>,
     /// A secondary: take over a directory that is not empty; what it holds is kept as a restore point
     #[arg(long)]
     adopt: bool,
@@ -284,14 +310,23 @@ impl Verb {
         let mut agent = ReplicationClient::new(channel.clone());
         let volume = match self {
             Self::Enable(args) => {
-                let volume = agent.enable(args.request()).await?.into_inner().volume;
-                return Ok(Done::Enabled(volume));
+                let enabled = agent.enable(args.request()).await?.into_inner();
+                for v1::MgrSchedule { level, interval } in &enabled.mgr_schedules {
+                    let level = if level.is_empty() { "all pools" } else { level };
+                    eprintln!(
+                        "warning: a schedule of the mgr for {level} takes mirror snapshots of this image every {interval} without sync \
+                         points before them: what a promotion ends on then has no number (rbd mirror snapshot schedule remove)"
+                    );
+                }
+                return Ok(Done::Enabled(enabled.volume));
             }
             Self::Disable { volume, .. }
             | Self::Promote { volume, .. }
             | Self::Point { volume }
-            | Self::Demote { volume }
+            | Self::Demote { volume, .. }
             | Self::Resync { volume }
+            | Self::Fence { volume, .. }
+            | Self::Unfence { volume }
             | Self::Info { volume } => resolve(channel.clone(), volume).await?,
         };
         let volume_id = volume.clone();
@@ -301,16 +336,30 @@ impl Verb {
                 agent.disable(DisableRequest { volume_id, disposal: disposal.into() }).await?;
                 return Ok(Done::Disabled(volume));
             }
-            Self::Promote { force, accept_point, .. } => {
+            Self::Promote { force, accept_point, alone, .. } => {
                 warn_of_points(channel, &volume_id).await;
-                let request = PromoteRequest { volume_id, force: *force, accept_point: *accept_point };
+                let (force, accept_point, alone) = (*force, *accept_point, *alone);
+                let request = PromoteRequest { volume_id, force, accept_point, alone };
                 agent.promote(request).await?.into_inner().volume
             }
             Self::Point { .. } => {
                 let taken = agent.create_mirror_snapshot(v1::CreateMirrorSnapshotRequest { volume_id }).await?;
                 taken.into_inner().volume
             }
-            Self::Demote { .. } => agent.demote(DemoteRequest { volume_id }).await?.into_inner().volume,
+            Self::Demote { alone, .. } => {
+                agent.demote(DemoteRequest { volume_id, alone: *alone }).await?.into_inner().volume
+            }
+            Self::Fence { whole_client, .. } => {
+                let request = v1::FenceVolumeRequest { volume_id, whole_client: *whole_client };
+                FenceClient::new(channel).fence_volume(request).await?.into_inner().volume
+            }
+            Self::Unfence { .. } => {
+                FenceClient::new(channel)
+                    .unfence_volume(v1::UnfenceVolumeRequest { volume_id })
+                    .await?
+                    .into_inner()
+                    .volume
+            }
             Self::Resync { .. } => agent.resync(ResyncRequest { volume_id }).await?.into_inner().volume,
             Self::Enable(_) | Self::Info { .. } => {
                 agent.get_info(GetInfoRequest { volume_id, local_only: false }).await?.into_inner().volume
@@ -357,7 +406,7 @@ pub(crate) async fn resolve(channel: Channel, wanted: &str) -> Result<String, Vo
 }
 
 /// `ROOT/PATH`
-fn path(info: &VolumeInfo) -> Option<String> {
+pub(crate) fn path(info: &VolumeInfo) -> Option<String> {
     match info.spec.as_ref()?.kind.as_ref()? {
         v1::volume_spec::Kind::Directory(directory) => Some(format!("{}/{}", directory.root, directory.path)),
         v1::volume_spec::Kind::BlockFile(file) => Some(format!("{}/{}", file.root, file.path)),
@@ -390,8 +439,17 @@ impl EnableArgs {
             retain_seconds: self.retain_hours.map(|hours| u64::from(hours) * 3600),
             adopt: self.adopt,
             waive: self.waive.clone(),
+            group: self.group.clone(),
+            point_every_seconds: self.every.map(|every| every.as_secs()),
         }
     }
+}
+
+/// As `90s`, `5m`, `1h 30m`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let time: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    let time = Duration::try_from(time).map_err(|_| "it is negative".to_owned())?;
+    if time.subsec_nanos() == 0 { Ok(time) } else { Err("whole seconds, please".to_owned()) }
 }
 
 /// `POOL/IMAGE` or `POOL/NAMESPACE/IMAGE`; what is neither is refused by the agent.
@@ -464,6 +522,13 @@ fn show_points(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn show_mirror(mirror: &v1::RbdMirror, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if !mirror.group.is_empty() {
+        writeln!(f, "group  {}", mirror.group)?;
+    }
+    if mirror.point_every_seconds > 0 {
+        writeln!(f, "points every {} s", mirror.point_every_seconds)?;
+    }
+    mirror.fenced.iter().try_for_each(|address| writeln!(f, "fenced {address}"))?;
     for user in &mirror.users {
         let writes = if user.lock_owner { " and writes" } else { ", maybe rbd-mirror" };
         writeln!(f, "open   at {}{writes}", user.address)?;

@@ -188,7 +188,11 @@ async fn directions_swap_by_demote_and_promote() {
     let pair = Pair::with(&[("a", 5000)], "").await;
     done(&pair.sync(&pair.a, "one").await);
     let volume_id = pair.volume.clone();
-    let demoted = replication(&pair.a).await.demote(v1::DemoteRequest { volume_id: volume_id.clone() }).await.unwrap();
+    let demoted = replication(&pair.a)
+        .await
+        .demote(v1::DemoteRequest { volume_id: volume_id.clone(), alone: false })
+        .await
+        .unwrap();
     assert_eq!(demoted.into_inner().volume.unwrap().role(), VolumeRole::Secondary);
     let promoted = v1::PromoteRequest { volume_id, ..v1::PromoteRequest::default() };
     let promoted = replication(&pair.b).await.promote(promoted).await.unwrap().into_inner().volume.unwrap();

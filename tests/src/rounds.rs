@@ -23,6 +23,8 @@ pub struct Rounds {
     pub resume_bytes: u64,
     /// Edit-and-sync rounds of an image on each file system.
     pub image_rounds: u64,
+    /// Promotions by force of an RBD image that is half copied, each of new clusters.
+    pub half_way: u64,
     /// Entries of a random tree, and edits of one round: not fewer in the small run, or it would prove another thing.
     pub entries: usize,
     pub edits: usize,
@@ -40,6 +42,7 @@ impl Rounds {
         rollback_chains: 1,
         resume_bytes: 1 << 30,
         image_rounds: 20,
+        half_way: 1,
         entries: 200,
         edits: 20,
         full: false,
@@ -55,6 +58,7 @@ impl Rounds {
         rollback_chains: 5,
         resume_bytes: 2 << 30,
         image_rounds: 200,
+        half_way: 20,
         entries: 200,
         edits: 20,
         full: true,

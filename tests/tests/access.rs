@@ -31,6 +31,12 @@ const ROWS: &[(&str, &[Access])] = &[
     ("drover.v1.Replication/CreateMirrorSnapshot", CONTROL),
     ("drover.v1.Replication/GetInfo", EVERYONE),
     ("drover.v1.Replication/WatchInfo", READERS),
+    ("drover.v1.Fence/FenceVolume", CONTROL),
+    ("drover.v1.Fence/UnfenceVolume", CONTROL),
+    ("drover.v1.Groups/CreateMirrorSnapshots", CONTROL),
+    ("drover.v1.Groups/PromoteGroup", CONTROL),
+    ("drover.v1.Groups/DemoteGroup", CONTROL),
+    ("drover.v1.Groups/GetGroup", READERS),
     ("drover.v1.Sync/Start", CONTROL),
     ("drover.v1.Sync/Plan", CONTROL),
     ("drover.v1.Sync/Watch", READERS),
@@ -142,7 +148,7 @@ fn grpcurl_lists_and_calls_by_reflection() {
     let pair = Pair::start();
     pair.sync();
     let services = curl(&pair.a, "controller", "list", &[]).expect("grpcurl list").stdout;
-    for service in ["Replication", "Sync", "Node", "Transfer"] {
+    for service in ["Replication", "Groups", "Fence", "Sync", "Node", "Transfer"] {
         assert!(services.contains(&format!("drover.v1.{service}")), "{services}");
     }
     let methods = curl(&pair.a, "viewer", "describe", &["drover.v1.Sync"]).expect("grpcurl describe").stdout;

@@ -269,9 +269,7 @@ fn r7_an_image_and_a_device_change_roles_and_catch_up_by_what_changed() {
         role: role.into(),
         peer: Some(peer.into()),
         retain: Some(4),
-        adopt: false,
-        waive: Vec::new(),
-        retain_seconds: None,
+        ..v1::EnableRequest::default()
     };
     let (a, b) = (pair.a.controller(), pair.b.controller());
     a.enable(enable("nfs", "vm.img", VolumeRole::Primary, "site-b")).expect("enable the image");
@@ -437,9 +435,8 @@ fn a_copy_that_is_there_is_adopted() {
         role: VolumeRole::Secondary.into(),
         peer: Some("site-a".into()),
         retain: Some(2),
-        retain_seconds: None,
         adopt: true,
-        waive: Vec::new(),
+        ..v1::EnableRequest::default()
     };
     client.enable(request).expect("adopt");
     let outcome = pair.sync();
@@ -470,10 +467,8 @@ fn a_device_is_recognised_and_never_taken_from_others() {
             }),
             role: VolumeRole::Secondary.into(),
             peer: Some("site-a".into()),
-            retain: None,
             adopt,
-            waive: Vec::new(),
-            retain_seconds: None,
+            ..v1::EnableRequest::default()
         })
     };
     let client = pair.b.controller();

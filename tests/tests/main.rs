@@ -7,6 +7,7 @@ mod crash;
 mod device;
 mod failpoints;
 mod full;
+mod groups;
 mod judges;
 mod link;
 mod movers;

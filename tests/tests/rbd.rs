@@ -3,14 +3,17 @@
 use std::{
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use drover_librbd::ImageRef;
 use drover_proto::v1::{self, VolumeRole, volume_spec};
 use drover_tests::{
     ceph::{Cluster, Clusters, Content, Image, Kind, Recipe, Release},
+    figure::{self, Goal},
     host::{Access, Agent, Certificates, Client, Faults},
     process,
+    rounds::Rounds,
     scratch::Scratch,
     seed::Seeds,
     skip,
@@ -22,7 +25,7 @@ const MIB: u64 = 1 << 20;
 const IMAGE: &str = "vm1";
 const BYTES: u64 = 96 * MIB;
 /// For a mirror snapshot to reach the other site.
-const SYNCED: Duration = Duration::from_secs(90);
+pub(crate) const SYNCED: Duration = Duration::from_secs(90);
 
 struct Sites {
     // Agents end before the clusters do.
@@ -39,6 +42,10 @@ struct Sites {
 impl Sites {
     /// Mirrored clusters, an image with content at `site-a`, and agents that protect it, with the capabilities of daily work.
     fn start(test: &'static str, release: Release) -> Option<Self> {
+        Self::start_round(test, release, &Seeds::of(test), 0)
+    }
+
+    fn start_round(test: &'static str, release: Release, seeds: &Seeds, round: u64) -> Option<Self> {
         if let Some(why) = release.missing() {
             skip::skipped(test, &why);
             return None;
@@ -56,7 +63,7 @@ impl Sites {
             agent.setup.more = section(cluster, &keyring);
             agent.start(&Faults::none());
         }
-        let rng = Seeds::of(test).rng(0);
+        let rng = seeds.rng(round);
         let volume = uuid::Uuid::new_v4().to_string();
         let mut sites = Self { a, b, volume, clusters, rng, test, begun, scratch };
         sites.here().create(BYTES);
@@ -187,7 +194,7 @@ impl Sites {
 }
 
 /// Of the configuration.
-fn section(cluster: &Cluster, keyring: &Path) -> String {
+pub(crate) fn section(cluster: &Cluster, keyring: &Path) -> String {
     format!(
         "[[ceph]]\nname = \"ceph\"\nconf = {:?}\nuser = \"client.{}\"\nkeyring = {keyring:?}\npools = [{:?}]\n",
         cluster.conf(),
@@ -196,7 +203,7 @@ fn section(cluster: &Cluster, keyring: &Path) -> String {
     )
 }
 
-fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     status.get_details_error_info().map_or_else(String::new, |info| info.reason)
 }
 
@@ -331,6 +338,97 @@ fn an_image_that_somebody_writes_to_is_not_demoted_and_a_demotion_is_taken_back(
     sites.wait_for_point(&sites.b, number);
 }
 
+/// A client that has a second image open, and writes to the first.
+struct Machine {
+    disk: drover_librbd::Image,
+    other: drover_librbd::Image,
+}
+
+impl Machine {
+    fn pool(cluster: &Cluster) -> drover_librbd::Pool {
+        let ceph = drover_librbd::Ceph::load().expect("librbd");
+        let mut configuration = ceph.configure("client.admin").expect("configure");
+        configuration.conf_file(&cluster.conf()).expect("read ceph.conf");
+        let time = Duration::from_secs(20);
+        let times = drover_librbd::Timeouts { connect: time, monitor: time, osd: time };
+        configuration.timeouts(times).expect("set timeouts");
+        configuration.connect().expect("connect").pool(cluster.pool()).expect("the pool")
+    }
+
+    fn start(cluster: &Cluster, other: &str) -> Self {
+        let pool = Self::pool(cluster);
+        let open = |name| pool.open(ImageRef::Name(name), drover_librbd::Access::ReadWrite).expect("open an image");
+        let (disk, other) = (open(IMAGE), open(other));
+        disk.write(0, b"written").expect("write");
+        other.write(0, b"written").expect("write");
+        Self { disk, other }
+    }
+}
+
+#[test]
+fn a_client_that_writes_is_fenced_and_let_in_again() {
+    const NAME: &str = "a_client_that_writes_is_fenced_and_let_in_again";
+    const OTHER: &str = "other";
+    let Some(sites) = Sites::start(NAME, Release::Pacific) else { return };
+    sites.clusters.a.image(OTHER).create(4 * MIB);
+    let number = sites.point(&sites.a);
+    sites.wait_for_point(&sites.b, number);
+    let client = Sites::client(&sites.a);
+    let fence = |whole_client| {
+        let request = v1::FenceVolumeRequest { volume_id: sites.volume.clone(), whole_client };
+        client.call(client.fence().fence_volume(request))
+    };
+    let unfence = || {
+        let request = v1::UnfenceVolumeRequest { volume_id: sites.volume.clone() };
+        client.call(client.fence().unfence_volume(request)).expect("let clients in again").unfenced
+    };
+    assert!(fence(false).expect("nobody writes").fenced.is_empty());
+    assert!(unfence().is_empty());
+    let machine = Machine::start(&sites.clusters.a, OTHER);
+    sites.refused(client.demote(&sites.volume), "image-in-use");
+    let refused = fence(false).expect_err("it has another image");
+    assert_eq!(reason(&refused), "client-shared", "{refused}");
+    assert!(refused.message().contains("rbd/other"), "{refused}");
+    machine.disk.write(0, b"again").expect("it was left alone");
+    let fenced = fence(true).expect("fence the client").fenced;
+    sites.say("fenced");
+    assert_eq!(fenced.len(), 1, "{fenced:?}");
+    for image in [&machine.disk, &machine.other] {
+        let error = image.write(0, b"too late").expect_err("it is shut out");
+        assert_eq!(error.kind(), drover_librbd::ErrorKind::Blocklisted, "{error}");
+    }
+    let mirror = sites.info(&sites.a).mirror.expect("the image");
+    assert_eq!(mirror.fenced, fenced);
+    assert!(!mirror.users.iter().any(|user| fenced.contains(&user.address)), "{:?}", mirror.users);
+    let listed = || sites.clusters.a.ceph(&["osd", "blocklist", "ls"]);
+    let listing = listed();
+    let entry = listing.lines().find(|line| line.contains(&fenced[0])).expect("its entry");
+    let year = |text: &str| text.get(..4).and_then(|year| year.parse::<u32>().ok());
+    let until = entry.split_whitespace().find_map(|word| year(word).filter(|_| word.contains('T'))).expect("a time");
+    let days = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs() / 86_400;
+    assert!(u64::from(until) > 1970 + days * 4 / 1461, "not for an hour: {listing}");
+    // What it wrote and was told is there, and nothing after it.
+    let mut begin = [0; 5];
+    let pool = Machine::pool(&sites.clusters.a);
+    let reader = pool.open(ImageRef::Name(IMAGE), drover_librbd::Access::ReadOnly).expect("open the image");
+    reader.read(0, &mut begin).expect("read");
+    assert_eq!(&begin, b"again");
+    drop(reader);
+    assert_eq!(unfence(), fenced);
+    assert!(!listed().contains(&fenced[0]), "{}", listed());
+    assert!(sites.info(&sites.a).mirror.expect("the image").fenced.is_empty());
+    // Who was shut out has to open it anew.
+    drop(machine);
+    drop(Machine::start(&sites.clusters.a, OTHER));
+    process::until("nobody writes", SYNCED, || {
+        let users = sites.info(&sites.a).mirror?.users;
+        (!users.iter().any(|user| user.lock_owner)).then_some(())
+    });
+    client.demote(&sites.volume).expect("nobody writes to it");
+    let refused = fence(true).expect_err("nobody can write to a secondary");
+    assert_eq!(reason(&refused), "not-primary", "{refused}");
+}
+
 /// The monitors hang in the middle of a promotion. The worker's address is on record before its call.
 #[test]
 fn a_promotion_whose_agent_dies_is_taken_over_and_no_other_agent_comes_between() {
@@ -432,7 +530,19 @@ impl Sites {
 
 /// librbd would end on what was there before the last complete sync, with success, or crash.
 fn a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point(test: &'static str, release: Release) {
-    let Some(mut sites) = Sites::start(test, release) else { return };
+    let (rounds, seeds) = (Rounds::chosen(), Seeds::of(test));
+    for round in 0..rounds.half_way {
+        let Some(sites) = Sites::start_round(test, release, &seeds, round) else { return };
+        promote_half_way(sites, round == 0);
+    }
+    let name =
+        format!("promotions in the middle of a sync on Ceph {}, each on the newest whole point", release.number());
+    figure::report(&name, rounds.half_way, "promotions", Goal::AtLeast(20));
+}
+
+/// `whole`: with kills of the agent, and until the site that was given up is primary again.
+fn promote_half_way(mut sites: Sites, whole: bool) {
+    let release = sites.clusters.b.release();
     let (number, content) = sites.half_way();
     let lost = sites.here().content();
     sites.clusters.a.kill();
@@ -442,7 +552,7 @@ fn a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point(test: &'st
     sites.refused(sites.promote(&sites.b), "promote-unsafe");
     let ends = sites.info(&sites.b).mirror.and_then(|mirror| mirror.promote_forced_ends).expect("where it would end");
     assert!(ends.contains(&format!("drover.{number}.")), "{ends}");
-    if release == Release::Reef {
+    if whole && release == Release::Reef {
         sites.kill_in_promotions();
     }
     // The agent that starts undoes what was interrupted first.
@@ -456,6 +566,9 @@ fn a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point(test: &'st
     });
     sites.say("promoted by force");
     sites.there().content().assert_is(&content, "the newest whole point, under the image's own name");
+    if !whole {
+        return;
+    }
     sites.write_there(2);
     Sites::client(&sites.b).promote(&sites.volume, true).expect("it is primary already");
     assert_eq!(sites.info(&sites.b).role(), VolumeRole::Primary);

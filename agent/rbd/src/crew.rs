@@ -141,6 +141,8 @@ impl Crew {
     fn call_once(&self, request: &Request) -> Result<Reply, CallError> {
         let lane = match request {
             Request::Flatten(_) => Lane::Data,
+            // It opens every image of a pool.
+            Request::ImagesOf { .. } => Lane::Verbs,
             request if request.changes() => Lane::Verbs,
             _ => Lane::Status,
         };

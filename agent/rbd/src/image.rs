@@ -2,19 +2,24 @@
 
 mod demote;
 mod error;
+mod fence;
 mod promote;
 mod resync;
 mod stand_in;
+mod take;
 
 use std::{thread, time::Duration};
 
-pub use self::{demote::Demoted, error::VerbError, promote::Promoted};
+pub use self::{
+    demote::Demoted,
+    error::VerbError,
+    fence::{Bystanders, Fenced},
+    promote::{Force, Promoted},
+};
 use crate::{
     crew::{CallError, Crew},
-    point::{self, Point, PointName},
     request::{FailureKind, Reply, Request, Schedule},
     turn::Turn,
-    verdict,
     view::{ImagePlace, ImageView, Mirroring, SiteView, UserView},
 };
 
@@ -25,7 +30,7 @@ const LOOKS: usize = 25;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// Asks the agent at the other site what it has of the image: as fresh as the call, or why it can't be told.
-pub type Peer<'a> = &'a dyn Fn() -> Result<ImageView, String>;
+pub type Peer<'a> = &'a (dyn Fn() -> Result<ImageView, String> + Sync);
 
 /// An image of a cluster.
 #[derive(Clone, Copy, Debug)]
@@ -62,13 +67,22 @@ impl Image<'_> {
         }
     }
 
+    /// Images of its pool and namespace that a client has open for writing.
+    pub fn images_of(&self, address: &str) -> Result<Vec<ImagePlace>, VerbError> {
+        let (place, address) = (self.place.clone(), address.to_owned());
+        match self.crew.call(&Request::ImagesOf { place, address })? {
+            Reply::Images(places) => Ok(places),
+            _ => Err(VerbError::Confused),
+        }
+    }
+
     /// Nobody writes to it. Who has it open without its lock may be rbd-mirror, which can't be told from an idle client.
     fn unused(&self) -> Result<(), VerbError> {
-        let users: Vec<_> = self.users()?.into_iter().filter(|user| user.is_lock_owner).collect();
+        let users: Vec<_> = self.users()?.into_iter().filter(UserView::writes).collect();
         if users.is_empty() { Ok(()) } else { Err(VerbError::InUse { place: self.place.clone(), users }) }
     }
 
-    fn mirrored(&self) -> Result<ImageView, VerbError> {
+    pub(crate) fn mirrored(&self) -> Result<ImageView, VerbError> {
         let view = self.look()?;
         match view.mirroring {
             _ if view.is_settling() => Err(VerbError::Settling(self.place.clone())),
@@ -117,9 +131,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Mirrors the image by snapshots. Done before: nothing. Returns the mgr's schedules that reach it: they stay, and make mirror
-    /// snapshots without a sync point before them.
-    pub fn enable(&mut self) -> Result<(ImageView, Vec<Schedule>), VerbError> {
+    /// Mirrors the image by snapshots. Done before: nothing. Returns the mgr's schedules that reach it, which make mirror snapshots without a
+    /// sync point before them; `is_scheduled`: those of the image alone are removed, since this agent takes its points.
+    pub fn enable(&mut self, is_scheduled: bool) -> Result<(ImageView, Vec<Schedule>), VerbError> {
         let view = self.image.look()?;
         let view = match view.mirroring {
             _ if view.is_settling() && view.parent_id.is_some() => {
@@ -142,51 +156,23 @@ impl Turn<'_> {
         if !view.is_primary {
             return Ok((view, Vec::new()));
         }
+        let own = self.image.place.to_string();
+        let (mut own, others): (Vec<_>, _) = self.schedules()?.into_iter().partition(|found| found.level == own);
+        for schedule in own.iter().filter(|_| is_scheduled) {
+            let (place, interval) = (self.image.place.clone(), schedule.interval.clone());
+            self.change(&Request::RemoveSchedule { place, interval })?;
+            tracing::info!(image = %self.image.place, interval = schedule.interval, "a schedule of the mgr gave way to Drover's");
+        }
+        if is_scheduled {
+            own.clear();
+        }
+        Ok((view, [own, others].concat()))
+    }
+
+    fn schedules(&self) -> Result<Vec<Schedule>, VerbError> {
         match self.image.crew.call(&Request::Schedules(self.image.place.clone()))? {
-            Reply::Schedules(found) => Ok((view, found)),
+            Reply::Schedules(found) => Ok(found),
             _ => Err(VerbError::Confused),
         }
-    }
-
-    /// A sync point: the snapshot, then the mirror snapshot that carries it to the peer. Returns its name and the id of the latter.
-    pub fn take_point(&mut self, now_unix_secs: i64) -> Result<(PointName, u64), VerbError> {
-        let view = self.image.primary()?;
-        self.ended_well(&view)?;
-        self.remove_unwhole();
-        let name = PointName { number: point::next_number(&view), taken_at_unix_secs: now_unix_secs };
-        let (place, text) = (self.image.place.clone(), name.to_string());
-        let taken = self.until(&Request::TakeSnapshot { place, name: text.clone() }, |view| {
-            view.snapshots.iter().any(|snapshot| snapshot.name == text)
-        })?;
-        let own = taken.snapshots.iter().find(|snapshot| snapshot.name == text).map_or(0, |snapshot| snapshot.id);
-        let after = |view: &ImageView| view.newest_mirror_snapshot().map(|(id, _)| id).filter(|id| *id > own);
-        let mirrored =
-            self.until(&Request::TakeMirrorSnapshot(self.image.place.clone()), |view| after(view).is_some())?;
-        Ok((name, after(&mirrored).ok_or(VerbError::Confused)?))
-    }
-
-    /// Removes points that are not kept any more and that the peer does not need. What can't be removed now is tried again after the next
-    /// point. Returns how many are gone.
-    pub fn prune(&mut self, peer: Peer<'_>, keep: usize) -> usize {
-        let (place, crew) = (self.image.place.clone(), self.image.crew.name());
-        let there = match peer() {
-            Ok(there) => there,
-            Err(why) => {
-                tracing::info!(image = %place, cluster = crew, "old points stay, since the peer can't be asked: {why}");
-                return 0;
-            }
-        };
-        let view = match self.image.primary() {
-            Ok(view) if verdict::follows(&there, &view) => view,
-            _ => return 0,
-        };
-        let mut gone = 0;
-        for Point { name, snapshot_id: id, .. } in point::prunable(&view, &there, keep) {
-            match self.change(&Request::RemoveSnapshot { place: place.clone(), id }) {
-                Ok(_) => gone += 1,
-                Err(error) => tracing::warn!(image = %place, point = %name, "an old point stays: {error}"),
-            }
-        }
-        gone
     }
 }

@@ -1,10 +1,12 @@
 //! Sync points of an image: a user snapshot taken just before each mirror snapshot. The mirror snapshot carries it to the
 //! peer, where its content is exact as soon as that mirror snapshot is complete, whatever a later sync has half copied.
 
+use std::collections::BTreeSet;
+
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use crate::view::{ImageView, MirrorSnapshot, MirrorState, SnapshotKind};
+use crate::view::{ImageView, MirrorSnapshot, MirrorState, SnapshotKind, SnapshotView};
 
 /// Of the snapshots that are Drover's.
 const PREFIX: &str = "drover.";
@@ -72,6 +74,13 @@ fn proof(view: &ImageView) -> Option<u64> {
     view.mirror_snapshots().filter(|(_, mirror)| is_proof(mirror)).map(|(id, _)| id).max()
 }
 
+/// Id of the newest snapshot of a peer that has arrived whole, 0 where none has.
+pub fn arrived(secondary: &ImageView) -> u64 {
+    let has_arrived = |mirror: &MirrorSnapshot| mirror.state == MirrorState::NonPrimary && is_proof(mirror);
+    let arrived = secondary.mirror_snapshots().filter(|(_, mirror)| has_arrived(mirror)).map(|(id, _)| id);
+    arrived.max().unwrap_or(0)
+}
+
 /// Ids of a secondary's user snapshots, Drover's and others', whose content has not arrived.
 pub fn not_whole(secondary: &ImageView) -> Vec<u64> {
     let proof = proof(secondary).unwrap_or(0);
@@ -102,6 +111,33 @@ pub(crate) fn is_proof(mirror: &MirrorSnapshot) -> bool {
 /// The newest point whose content is all there.
 pub fn newest_whole(view: &ImageView) -> Option<Point> {
     points(view).into_iter().rev().find(|point| point.is_whole)
+}
+
+/// The point with this name, if its content is all there.
+pub fn whole(view: &ImageView, name: PointName) -> Option<Point> {
+    points(view).into_iter().find(|point| point.name == name && point.is_whole)
+}
+
+/// Whether a promotion of a secondary by force ends on it: all that arrived after it is the mirror snapshot that carried it. Of older ones
+/// rbd-mirror keeps none, so one that was taken without a point looks the same.
+pub fn is_newest(secondary: &ImageView, point: &Point) -> bool {
+    let is_later_point =
+        |snapshot: &SnapshotView| snapshot.id > point.snapshot_id && PointName::parse(&snapshot.name).is_some();
+    let mut later = secondary
+        .mirror_snapshots()
+        .filter(|(id, mirror)| *id > point.snapshot_id && !mirror.is_orphan())
+        .map(|(_, mirror)| mirror.state == MirrorState::NonPrimary && is_proof(mirror))
+        .peekable();
+    later.peek().is_some() && later.all(|has_arrived| has_arrived) && !secondary.snapshots.iter().any(is_later_point)
+}
+
+/// The newest point that is whole in each of them. Points of single images may have the same number, and were taken at other times.
+pub fn newest_common<'a>(views: impl IntoIterator<Item = &'a ImageView>) -> Option<PointName> {
+    let names = |view: &ImageView| -> BTreeSet<PointName> {
+        points(view).into_iter().filter(|point| point.is_whole).map(|point| point.name).collect()
+    };
+    let common = views.into_iter().map(names).reduce(|ours, theirs| &ours & &theirs)?;
+    common.last().copied()
 }
 
 /// The oldest points beyond the newest `keep` of a primary, of those that its peer, which follows it, does not need: that falls back to the newest
@@ -193,6 +229,44 @@ mod tests {
         // Of another primary.
         let other = ImageView { site_uuid: "another".to_owned(), ..ours.clone() };
         assert!(prunable(&other, &peer(vec![copied(51, true)]), 1).is_empty());
+    }
+
+    #[test]
+    fn a_group_ends_on_the_newest_number_that_all_have() {
+        let name = |number: u64| format!("drover.{number}.20261122T031500Z");
+        let copied = |numbers: &[u64], half: Option<u64>| {
+            let whole = numbers
+                .iter()
+                .flat_map(|n| [user(n * 10, &name(*n)), mirror(n * 10 + 1, MirrorState::NonPrimary, true)]);
+            let half =
+                half.iter().flat_map(|n| [user(n * 10, &name(*n)), mirror(n * 10 + 1, MirrorState::NonPrimary, false)]);
+            secondary(whole.chain(half).collect())
+        };
+        let (ahead, behind) = (copied(&[1, 2, 3], None), copied(&[1, 2], Some(3)));
+        let number = |views: &[&ImageView]| newest_common(views.iter().copied()).map(|name| name.number);
+        assert_eq!(number(&[&ahead, &behind]), Some(2));
+        assert_eq!(number(&[&ahead]), Some(3));
+        assert_eq!(newest_common([&ahead, &copied(&[], Some(1))]), None);
+        assert_eq!(newest_common([]), None);
+        let named = |number| PointName::parse(&name(number)).unwrap();
+        let (second, third) = (whole(&ahead, named(2)).unwrap(), whole(&ahead, named(3)).unwrap());
+        assert!(is_newest(&ahead, &third) && !is_newest(&ahead, &second));
+        assert!(!is_newest(&behind, &whole(&behind, named(2)).unwrap()), "another one is on its way");
+        assert_eq!(whole(&behind, named(3)), None);
+        // Each of them had one of its own.
+        let mut other = copied(&[1, 2], None);
+        other.snapshots.push(user(30, "drover.3.20261122T051500Z"));
+        other.snapshots.push(mirror(31, MirrorState::NonPrimary, true));
+        assert_eq!(number(&[&ahead, &other]), Some(2));
+        // rbd-mirror keeps the newest mirror snapshot alone.
+        let mut pruned = ahead.clone();
+        pruned.snapshots.retain(|snapshot| snapshot.id != 21);
+        assert!(is_newest(&pruned, &third) && !is_newest(&pruned, &second));
+        // It was primary after the point, and is a copy of what came then.
+        let mut again = ahead;
+        again.snapshots.push(mirror(40, MirrorState::PrimaryDemoted, true));
+        again.snapshots.push(mirror(41, MirrorState::NonPrimary, true));
+        assert!(!is_newest(&again, &third));
     }
 
     #[test]

@@ -39,6 +39,13 @@ pub enum Request {
     Look(ImagePlace),
     LookAtSites(ImagePlace),
     LookAtUsers(ImagePlace),
+    /// Images of the pool and namespace of `place` that a client has open for writing.
+    ImagesOf {
+        place: ImagePlace,
+        address: String,
+    },
+    /// Addresses of clients that are shut out of the cluster, and until when. Replies with a record.
+    Blocklisted,
     /// Keys and values of an omap object; empty where there is none.
     ReadRecord {
         pool: String,
@@ -48,6 +55,18 @@ pub enum Request {
     /// Schedules of the mgr that reach this image.
     Schedules(ImagePlace),
     /// Changes. Each one is one call of librbd that changes something.
+    /// One of the image alone.
+    RemoveSchedule {
+        place: ImagePlace,
+        interval: String,
+    },
+    /// Of all agents, the one with this name leads in the pool for so long, unless another one does. Replies whether it does.
+    Lead {
+        pool: String,
+        namespace: String,
+        name: String,
+        time: Duration,
+    },
     EnableMirroring(ImagePlace),
     TakeSnapshot {
         place: ImagePlace,
@@ -112,6 +131,21 @@ pub enum Request {
         address: String,
         time: Duration,
     },
+    /// A client, of the image: returns once the OSDs of its pool know.
+    ShutOut {
+        place: ImagePlace,
+        address: String,
+        time: Duration,
+    },
+    /// One that is not on the list is let in, too.
+    Unblocklist {
+        address: String,
+    },
+    /// Of the owner with this address; nothing where another one, or nobody, has it.
+    BreakLock {
+        place: ImagePlace,
+        address: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,6 +158,8 @@ pub enum Reply {
     Snapshot(u64),
     Users(Vec<UserView>),
     Exchanged(bool),
+    Leads(bool),
+    Images(Vec<ImagePlace>),
     Schedules(Vec<Schedule>),
 }
 
@@ -192,8 +228,12 @@ impl Request {
             Self::Look(place)
             | Self::LookAtSites(place)
             | Self::LookAtUsers(place)
+            | Self::ImagesOf { place, .. }
+            | Self::BreakLock { place, .. }
+            | Self::ShutOut { place, .. }
             | Self::Schedules(place)
             | Self::EnableMirroring(place)
+            | Self::RemoveSchedule { place, .. }
             | Self::TakeSnapshot { place, .. }
             | Self::TakeMirrorSnapshot(place)
             | Self::Promote { place, .. }
@@ -206,7 +246,13 @@ impl Request {
             | Self::Flatten(place)
             | Self::Rename { place, .. }
             | Self::ExchangeRecord { place, .. } => Some(place),
-            Self::Check | Self::ReadRecord { .. } | Self::WriteRecord { .. } | Self::Blocklist { .. } => None,
+            Self::Check
+            | Self::ReadRecord { .. }
+            | Self::WriteRecord { .. }
+            | Self::Lead { .. }
+            | Self::Blocklisted
+            | Self::Unblocklist { .. }
+            | Self::Blocklist { .. } => None,
         }
     }
 
@@ -217,9 +263,13 @@ impl Request {
             Self::Check
                 | Self::Look(_)
                 | Self::LookAtSites(_)
+                | Self::ImagesOf { .. }
+                | Self::Blocklisted
                 | Self::LookAtUsers(_)
                 | Self::ReadRecord { .. }
                 | Self::Schedules(_)
+                // It ends by itself, and what is done by it is done in turns.
+                | Self::Lead { .. }
         )
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     crew::{CallError, Crew, Lane},
     image::{Image, VerbError},
-    point::Point,
+    point::{Point, PointName},
     request::{Reply, Request},
     view::{ImagePlace, TurnView, Verb},
 };
@@ -58,6 +58,9 @@ pub struct Left {
     pub aside: Option<Aside>,
     #[serde(default)]
     pub half: Option<Half>,
+    /// The point that a promotion by force of its whole group ends on, until all of that is done.
+    #[serde(default)]
+    pub group: Option<PointName>,
 }
 
 /// A promotion by force that was begun, and has not been seen to end where it should.
@@ -66,6 +69,9 @@ pub struct ForcedFrom {
     /// Of the newest mirror snapshot before it.
     pub newest: u64,
     pub point: Option<Point>,
+    /// It must not end beyond the point either.
+    #[serde(default)]
+    pub exactly: bool,
 }
 
 /// A copy that is given up.
@@ -141,12 +147,12 @@ impl Turns {
     }
 
     /// Waits some seconds for this agent's verb of the image that is under way; another agent's is an error.
-    pub fn with<T>(
+    pub fn with<'a, T>(
         &self,
-        image: Image<'_>,
+        image: Image<'a>,
         verb: Verb,
         now_unix_secs: i64,
-        what: impl FnOnce(&mut Turn<'_>) -> Result<T, VerbError>,
+        what: impl FnOnce(&mut Turn<'a>) -> Result<T, VerbError>,
     ) -> Result<T, VerbError> {
         let known = Arc::clone(lock(&self.images).entry(image.place.clone()).or_default());
         let mut known = patiently(&known).ok_or_else(|| VerbError::InVerb(image.place.clone()))?;

@@ -103,7 +103,9 @@ pub fn follows(copy: &ImageView, primary: &ImageView) -> bool {
 /// No verb is under way at the peer that may change what it told.
 pub fn still(peer: &ImageView) -> Result<(), Unsafe> {
     match &peer.turn {
-        Some(turn) if turn.verb != Verb::Point && !turn.has_ended => Err(Unsafe::PeerIsChanging(turn.clone())),
+        Some(turn) if !matches!(turn.verb, Verb::Point | Verb::Fence) && !turn.has_ended => {
+            Err(Unsafe::PeerIsChanging(turn.clone()))
+        }
         Some(_) | None => Ok(()),
     }
 }

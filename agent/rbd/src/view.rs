@@ -37,6 +37,8 @@ pub struct ImageView {
     /// Id of the image that it is a clone of.
     pub parent_id: Option<String>,
     pub stands_in_for: Option<StandIn>,
+    /// Its content lies in a pool of its own, so that a clone can't take its place. Not told of a peer's.
+    pub has_data_pool: bool,
     /// Points go on from there: of what the image, or the one that it is a copy of, stands in for.
     pub number_floor: u64,
     /// What an agent of this cluster is doing with the image, or was when it died.
@@ -80,6 +82,7 @@ pub enum Verb {
     Promote,
     Demote,
     Resync,
+    Fence,
 }
 
 impl std::fmt::Display for Verb {
@@ -90,6 +93,7 @@ impl std::fmt::Display for Verb {
             Self::Promote => "promotion",
             Self::Demote => "demotion",
             Self::Resync => "resync",
+            Self::Fence => "fencing",
         })
     }
 }
@@ -204,6 +208,15 @@ pub struct UserView {
     pub address: String,
     /// It has the exclusive lock: it writes.
     pub is_lock_owner: bool,
+    /// The cluster hears of it. One that has the lock and is not heard of is dead, or comes back and writes on.
+    pub is_heard_of: bool,
+}
+
+impl UserView {
+    /// Now. librbd takes the lock from one that is not heard of, and blocklists it for an hour.
+    pub(crate) fn writes(&self) -> bool {
+        self.is_lock_owner && self.is_heard_of
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +251,7 @@ pub(crate) mod tests {
             snapshots,
             parent_id: None,
             stands_in_for: None,
+            has_data_pool: false,
             number_floor: 0,
             turn: None,
         }

@@ -70,6 +70,8 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
         Request::Check => cluster.check()?,
         Request::Look(place) => return Ok(Reply::Image(Box::new(image::look(cluster, &place)?))),
         Request::LookAtUsers(place) => return Ok(Reply::Users(image::users(cluster, &place)?)),
+        Request::ImagesOf { place, address } => return Ok(Reply::Images(image::images_of(cluster, &place, &address)?)),
+        Request::Blocklisted => return Ok(Reply::Record(pool::blocklisted(cluster)?)),
         Request::LookAtSites(place) => return Ok(Reply::Sites(image::sites(cluster, &place)?)),
         Request::ReadRecord { pool, namespace, object } => {
             return Ok(Reply::Record(pool::read_record(cluster, &pool, &namespace, &object)?));
@@ -82,6 +84,10 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
             let (expected, value) = (expected.as_deref(), value.as_deref());
             return Ok(Reply::Exchanged(pool::exchange_record(cluster, &place, &object, expected, value)?));
         }
+        Request::Lead { pool, namespace, name, time } => {
+            return Ok(Reply::Leads(pool::lead(cluster, &pool, &namespace, &name, time)?));
+        }
+        Request::RemoveSchedule { place, interval } => pool::remove_schedule(cluster, &place, &interval)?,
         Request::EnableMirroring(place) => image::enable(cluster, &place)?,
         Request::Promote { place, force } => image::promote(cluster, &place, force)?,
         Request::Demote(place) => image::demote(cluster, &place)?,
@@ -101,6 +107,9 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
             pool::write_record(cluster, &pool, &namespace, &object, &key, value.as_deref())?;
         }
         Request::Blocklist { address, time } => cluster.blocklist_add(&address, time)?,
+        Request::ShutOut { place, address, time } => pool::shut_out(cluster, &place, &address, time)?,
+        Request::Unblocklist { address } => pool::unblocklist(cluster, &address)?,
+        Request::BreakLock { place, address } => image::break_lock(cluster, &place, &address)?,
     }
     Ok(Reply::Done)
 }

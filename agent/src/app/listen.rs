@@ -3,7 +3,10 @@
 use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use drover_proto::v1::{node_server::NodeServer, replication_server::ReplicationServer, sync_server::SyncServer};
+use drover_proto::v1::{
+    fence_server::FenceServer, groups_server::GroupsServer, node_server::NodeServer,
+    replication_server::ReplicationServer, sync_server::SyncServer,
+};
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     task::JoinHandle,
@@ -17,7 +20,10 @@ use tonic::{
 
 use super::App;
 use crate::{
-    rpc::access::{AccessLayer, Door},
+    rpc::{
+        access::{AccessLayer, Door},
+        replication::{fence::FenceService, groups::GroupsService},
+    },
     transfer::{
         CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
     },
@@ -89,6 +95,8 @@ impl App {
         // The empty name, which means the whole agent, is serving from the start.
         reporter.set_serving::<SyncServer<crate::rpc::sync::SyncService>>().await;
         reporter.set_serving::<ReplicationServer<crate::rpc::replication::ReplicationService>>().await;
+        reporter.set_serving::<FenceServer<FenceService>>().await;
+        reporter.set_serving::<GroupsServer<GroupsService>>().await;
         reporter.set_serving::<NodeServer<crate::rpc::node::NodeService>>().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -98,6 +106,8 @@ impl App {
         let mut routes = Routes::builder();
         routes
             .add_service(ReplicationServer::new(self.replication()))
+            .add_service(FenceServer::new(FenceService(self.replication())))
+            .add_service(GroupsServer::new(GroupsService(self.replication())))
             .add_service(SyncServer::new(self.sync()))
             .add_service(NodeServer::new(self.node()))
             .add_service(self.transfer().into_server())

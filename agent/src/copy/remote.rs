@@ -215,9 +215,9 @@ async fn enable(
             role: role(side).into(),
             peer: None,
             retain: Some(args.retain),
-            retain_seconds: None,
             adopt: args.adopt,
             waive: if args.waive.is_empty() { Vec::new() } else { vec!["capabilities".to_owned()] },
+            ..EnableRequest::default()
         };
         controller.enable(request).await.map_err(told(place))?;
     } else if side == Side::Sink && !args.dry_run {

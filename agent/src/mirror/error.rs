@@ -3,6 +3,7 @@
 use drover_engine::{error::Kind, id::VolumeId};
 use drover_rbd::{
     crew::CallError,
+    group::GroupError,
     image::VerbError,
     request::{Failure, FailureKind},
     verdict::Unsafe,
@@ -21,6 +22,16 @@ pub enum MirrorError {
     Other { id: VolumeId, image: ImagePlace },
     #[error("image {0} is primary here: demote it, or enable it as the primary")]
     IsPrimary(ImagePlace),
+    #[error("image {place} belongs to group {group}: use the group's verb, or say that you mean this image alone")]
+    InGroup { place: ImagePlace, group: String },
+    #[error(
+        "group {group} is of ceph {cluster}: an image of another cluster can't be promoted together with its images"
+    )]
+    GroupElsewhere { group: String, cluster: String },
+    #[error("no image of this agent's clusters is in group {0:?}: enable each with --group, at both agents")]
+    NoGroup(String),
+    #[error(transparent)]
+    Group(#[from] GroupError),
     #[error(transparent)]
     Verb(#[from] VerbError),
 }
@@ -36,31 +47,18 @@ impl MirrorError {
         match self {
             Self::NoSuchCluster { .. } | Self::PoolNotConfigured { .. } => Kind::Invalid,
             Self::Other { .. } => Kind::Exists,
-            Self::IsPrimary(_) => Kind::Precondition,
-            Self::Verb(error) => match error {
-                VerbError::Call(error) => kind_of_call(error),
-                VerbError::NoImage { .. } => Kind::NotFound,
-                VerbError::Journal(_)
-                | VerbError::NotMirrored(_)
-                | VerbError::NotPrimary(_)
-                | VerbError::PoolMode { .. }
-                | VerbError::Unsafe { .. }
-                | VerbError::InTheMiddle { .. }
-                | VerbError::Settling(_)
-                | VerbError::Syncing(_)
-                | VerbError::Nothing(_)
-                | VerbError::InUse { .. }
-                | VerbError::PeerNeeded { .. }
-                | VerbError::NoLock(_)
-                | VerbError::TurnUnknown(_) => Kind::Precondition,
-                VerbError::EndedBehind { .. } => Kind::DataLoss,
-                VerbError::PeerIsChanging { .. }
-                | VerbError::Taken { .. }
-                | VerbError::InVerb(_)
-                | VerbError::TurnLost(_) => Kind::Conflict,
-                VerbError::NotSeen(_) => Kind::Unavailable,
-                VerbError::Confused => Kind::Internal,
+            Self::IsPrimary(_) | Self::InGroup { .. } | Self::GroupElsewhere { .. } => Kind::Precondition,
+            Self::NoGroup(_) => Kind::NotFound,
+            Self::Group(error) => match error {
+                GroupError::Refused { failures, .. } | GroupError::Partly { failures, .. } => {
+                    failures.0.first().map_or(Kind::Internal, |(_, error)| kind_of_verb(error))
+                }
+                GroupError::NoCommonPoint
+                | GroupError::Apart
+                | GroupError::Begun { .. }
+                | GroupError::Members { .. } => Kind::Precondition,
             },
+            Self::Verb(error) => kind_of_verb(error),
         }
     }
 
@@ -70,32 +68,83 @@ impl MirrorError {
             Self::PoolNotConfigured { .. } => "pool-not-configured",
             Self::Other { .. } => "other-image",
             Self::IsPrimary(_) => "is-primary",
-            Self::Verb(error) => match error {
-                VerbError::Call(error) => reason_of_call(error),
-                VerbError::NoImage { .. } => "no-image",
-                VerbError::Journal(_) => "journal-mode",
-                VerbError::NotMirrored(_) => "not-mirrored",
-                VerbError::NotPrimary(_) => "not-primary",
-                VerbError::PoolMode { .. } => "pool-mode",
-                VerbError::Unsafe { why: Unsafe::PeerIsChanging(_), .. } | VerbError::PeerIsChanging { .. } => {
-                    "peer-in-verb"
+            Self::InGroup { .. } => "in-group",
+            Self::GroupElsewhere { .. } => "group-elsewhere",
+            Self::NoGroup(_) => "no-such-group",
+            Self::Group(error) => match error {
+                GroupError::Refused { failures, .. } => {
+                    failures.0.first().map_or("internal", |(_, error)| reason_of_verb(error))
                 }
-                VerbError::Unsafe { why: Unsafe::PeerIsPrimary, .. } => "peer-is-primary",
-                VerbError::Unsafe { .. } => "promote-unsafe",
-                VerbError::InTheMiddle { .. } | VerbError::Syncing(_) => "sync-half-copied",
-                VerbError::EndedBehind { .. } => "promoted-in-a-sync",
-                VerbError::Settling(_) => "image-settling",
-                VerbError::Nothing(_) => "nothing-arrived",
-                VerbError::InUse { .. } => "image-in-use",
-                VerbError::PeerNeeded { .. } => "peer-needed",
-                VerbError::NoLock(_) => "image-without-lock",
-                VerbError::Taken { .. } | VerbError::InVerb(_) => "image-in-verb",
-                VerbError::TurnLost(_) => "verb-taken-over",
-                VerbError::TurnUnknown(_) => "verb-unknown",
-                VerbError::NotSeen(_) => "not-seen",
-                VerbError::Confused => "internal",
+                GroupError::Partly { .. } => "group-half-done",
+                GroupError::NoCommonPoint => "no-common-point",
+                GroupError::Apart => "group-apart",
+                GroupError::Begun { .. } => "group-half-promoted",
+                GroupError::Members { .. } => "group-size",
             },
+            Self::Verb(error) => reason_of_verb(error),
         }
+    }
+}
+
+fn kind_of_verb(error: &VerbError) -> Kind {
+    match error {
+        VerbError::Call(error) => kind_of_call(error),
+        VerbError::NoImage { .. } => Kind::NotFound,
+        VerbError::Journal(_)
+        | VerbError::NotMirrored(_)
+        | VerbError::NotPrimary(_)
+        | VerbError::PoolMode { .. }
+        | VerbError::Unsafe { .. }
+        | VerbError::InTheMiddle { .. }
+        | VerbError::NotWhole { .. }
+        | VerbError::DataPool { .. }
+        | VerbError::FencedBriefly { .. }
+        | VerbError::Settling(_)
+        | VerbError::Syncing(_)
+        | VerbError::Nothing(_)
+        | VerbError::InUse { .. }
+        | VerbError::SharedClient { .. }
+        | VerbError::StillWritten { .. }
+        | VerbError::PeerNeeded { .. }
+        | VerbError::NoLock(_)
+        | VerbError::TurnUnknown(_) => Kind::Precondition,
+        VerbError::EndedBehind { .. } | VerbError::EndedBeyond { .. } => Kind::DataLoss,
+        VerbError::PeerIsChanging { .. } | VerbError::Taken { .. } | VerbError::InVerb(_) | VerbError::TurnLost(_) => {
+            Kind::Conflict
+        }
+        VerbError::NotSeen(_) => Kind::Unavailable,
+        VerbError::Confused => Kind::Internal,
+    }
+}
+
+fn reason_of_verb(error: &VerbError) -> &'static str {
+    match error {
+        VerbError::Call(error) => reason_of_call(error),
+        VerbError::NoImage { .. } => "no-image",
+        VerbError::Journal(_) => "journal-mode",
+        VerbError::NotMirrored(_) => "not-mirrored",
+        VerbError::NotPrimary(_) => "not-primary",
+        VerbError::PoolMode { .. } => "pool-mode",
+        VerbError::Unsafe { why: Unsafe::PeerIsChanging(_), .. } | VerbError::PeerIsChanging { .. } => "peer-in-verb",
+        VerbError::Unsafe { why: Unsafe::PeerIsPrimary, .. } => "peer-is-primary",
+        VerbError::Unsafe { .. } => "promote-unsafe",
+        VerbError::InTheMiddle { .. } | VerbError::Syncing(_) => "sync-half-copied",
+        VerbError::EndedBehind { .. } | VerbError::EndedBeyond { .. } => "promoted-in-a-sync",
+        VerbError::NotWhole { .. } => "point-not-whole",
+        VerbError::DataPool { .. } => "image-with-data-pool",
+        VerbError::FencedBriefly { .. } => "fenced-briefly",
+        VerbError::Settling(_) => "image-settling",
+        VerbError::Nothing(_) => "nothing-arrived",
+        VerbError::InUse { .. } => "image-in-use",
+        VerbError::SharedClient { .. } => "client-shared",
+        VerbError::StillWritten { .. } => "still-written",
+        VerbError::PeerNeeded { .. } => "peer-needed",
+        VerbError::NoLock(_) => "image-without-lock",
+        VerbError::Taken { .. } | VerbError::InVerb(_) => "image-in-verb",
+        VerbError::TurnLost(_) => "verb-taken-over",
+        VerbError::TurnUnknown(_) => "verb-unknown",
+        VerbError::NotSeen(_) => "not-seen",
+        VerbError::Confused => "internal",
     }
 }
 

@@ -1,5 +1,7 @@
 //! Between an image as it was seen and the wire's messages.
 
+use std::num::NonZeroU64;
+
 use drover_proto::v1;
 use drover_rbd::{
     point::{self, Point},
@@ -16,15 +18,28 @@ use crate::job::unix_now;
 /// The image at the peer, or why it can't be seen.
 pub type Peer = Result<ImageView, String>;
 
+/// Who uses an image, and who may not any more.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    pub users: Vec<UserView>,
+    pub fenced: Vec<String>,
+}
+
 pub(super) fn info(
     mirrored: &Mirrored,
     view: Option<&ImageView>,
     sites: Vec<SiteView>,
-    users: Vec<UserView>,
+    Clients { users, fenced }: Clients,
     peer: Option<&Peer>,
     turn_of_missing: Option<TurnView>,
 ) -> v1::VolumeInfo {
-    let (health, health_because) = health(view, peer);
+    let (mut health, mut health_because) = health(view, peer);
+    if let Some(why) = view.and_then(|view| late(mirrored, view)) {
+        if health == v1::Health::Ok {
+            health = v1::Health::Degraded;
+        }
+        health_because.push(why);
+    }
     let place = mirrored.place.clone();
     let image = v1::RbdImage {
         cluster: mirrored.cluster.clone(),
@@ -45,13 +60,32 @@ pub(super) fn info(
         rpo_age_seconds: rpo_age_seconds(view, peer),
         mirror: match view {
             Some(view) => {
-                Some(v1::RbdMirror { users: users.into_iter().map(user).collect(), ..mirror(view, sites, peer) })
+                let group = mirrored.group.clone().unwrap_or_default();
+                let point_every_seconds = mirrored.point_every_secs.map_or(0, NonZeroU64::get);
+                let users = users.into_iter().map(user).collect();
+                Some(v1::RbdMirror { users, fenced, group, point_every_seconds, ..mirror(view, sites, peer) })
             }
             // Who asks must not take the image for one that is not there, in the middle of a verb that gives its name to another.
             None => turn_of_missing.map(|it| v1::RbdMirror { turn: Some(turn(&it)), ..v1::RbdMirror::default() }),
         },
         ..v1::VolumeInfo::default()
     }
+}
+
+/// A primary whose next point should have been taken.
+fn late(mirrored: &Mirrored, view: &ImageView) -> Option<String> {
+    const GRACE_SECS: u64 = 60;
+    let every = mirrored.point_every_secs.filter(|_| view.is_primary && view.mirroring == Mirroring::Snapshot)?.get();
+    let Some(newest) = point::points(view).last().map(|point| point.name.taken_at_unix_secs) else {
+        return Some(format!("there is no sync point yet, and one is due every {every} s"));
+    };
+    let Ok(age) = u64::try_from(unix_now() - newest) else {
+        return Some("the newest sync point is of the future: the clocks of the sites are apart".to_owned());
+    };
+    let is_late = age > every.saturating_mul(2).saturating_add(GRACE_SECS);
+    is_late.then(|| {
+        format!("the newest sync point is {age} s old, and one is due every {every} s: look at the agents' logs")
+    })
 }
 
 fn health(view: Option<&ImageView>, peer: Option<&Peer>) -> (v1::Health, Vec<String>) {
@@ -125,6 +159,9 @@ fn mirror(view: &ImageView, sites: Vec<SiteView>, peer: Option<&Peer>) -> v1::Rb
         turn: view.turn.as_ref().map(turn),
         users: Vec::new(),
         stands_in_for: view.stands_in_for.clone().map(|it| v1::StandIn { global_id: it.global_id, number: it.number }),
+        group: String::new(),
+        point_every_seconds: 0,
+        fenced: Vec::new(),
     }
 }
 
@@ -135,6 +172,7 @@ fn turn(turn: &TurnView) -> v1::RbdTurn {
         Verb::Promote => v1::RbdVerb::Promote,
         Verb::Demote => v1::RbdVerb::Demote,
         Verb::Resync => v1::RbdVerb::Resync,
+        Verb::Fence => v1::RbdVerb::Fence,
     };
     let (agent, ended) = (turn.agent.clone(), turn.has_ended);
     v1::RbdTurn { agent, verb: verb.into(), since_unix_secs: turn.since_unix_secs, ended }
@@ -147,6 +185,7 @@ fn turn_view(turn: &v1::RbdTurn) -> TurnView {
         Ok(v1::RbdVerb::Point) => Verb::Point,
         Ok(v1::RbdVerb::Demote) => Verb::Demote,
         Ok(v1::RbdVerb::Resync) => Verb::Resync,
+        Ok(v1::RbdVerb::Fence) => Verb::Fence,
         Ok(v1::RbdVerb::Promote | v1::RbdVerb::Unspecified) | Err(_) => Verb::Promote,
     };
     let (agent, has_ended, unwhole) = (turn.agent.clone(), turn.ended, Vec::new());
@@ -216,6 +255,7 @@ pub fn view_of(info: &v1::VolumeInfo) -> Option<ImageView> {
             global_id: it.global_id,
             number: it.number,
         }),
+        has_data_pool: false,
         number_floor: 0,
         turn: mirror.turn.as_ref().map(turn_view),
     })

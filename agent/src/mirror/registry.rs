@@ -1,5 +1,7 @@
 //! Which images of a pool are volumes: keys of one omap object in the pool.
 
+use std::num::NonZeroU64;
+
 use drover_engine::id::VolumeId;
 use drover_rbd::{
     crew::{CallError, Crew},
@@ -24,17 +26,23 @@ pub(super) struct Registry {
 pub(super) struct Record {
     pub(super) image: String,
     peer: Option<String>,
+    #[serde(default)]
+    pub(super) group: Option<String>,
+    #[serde(default)]
+    pub(super) point_every_secs: Option<NonZeroU64>,
 }
 
 impl Record {
     pub(super) fn of(mirrored: &Mirrored) -> Self {
-        Self { image: mirrored.place.image.clone(), peer: mirrored.peer.clone() }
+        let Mirrored { place, peer, group, point_every_secs, .. } = mirrored.clone();
+        Self { image: place.image, peer, group, point_every_secs }
     }
 
     pub(super) fn mirrored(self, id: VolumeId, cluster: &str, registry: &Registry) -> Mirrored {
-        let Self { image, peer } = self;
+        let Self { image, peer, group, point_every_secs } = self;
         let (pool, namespace) = (registry.pool.clone(), registry.namespace.clone());
-        Mirrored { id, cluster: cluster.to_owned(), place: ImagePlace { pool, namespace, image }, peer }
+        let (cluster, place) = (cluster.to_owned(), ImagePlace { pool, namespace, image });
+        Mirrored { id, cluster, place, peer, group, point_every_secs }
     }
 }
 

@@ -40,6 +40,12 @@ pub const ROWS: &[(&str, &[Role])] = &[
     // Peers compare their copies before one is promoted.
     ("/drover.v1.Replication/GetInfo", ALL),
     ("/drover.v1.Replication/WatchInfo", READ),
+    ("/drover.v1.Fence/FenceVolume", CONTROL),
+    ("/drover.v1.Fence/UnfenceVolume", CONTROL),
+    ("/drover.v1.Groups/CreateMirrorSnapshots", CONTROL),
+    ("/drover.v1.Groups/PromoteGroup", CONTROL),
+    ("/drover.v1.Groups/DemoteGroup", CONTROL),
+    ("/drover.v1.Groups/GetGroup", READ),
     ("/drover.v1.Sync/Start", CONTROL),
     // Plan and Verify read whole volumes on both sides: that is load, so it is not a viewer's.
     ("/drover.v1.Sync/Plan", CONTROL),

@@ -1,6 +1,9 @@
 //! The verbs of a protected volume. Those of RBD images are in `replication/mirrored.rs`.
 
+pub mod fence;
+pub mod groups;
 mod mirrored;
+mod schedule;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -151,8 +154,7 @@ impl Replication for ReplicationService {
         let request = request.into_inner();
         let peer = self.peer(request.peer.clone())?;
         if let Some(v1::volume_spec::Kind::RbdImage(image)) = request.spec.clone().and_then(|spec| spec.kind) {
-            let volume = Some(self.enable_mirrored(&request, image, peer).await?);
-            return Ok(Response::new(v1::EnableResponse { volume }));
+            return Ok(Response::new(self.enable_mirrored(&request, image, peer).await?));
         }
         let (retain, retain_secs) = (request.retain, request.retain_seconds);
         let (root, new) = new_volume(request, peer, &self.defaults).map_err(|error| error.to_status())?;
@@ -165,7 +167,8 @@ impl Replication for ReplicationService {
         };
         let held = self.call(enabled).await?;
         tracing::info!(volume = %id, root = held.root, path = %held.volume.path(), "volume is enabled");
-        Ok(Response::new(v1::EnableResponse { volume: Some(self.info(held).await?) }))
+        let volume = Some(self.info(held).await?);
+        Ok(Response::new(v1::EnableResponse { volume, mgr_schedules: Vec::new() }))
     }
 
     async fn disable(&self, request: Request<v1::DisableRequest>) -> Result<Response<v1::DisableResponse>, Status> {
@@ -199,9 +202,9 @@ impl Replication for ReplicationService {
     }
 
     async fn demote(&self, request: Request<v1::DemoteRequest>) -> Result<Response<v1::DemoteResponse>, Status> {
-        let id = request.into_inner().volume_id;
+        let v1::DemoteRequest { volume_id: id, alone } = request.into_inner();
         if let Some(mirrored) = self.mirrored_by(&id).await? {
-            let volume = Some(self.demote_mirrored(mirrored).await?);
+            let volume = Some(self.demote_mirrored(mirrored, alone).await?);
             return Ok(Response::new(v1::DemoteResponse { volume }));
         }
         let info = self.verb(&id, "demoted", |held| held.volume.demote()).await?;

@@ -97,6 +97,11 @@ pub const REASONS: &[Reason] = &[
         "look at the cluster's health, and try again",
     ),
     reason(
+        "client-shared",
+        "the client that writes to the image has other images open, which it would lose as well",
+        "stop it, or say --whole-client",
+    ),
+    reason(
         "commit-open",
         "the copy was lost in the middle of a commit",
         "put its directory back; the message says what else can be done",
@@ -126,8 +131,34 @@ pub const REASONS: &[Reason] = &[
         "the source is empty and the replica is not",
         "check that the source is mounted; if it is meant to be empty, give --allow-empty-source",
     ),
+    reason(
+        "fenced-briefly",
+        "a client was on the cluster's blocklist before, and the cluster keeps the shorter time",
+        "make sure that the client is dead; when its entry is over, fence again",
+    ),
     reason("frame-damaged", "a message was damaged on its way", LATER),
     reason("frame-malformed", "a message can't be understood", BUG),
+    reason(
+        "group-apart",
+        "some images of the group are primary, and not by a promotion of the group",
+        "demote those (`volume demote --alone`), or promote the others one by one with --alone",
+    ),
+    reason(
+        "group-elsewhere",
+        "the group's images are of another cluster",
+        "choose another --group",
+    ),
+    reason(
+        "group-half-done",
+        "some images of the group are done, and others failed",
+        "repair what the message names, then repeat the verb: what is done stays done",
+    ),
+    reason(
+        "group-half-promoted",
+        "a promotion of the group by force was interrupted",
+        "repeat it with --force; it ends on the same point",
+    ),
+    reason("group-size", "the group has too many images here, or none", "at most 128; give some another --group"),
     reason(
         "image-busy",
         "somebody has the image open for writing",
@@ -149,9 +180,19 @@ pub const REASONS: &[Reason] = &[
         "use it; it is mirrored within minutes, and can then be demoted or get sync points",
     ),
     reason(
+        "image-with-data-pool",
+        "an image of the group is further than its newest common point, and no clone can take its place",
+        "promote the images one by one with --alone; each ends on a point of its own",
+    ),
+    reason(
         "image-without-lock",
         "the image has no exclusive lock, so nobody can tell who writes to it",
         "`rbd feature enable IMAGE exclusive-lock`, and have its clients open it anew",
+    ),
+    reason(
+        "in-group",
+        "the image belongs to a group, whose images end on one point",
+        "use `drover-agent group`; --alone for this image only",
     ),
     reason("internal", "a bug", "report it with the agent's log"),
     reason(
@@ -198,6 +239,11 @@ pub const REASONS: &[Reason] = &[
         "the copy was never synced",
         "sync it first, or promote it with --force if an empty volume shall be primary",
     ),
+    reason(
+        "no-common-point",
+        "no point is whole on every image of the group",
+        "look at `drover-agent group info`; promote the images one by one with --alone, each on a point of its own",
+    ),
     reason("no-file-named", "the volume is a directory, and the call names no file in it", "name one with --file"),
     reason(
         "no-image",
@@ -220,6 +266,11 @@ pub const REASONS: &[Reason] = &[
         "use a name that is there, or add a [[ceph]]",
     ),
     reason("no-such-file", "the point has no such file", "look for its path in another point, or in the tree"),
+    reason(
+        "no-such-group",
+        "no image of the agent's clusters is in that group",
+        "enable its images with --group, at both agents",
+    ),
     reason("no-such-image", "the volume is no RBD image of this agent", "use Sync.Start for other volumes"),
     reason(
         "no-such-job",
@@ -326,6 +377,11 @@ pub const REASONS: &[Reason] = &[
         "sync, which repairs a replica, and try again; else use another restore point",
     ),
     reason(
+        "point-not-whole",
+        "the point is not whole on the image any more",
+        "look at `drover-agent group info`, and repeat",
+    ),
+    reason(
         "pool-mode",
         "the pool does not mirror single images",
         "`rbd mirror pool enable POOL image` at both sites, and add the peer",
@@ -422,6 +478,11 @@ pub const REASONS: &[Reason] = &[
         "configure `beside` where renames reach the volume",
     ),
     reason("state-damaged", "the state of the volume is damaged", ANEW),
+    reason(
+        "still-written",
+        "clients still have the image open although its writers were shut out",
+        "stop what starts them (the scheduler, the hypervisor), then fence again",
+    ),
     reason(
         "superseded",
         "the other copy was promoted later",

@@ -78,7 +78,7 @@ impl Release {
     }
 
     /// As Ceph counts: also the lowest release whose features the monitors may use.
-    pub(super) fn number(self) -> &'static str {
+    pub fn number(self) -> &'static str {
         match self {
             Self::Pacific => "16",
             Self::Reef => "18",

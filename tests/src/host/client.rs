@@ -2,7 +2,10 @@
 
 use std::{future::Future, path::Path, time::Duration};
 
-use drover_proto::v1::{self, node_client::NodeClient, replication_client::ReplicationClient, sync_client::SyncClient};
+use drover_proto::v1::{
+    self, fence_client::FenceClient, groups_client::GroupsClient, node_client::NodeClient,
+    replication_client::ReplicationClient, sync_client::SyncClient,
+};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -102,6 +105,14 @@ impl Client {
         ReplicationClient::new(self.channel())
     }
 
+    pub fn fence(&self) -> FenceClient<Channel> {
+        FenceClient::new(self.channel())
+    }
+
+    pub fn groups(&self) -> GroupsClient<Channel> {
+        GroupsClient::new(self.channel())
+    }
+
     pub fn sync(&self) -> SyncClient<Channel> {
         SyncClient::new(self.channel())
     }
@@ -134,7 +145,8 @@ impl Client {
     }
 
     pub fn demote(&self, volume_id: &str) -> Result<(), Status> {
-        self.call(self.replication().demote(v1::DemoteRequest { volume_id: volume_id.to_owned() })).map(drop)
+        let request = v1::DemoteRequest { volume_id: volume_id.to_owned(), ..v1::DemoteRequest::default() };
+        self.call(self.replication().demote(request)).map(drop)
     }
 
     pub fn resync(&self, volume_id: &str) -> Result<(), Status> {

@@ -143,9 +143,7 @@ impl Pair {
             role: role.into(),
             peer: Some(peer.to_owned()),
             retain: self.retain,
-            adopt: false,
-            waive: Vec::new(),
-            retain_seconds: None,
+            ..v1::EnableRequest::default()
         };
         self.a.controller().enable(request(VolumeRole::Primary, PEER_B)).expect("enable the primary");
         self.b.controller().enable(request(VolumeRole::Secondary, PEER_A)).expect("enable the secondary");

@@ -19,6 +19,14 @@ impl Turn<'_> {
     /// Only while nobody has the image's lock, whose next write would be acknowledged and be in no snapshot, and only where the peer has
     /// a copy that can be promoted instead.
     pub fn demote(&mut self, peer: Peer<'_>) -> Result<Demoted, VerbError> {
+        match self.may_demote(peer)? {
+            Demoted::Already => Ok(Demoted::Already),
+            Demoted::Now => self.demote_now(),
+        }
+    }
+
+    /// What a demotion would be, if it may be.
+    pub(crate) fn may_demote(&mut self, peer: Peer<'_>) -> Result<Demoted, VerbError> {
         let view = self.image.mirrored()?;
         if !view.is_primary {
             return Ok(Demoted::Already);
@@ -44,7 +52,12 @@ impl Turn<'_> {
             }
         }
         self.image.unused()?;
-        self.until(&Request::Demote(place()), |view| !view.is_primary)?;
+        Ok(Demoted::Now)
+    }
+
+    pub(crate) fn demote_now(&mut self) -> Result<Demoted, VerbError> {
+        self.left().group = None;
+        self.until(&Request::Demote(self.image.place.clone()), |view| !view.is_primary)?;
         Ok(Demoted::Now)
     }
 }

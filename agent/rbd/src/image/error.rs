@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     crew::CallError,
-    point::Point,
+    point::{Point, PointName},
     request::FailureKind,
     verdict::Unsafe,
     view::{ImagePlace, TurnView, UserView, Verb},
@@ -39,10 +39,32 @@ pub enum VerbError {
         whole(.point)
     )]
     EndedBehind { place: ImagePlace, point: Option<Point> },
+    #[error(
+        "image {place} is primary, but another sync arrived in the instant of its promotion: it is further than point {} of its group. Don't use it: roll it back to that snapshot (`rbd snap rollback`), then promote it again and say to which point",
+        point.name
+    )]
+    EndedBeyond { place: ImagePlace, point: Point },
+    #[error("point {point} of {place} is not whole here any more")]
+    NotWhole { place: ImagePlace, point: PointName },
+    #[error(
+        "image {place} is further than point {point}, and has a data pool of its own, so that no clone can take its place: promote the images one by one"
+    )]
+    DataPool { place: ImagePlace, point: PointName },
+    #[error(
+        "client {address} was on the cluster's blocklist before, and is shut out until {until} only: once it is dead, take it off (`ceph osd blocklist rm`), or fence again"
+    )]
+    FencedBriefly { address: String, until: String },
     #[error("no sync of {0} has ever arrived whole: a promotion would leave an empty image")]
     Nothing(ImagePlace),
     #[error("image {place} is written by {}: stop that client, or fence it, then try again", addresses(.users))]
     InUse { place: ImagePlace, users: Vec<UserView> },
+    #[error(
+        "client {address}, which writes to image {place}, has other images open, too: {}; shut out of one it is shut out of all. Say that you mean the whole client",
+        named(.others)
+    )]
+    SharedClient { place: ImagePlace, address: String, others: Vec<ImagePlace> },
+    #[error("image {place} is still open at {}, although its writers were shut out: stop what starts them, then try again", addresses(.users))]
+    StillWritten { place: ImagePlace, users: Vec<UserView> },
     #[error("{what} of {place} needs the peer, and {why}")]
     PeerNeeded { place: ImagePlace, what: Verb, why: String },
     #[error("the peer is in the middle of {turn}; {place} was not changed")]
@@ -88,6 +110,18 @@ fn whole(point: &Option<Point>) -> String {
     point.map_or_else(String::new, |point| format!("; point {} is whole", point.name))
 }
 
+fn named(places: &[ImagePlace]) -> String {
+    listed(places.iter())
+}
+
 fn addresses(users: &[UserView]) -> String {
-    users.iter().map(|user| user.address.as_str()).collect::<Vec<_>>().join(", ")
+    listed(users.iter().map(|user| &user.address))
+}
+
+/// An error goes in a header of HTTP, which takes no more than some KB.
+fn listed(names: impl ExactSizeIterator<Item: ToString>) -> String {
+    const SHOWN: usize = 10;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.take(SHOWN).map(|name| name.to_string()).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }

@@ -87,6 +87,7 @@ impl Turn<'_> {
         self.left().unwhole.clear();
         self.left().forced = None;
         self.left().half = None;
+        self.left().group = None;
         name.to_owned()
     }
 }

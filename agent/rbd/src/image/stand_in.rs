@@ -11,7 +11,7 @@
 //! Until 3 is done nothing was promoted: what is interrupted before is undone, because the peer may have become primary meanwhile. Which image
 //! has the name tells how far it came.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Image, TRIES, VerbError};
 use crate::{
@@ -47,17 +47,16 @@ impl Image<'_> {
 impl Turn<'_> {
     /// Users may open the image once this returns. After an error the half copied one is under its name again, or the next verb puts it there.
     pub(super) fn stand_in(&mut self, half: &ImageView, point: Point, now: Timestamp) -> Result<(), VerbError> {
-        let name = |what: &str| format!("{}.drover-{what}.{}", self.image.place.image, now.strftime("%Y%m%dT%H%M%SZ"));
-        let half = Half {
-            name: name("half"),
-            new: name("new"),
-            clone_id: None,
-            image_id: half.id.clone(),
-            global_id: half.global_id.clone(),
-            point,
-        };
-        let new = half.new.clone();
-        let Err(error) = self.clone_point(half).and_then(|()| self.exchange()) else {
+        let mut tried = self.clone_point(self.half_of(half, point, now));
+        // Of a verb that was interrupted in this second.
+        for later in 1..TRIES {
+            if !tried.as_ref().is_err_and(|error| error.is(FailureKind::Exists)) {
+                break;
+            }
+            let now = now.saturating_add(SignedDuration::from_secs(later as i64)).map_err(|_| VerbError::Confused)?;
+            tried = self.clone_point(self.half_of(half, point, now));
+        }
+        let Err(error) = tried.and_then(|()| self.exchange()) else {
             self.forget_snapshots();
             return Ok(());
         };
@@ -65,13 +64,25 @@ impl Turn<'_> {
             Ok(Some(_)) => return Ok(()),
             Ok(None) => tracing::warn!(
                 image = %self.image.place,
-                "nothing was promoted; a clone named {new} may be left, which nobody needs"
+                "nothing was promoted; a clone named IMAGE.drover-new.<UTC> may be left, which nobody needs"
             ),
             Err(undoing) => {
                 tracing::warn!(image = %self.image.place, "what was begun is undone by the next verb: {undoing}");
             }
         }
         Err(error)
+    }
+
+    fn half_of(&self, half: &ImageView, point: Point, now: Timestamp) -> Half {
+        let name = |what: &str| format!("{}.drover-{what}.{}", self.image.place.image, now.strftime("%Y%m%dT%H%M%SZ"));
+        Half {
+            name: name("half"),
+            new: name("new"),
+            clone_id: None,
+            image_id: half.id.clone(),
+            global_id: half.global_id.clone(),
+            point,
+        }
     }
 
     /// What is left of other verbs is of snapshots and names that the clone does not have.

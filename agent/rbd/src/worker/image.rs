@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use drover_librbd::{
-    Access, Cluster, Error, ErrorKind, Features, Force, Image, ImageMode, ImageOptions, ImageRef, ImageState, Pool,
-    Quiesce, Snapshot, SnapshotMirrorState, SnapshotNamespace,
+    Access, Cluster, Error, ErrorKind, Features, Force, Image, ImageEntry, ImageMode, ImageOptions, ImageRef,
+    ImageState, Pool, Quiesce, Snapshot, SnapshotMirrorState, SnapshotNamespace,
 };
 
 use crate::request::{Failure, FailureKind};
@@ -39,7 +39,7 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
     // Before the image: a verb that ends in between is seen by what it did.
     let turn = turn_of(cluster, place)?;
     let image = open(cluster, place, Access::ReadOnly)?;
-    let (stat, info) = (image.stat()?, image.mirror_info()?);
+    let (stat, info, features) = (image.stat()?, image.mirror_info()?, image.features()?);
     let mirroring = match info.state {
         ImageState::Disabled => Mirroring::Off,
         ImageState::Enabled => match image.mirror_mode()? {
@@ -60,7 +60,7 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
         objects: stat.objects,
         mirroring,
         is_primary: info.is_primary || stands_in_for.is_some() && mirroring == Mirroring::Off,
-        is_half_primary: info.is_primary && image.features()?.contains(Features::NON_PRIMARY),
+        is_half_primary: info.is_primary && features.contains(Features::NON_PRIMARY),
         global_id: info.global_id,
         // A namespace has one of its own, which rbd-mirror does not use.
         site_uuid: match cluster.pool(&place.pool)?.mirror_uuid() {
@@ -69,6 +69,7 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
         },
         snapshots: snapshots.collect::<Result<_, _>>()?,
         parent_id: image.parent()?.map(|parent| parent.image_id),
+        has_data_pool: features.contains(Features::DATA_POOL),
         stands_in_for,
         number_floor,
         turn,
@@ -138,11 +139,45 @@ fn users_of(cluster: &Cluster, image: &Image) -> Result<Vec<UserView>, Error> {
         owners => owners?,
     };
     let own = cluster.address()?;
-    // An owner without a watch is dead: librbd breaks its lock and blocklists it.
-    let addresses = image.watchers()?.into_iter().map(|watcher| watcher.address);
-    let others = addresses.filter(|address| !same_client(address, &own));
+    let watchers: Vec<_> = image.watchers()?.into_iter().map(|watcher| watcher.address).collect();
     let owns = |address: &str| owners.iter().any(|owner| same_client(&owner.address, address));
-    Ok(others.map(|address| UserView { is_lock_owner: owns(&address), address }).collect())
+    let is_silent = |address: &String| !watchers.iter().any(|watcher| same_client(watcher, address));
+    let silent: Vec<_> = owners.iter().map(|owner| owner.address.clone()).filter(is_silent).collect();
+    let heard_of = watchers.iter().map(|address| UserView {
+        address: address.clone(),
+        is_lock_owner: owns(address),
+        is_heard_of: true,
+    });
+    let silent = silent.into_iter().map(|address| UserView { address, is_lock_owner: true, is_heard_of: false });
+    Ok(heard_of.chain(silent).filter(|user| !same_client(&user.address, &own)).collect())
+}
+
+pub(super) fn images_of(cluster: &Cluster, place: &ImagePlace, address: &str) -> Result<Vec<ImagePlace>, Error> {
+    let mut found = Vec::new();
+    for ImageEntry { name, .. } in pool(cluster, &place.pool, &place.namespace)?.images()? {
+        let place = ImagePlace { image: name, ..place.clone() };
+        let watchers = match open(cluster, &place, Access::ReadOnly).and_then(|image| image.watchers()) {
+            // It was removed or renamed since.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            watchers => watchers?,
+        };
+        if watchers.iter().any(|watcher| same_client(&watcher.address, address)) {
+            found.push(place);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn break_lock(cluster: &Cluster, place: &ImagePlace, address: &str) -> Result<(), Error> {
+    with_image(cluster, place, |image| {
+        let owners = image.lock_owners()?;
+        let Some(owner) = owners.iter().find(|owner| same_client(&owner.address, address)) else { return Ok(()) };
+        match image.break_lock(owner) {
+            // It was given up, or taken over, meanwhile.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Busy) => Ok(()),
+            broken => broken,
+        }
+    })
 }
 
 /// Neither a secondary nor a primary that librbd left half promoted.
@@ -163,7 +198,7 @@ pub(super) fn promote(cluster: &Cluster, place: &ImagePlace, force: bool) -> Res
 /// Busy, before anything is done: somebody has come to write since the agent looked.
 pub(super) fn demote(cluster: &Cluster, place: &ImagePlace) -> Result<(), Failure> {
     let image = open(cluster, place, Access::ReadWrite)?;
-    if let Some(user) = users_of(cluster, &image)?.into_iter().find(|user| user.is_lock_owner) {
+    if let Some(user) = users_of(cluster, &image)?.into_iter().find(UserView::writes) {
         let message = format!("client {} has the lock of image {place} and writes", user.address);
         return Err(Failure { call: "rbd_lock_get_owners".to_owned(), kind: FailureKind::Busy, message });
     }

@@ -1,8 +1,8 @@
 //! Calls on a pool: records in an omap object, and what the mgr schedules.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use drover_librbd::{Cluster, Condition, Error, ErrorKind, OmapChange, Written};
+use drover_librbd::{Cluster, Condition, Error, ErrorKind, Lock, OmapChange, Renewal, Written};
 use serde::Deserialize;
 
 use super::image::pool;
@@ -67,6 +67,45 @@ pub(super) fn exchange_record(
 }
 
 #[derive(Deserialize)]
+struct Shut {
+    addr: String,
+    /// As `2027-11-22T13:24:54.803278+0000`.
+    until: String,
+}
+
+/// An OSD that has not heard of the new list still takes a write. It hears by the next request of a connection that has, to any object,
+/// there or not: so many that each OSD gets some.
+pub(super) fn shut_out(cluster: &Cluster, place: &ImagePlace, address: &str, time: Duration) -> Result<(), Error> {
+    const ASKED: usize = 1024;
+    cluster.blocklist_add(address, time)?;
+    let pool = pool(cluster, &place.pool, &place.namespace)?;
+    for n in 0..ASKED {
+        match pool.object(&format!("drover.fence.{n}"))?.omap_values(&[]) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            asked => drop(asked?),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn blocklisted(cluster: &Cluster) -> Result<Vec<(String, String)>, Failure> {
+    let reply = cluster.mon_command(r#"{"prefix":"osd blocklist ls","format":"json"}"#).map_err(Failure::from)?;
+    // Whole networks stand in a list of their own behind the first.
+    let mut lists = serde_json::Deserializer::from_str(&reply.output).into_iter::<Vec<Shut>>();
+    let listed = lists.next().unwrap_or_else(|| Ok(Vec::new())).map_err(|error| Failure {
+        call: "osd blocklist ls".to_owned(),
+        kind: FailureKind::Other,
+        message: format!("the monitors' answer is not understood: {error}"),
+    })?;
+    Ok(listed.into_iter().map(|Shut { addr, until }| (addr, until)).collect())
+}
+
+pub(super) fn unblocklist(cluster: &Cluster, address: &str) -> Result<(), Failure> {
+    let json = serde_json::json!({ "prefix": "osd blocklist", "blocklistop": "rm", "addr": address });
+    cluster.mon_command(&json.to_string()).map_err(Failure::from).map(drop)
+}
+
+#[derive(Deserialize)]
 struct Listed {
     name: String,
     schedule: Vec<Interval>,
@@ -91,6 +130,42 @@ pub(super) fn schedules(cluster: &Cluster, place: &ImagePlace) -> Result<Vec<Sch
         schedule.into_iter().map(move |Interval { interval }| Schedule { level: name.clone(), interval })
     });
     Ok(found.collect())
+}
+
+pub(super) fn remove_schedule(cluster: &Cluster, place: &ImagePlace, interval: &str) -> Result<(), Failure> {
+    let json = serde_json::json!({
+        "prefix": "rbd mirror snapshot schedule remove",
+        "level_spec": place.to_string(),
+        "interval": interval,
+    });
+    cluster.mgr_command(&json.to_string()).map_err(Failure::from).map(drop)
+}
+
+/// Whose schedules run: a lock that the OSD forgets.
+const LEADER: &str = "drover.leader";
+
+/// The lock belongs to a connection: one that another connection of the same agent has is taken over.
+pub(super) fn lead(cluster: &Cluster, name: &str, namespace: &str, agent: &str, time: Duration) -> Result<bool, Error> {
+    let object = pool(cluster, name, namespace)?.object(LEADER)?;
+    let lock = Lock { name: LEADER, cookie: agent };
+    let take = || object.lock(lock, "whose schedules of sync points run", Some(time), Renewal::May);
+    let is_busy = |error: &Error| matches!(error.kind(), ErrorKind::Busy | ErrorKind::Exists);
+    match take() {
+        Ok(()) => return Ok(true),
+        Err(error) if is_busy(&error) => {}
+        Err(error) => return Err(error),
+    }
+    let lockers = object.lockers(LEADER)?.lockers;
+    let Some(own) = lockers.iter().find(|locker| locker.cookie == agent) else { return Ok(false) };
+    match object.break_lock(LEADER, own) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        broken => broken?,
+    }
+    match take() {
+        Ok(()) => Ok(true),
+        Err(error) if is_busy(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// `pool/` and `pool/namespace/`.

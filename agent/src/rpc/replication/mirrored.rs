@@ -5,7 +5,8 @@ use std::time::Duration;
 use drover_engine::{error::Kind, id::VolumeId, volume::Disposal};
 use drover_proto::v1::{self, replication_client::ReplicationClient};
 use drover_rbd::{
-    image,
+    image::{self, Force},
+    request::Schedule,
     view::{ImagePlace, ImageView},
 };
 use tokio::runtime::Handle;
@@ -13,7 +14,7 @@ use tonic::{Request, Status};
 
 use super::ReplicationService;
 use crate::{
-    mirror::{self, MirrorError, Mirrored, Mirrors, NewMirrored, Peer},
+    mirror::{self, MirrorError, Mirrored, Mirrors, NewMirrored, Peer, Taken},
     rpc::{
         convert::{self, ConvertError},
         status::{ToStatus as _, status},
@@ -23,6 +24,8 @@ use crate::{
 
 /// A peer that does not answer sooner counts as one that can't be asked.
 const PEER_PATIENCE: Duration = Duration::from_secs(15);
+
+const GROUP_BYTES_MAX: usize = 200;
 
 /// Whose image an answer is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub(super) fn no_image(volume: &str) -> Status {
 }
 
 impl ReplicationService {
-    async fn ceph<T: Send + 'static>(
+    pub(super) async fn ceph<T: Send + 'static>(
         &self,
         lane: Lane,
         call: impl FnOnce(&Mirrors) -> Result<T, MirrorError> + Send + 'static,
@@ -62,7 +65,7 @@ impl ReplicationService {
     }
 
     /// The image at the other site, from the agent there.
-    async fn peer_of(&self, mirrored: &Mirrored) -> Peer {
+    pub(super) async fn peer_of(&self, mirrored: &Mirrored) -> Peer {
         let Some(name) = &mirrored.peer else { return Err("the volume names no peer".to_owned()) };
         match tokio::time::timeout(PEER_PATIENCE, self.ask_peer(name, mirrored.id)).await {
             Ok(answer) => answer,
@@ -105,16 +108,17 @@ impl ReplicationService {
         request: &v1::EnableRequest,
         image: v1::RbdImage,
         peer: Option<String>,
-    ) -> Result<v1::VolumeInfo, Status> {
+    ) -> Result<v1::EnableResponse, Status> {
         let new = new_mirrored(request, image, peer).map_err(|error| error.to_status())?;
-        if self.volumes.knows(new.mirrored.id) {
-            let message = format!("volume {} is on a root of this agent already", new.mirrored.id);
+        if self.volumes.knows(new.id) {
+            let message = format!("volume {} is on a root of this agent already", new.id);
             return Err(status(Kind::Exists, "volume-on-other-root", message));
         }
-        let mirrored = new.mirrored.clone();
-        self.ceph(Lane::CephVerbs, move |mirrors| mirrors.enable(&new)).await?;
+        let (mirrored, schedules) = self.ceph(Lane::CephVerbs, move |mirrors| mirrors.enable(&new)).await?;
         tracing::info!(volume = %mirrored.id, cluster = mirrored.cluster, image = %mirrored.place, "image is enabled");
-        self.mirrored_info(mirrored, Scope::Local).await
+        let of_mgr = |Schedule { level, interval }: Schedule| v1::MgrSchedule { level, interval };
+        let mgr_schedules = schedules.into_iter().map(of_mgr).collect();
+        Ok(v1::EnableResponse { volume: Some(self.mirrored_info(mirrored, Scope::Local).await?), mgr_schedules })
     }
 
     pub(super) async fn forget_mirrored(&self, mirrored: Mirrored, disposal: Disposal) -> Result<(), Status> {
@@ -149,14 +153,17 @@ impl ReplicationService {
         mirrored: Mirrored,
         request: &v1::PromoteRequest,
     ) -> Result<v1::VolumeInfo, Status> {
-        let (force, accepted) = (request.force, request.accept_point);
+        of_no_group(&mirrored, request.alone)?;
+        let force = if request.force { Force::Yes } else { Force::No };
+        let accepted = request.accept_point;
         let verb = move |mirrors: &Mirrors, image: &Mirrored, peer: image::Peer<'_>| {
             mirrors.promote(image, peer, force, accepted)
         };
         self.mirrored_verb(mirrored, verb).await.map(|(volume, _)| volume)
     }
 
-    pub(super) async fn demote_mirrored(&self, mirrored: Mirrored) -> Result<v1::VolumeInfo, Status> {
+    pub(super) async fn demote_mirrored(&self, mirrored: Mirrored, alone: bool) -> Result<v1::VolumeInfo, Status> {
+        of_no_group(&mirrored, alone)?;
         self.mirrored_verb(mirrored, Mirrors::demote).await.map(|(volume, ())| volume)
     }
 
@@ -164,8 +171,12 @@ impl ReplicationService {
         self.mirrored_verb(mirrored, Mirrors::resync).await.map(|(volume, ())| volume)
     }
 
+    pub(super) async fn point_of(&self, mirrored: Mirrored) -> Result<(v1::VolumeInfo, Taken), Status> {
+        self.mirrored_verb(mirrored, Mirrors::take_point).await
+    }
+
     pub(super) async fn take_point(&self, mirrored: Mirrored) -> Result<v1::CreateMirrorSnapshotResponse, Status> {
-        let (volume, taken) = self.mirrored_verb(mirrored, Mirrors::take_point).await?;
+        let (volume, taken) = self.point_of(mirrored).await?;
         let points = volume.mirror.as_ref().map(|mirror| mirror.points.as_slice()).unwrap_or_default();
         let point = points.iter().find(|point| point.number == taken.point.number).copied();
         let mirror_snapshot_id = taken.mirror_snapshot;
@@ -191,5 +202,25 @@ fn new_mirrored(
     let place = ImagePlace { pool: image.pool, namespace: image.namespace, image: image.image };
     let id = convert::volume_id(&request.volume_id)?;
     let is_primary = convert::role(request.role)? == drover_engine::point::Role::Primary;
-    Ok(NewMirrored { mirrored: Mirrored { id, cluster: image.cluster, place, peer }, is_primary })
+    let (group, point_every_secs) = (request.group.clone(), request.point_every_seconds);
+    group.iter().try_for_each(|name| check_group("group", name))?;
+    Ok(NewMirrored { id, cluster: image.cluster, place, peer, is_primary, group, point_every_secs })
+}
+
+pub(super) fn check_group(field: &'static str, name: &str) -> Result<(), ConvertError> {
+    if name.len() <= GROUP_BYTES_MAX && !name.contains(char::is_control) {
+        return Ok(());
+    }
+    let (text, expected) = (name.chars().take(GROUP_BYTES_MAX).collect(), "a name of at most 200 bytes, in one line");
+    Err(ConvertError::Malformed { field, text, expected })
+}
+
+fn of_no_group(mirrored: &Mirrored, alone: bool) -> Result<(), Status> {
+    match &mirrored.group {
+        Some(group) if !alone => {
+            let (place, group) = (mirrored.place.clone(), group.clone());
+            Err(MirrorError::InGroup { place, group }.to_status())
+        }
+        Some(_) | None => Ok(()),
+    }
 }

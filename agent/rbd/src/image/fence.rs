@@ -1,0 +1,149 @@
+//! Fencing of an image's clients: whoever writes to it is shut out of the cluster, for good.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Image, VerbError};
+use crate::{
+    request::{Reply, Request},
+    turn::Turn,
+    view::{ImagePlace, UserView},
+};
+
+/// Of a pool or namespace. Keys are names of images, values the addresses that were shut out because of it, one in a line.
+const OBJECT: &str = "drover.fences";
+/// A client has a new address after a restart; entries that are older are worth nothing.
+const TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// An entry that ends sooner is none of these: the cluster keeps the time of one that is there.
+const TIME_LEAST: Duration = Duration::from_secs(300 * 24 * 3600);
+/// The cluster forgets a client that it hears nothing of after 30 s.
+const GONE: Duration = Duration::from_secs(90);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// Others may come to write while one is shut out.
+const ROUNDS: usize = 5;
+
+/// What was done, and what is known after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fenced {
+    /// Addresses of clients that were shut out by this call; they don't have the image open any more.
+    pub fenced: Vec<String>,
+    /// Who still has it open, without its lock: rbd-mirror of the other site, or a client that writes nothing.
+    pub open: Vec<UserView>,
+}
+
+/// Other images that a client has open and that may not be taken from it.
+pub type Bystanders<'a> = &'a (dyn Fn(&str) -> Result<Vec<ImagePlace>, VerbError> + Sync);
+
+impl Image<'_> {
+    /// Addresses that were shut out because of this image.
+    pub fn fenced(&self) -> Result<Vec<String>, VerbError> {
+        let ImagePlace { pool, namespace, image } = self.place.clone();
+        match self.crew.call(&Request::ReadRecord { pool, namespace, object: OBJECT.to_owned() })? {
+            Reply::Record(record) => {
+                let value = record.into_iter().find(|(key, _)| *key == image).map(|(_, value)| value);
+                Ok(value.unwrap_or_default().lines().map(str::to_owned).collect())
+            }
+            _ => Err(VerbError::Confused),
+        }
+    }
+
+    /// Addresses that are shut out of the cluster, and until when.
+    fn blocklisted(&self) -> Result<Vec<(String, String)>, VerbError> {
+        match self.crew.call(&Request::Blocklisted)? {
+            Reply::Record(listed) => Ok(listed),
+            _ => Err(VerbError::Confused),
+        }
+    }
+
+    fn note_fenced(&self, addresses: &[String]) -> Result<(), VerbError> {
+        let ImagePlace { pool, namespace, image: key } = self.place.clone();
+        let value = (!addresses.is_empty()).then(|| addresses.join("\n"));
+        self.crew.call(&Request::WriteRecord { pool, namespace, object: OBJECT.to_owned(), key, value })?;
+        Ok(())
+    }
+}
+
+impl Turn<'_> {
+    /// Returns once no client writes to the image, and none that was shut out has it open: the next client that wants to write can, so what
+    /// would start one must be kept from that by other means.
+    ///
+    /// A client that the cluster does not hear of is shut out, too, while it has the lock: it may come back and write on.
+    pub fn fence(&mut self, bystanders: Bystanders<'_>) -> Result<Fenced, VerbError> {
+        self.image.primary()?;
+        let mut done = Fenced::default();
+        for _ in 0..ROUNDS {
+            let writers: Vec<_> = self.image.users()?.into_iter().filter(|user| user.is_lock_owner).collect();
+            if writers.is_empty() {
+                done.open = self.image.users()?;
+                return Ok(done);
+            }
+            for UserView { address, .. } in writers {
+                let others = bystanders(&address)?;
+                if !others.is_empty() {
+                    return Err(VerbError::SharedClient { place: self.image.place.clone(), address, others });
+                }
+                let mut known = self.image.fenced()?;
+                if !known.contains(&address) {
+                    known.push(address.clone());
+                    self.image.note_fenced(&known)?;
+                }
+                let place = self.image.place.clone();
+                self.change(&Request::ShutOut { place: place.clone(), address: address.clone(), time: TIME })?;
+                // librbd blocklists the owner as well, for an hour: of an entry that is there the time stays.
+                self.change(&Request::BreakLock { place, address: address.clone() })?;
+                self.gone(&address)?;
+                self.is_shut_out(&address)?;
+                done.fenced.push(address);
+            }
+        }
+        Err(VerbError::StillWritten { place: self.image.place.clone(), users: self.image.users()? })
+    }
+
+    fn gone(&self, address: &str) -> Result<(), VerbError> {
+        let begun = Instant::now();
+        loop {
+            let mut users = self.image.users()?;
+            users.retain(|user| user.address == address);
+            if users.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > GONE {
+                return Err(VerbError::StillWritten { place: self.image.place.clone(), users });
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+
+    fn is_shut_out(&self, address: &str) -> Result<(), VerbError> {
+        let listed = self.image.blocklisted()?;
+        let Some((_, until)) = listed.into_iter().find(|(listed, _)| listed == address) else {
+            return Err(VerbError::NotSeen(self.image.place.clone()));
+        };
+        let is_long = |until: Timestamp| {
+            until.duration_since(Timestamp::now()) > SignedDuration::from_secs(TIME_LEAST.as_secs().cast_signed())
+        };
+        match until.parse() {
+            Ok(time) if is_long(time) => Ok(()),
+            Ok(_) | Err(_) => Err(VerbError::FencedBriefly { address: address.to_owned(), until }),
+        }
+    }
+
+    /// Lets those clients in again that were shut out because of this image. They have to open it anew. Returns their addresses.
+    pub fn unfence(&mut self) -> Result<Vec<String>, VerbError> {
+        let fenced = self.image.fenced()?;
+        for address in &fenced {
+            self.change(&Request::Unblocklist { address: address.clone() })?;
+        }
+        if self.image.blocklisted()?.iter().any(|(address, _)| fenced.contains(address)) {
+            return Err(VerbError::NotSeen(self.image.place.clone()));
+        }
+        if !fenced.is_empty() {
+            self.image.note_fenced(&[])?;
+        }
+        Ok(fenced)
+    }
+}
