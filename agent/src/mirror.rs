@@ -252,6 +252,10 @@ impl Mirrors {
         accepted: Option<u64>,
     ) -> Result<Promoted, MirrorError> {
         let promoted = self.change(mirrored, Verb::Promote, |turn| turn.promote(peer, force, accepted))?;
+        self.with(mirrored, |image| {
+            image.repair_csi();
+            Ok(())
+        })?;
         match &promoted {
             Promoted::Already => tracing::info!(volume = %mirrored.id, "image is primary already"),
             Promoted::Planned => tracing::info!(volume = %mirrored.id, "image is promoted; nothing was lost"),

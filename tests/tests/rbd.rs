@@ -22,7 +22,9 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 const MIB: u64 = 1 << 20;
-const IMAGE: &str = "vm1";
+/// As Ceph-CSI names it.
+const IMAGE: &str = "csi-vol-5f0b6f0e-6a51-4d0a-9f6f-0a4c2f1d7b11";
+const JOURNAL: &str = "csi.volume.5f0b6f0e-6a51-4d0a-9f6f-0a4c2f1d7b11";
 const BYTES: u64 = 96 * MIB;
 /// For a mirror snapshot to reach the other site.
 pub(crate) const SYNCED: Duration = Duration::from_secs(90);
@@ -71,6 +73,19 @@ impl Sites {
         sites.enable();
         sites.say("both agents protect the image");
         Some(sites)
+    }
+
+    /// What Ceph-CSI keeps of the image at both sites, as it was when the volume was made known there.
+    fn journal(&self) {
+        for cluster in self.clusters.both() {
+            cluster.set_omap(JOURNAL, "csi.imagename", IMAGE);
+            cluster.set_omap(JOURNAL, "csi.imageid", &cluster.image(IMAGE).id());
+        }
+    }
+
+    #[track_caller]
+    fn assert_journal(&self, cluster: &Cluster) {
+        assert_eq!(cluster.omap(JOURNAL, "csi.imageid"), cluster.image(IMAGE).id(), "Ceph-CSI knows the image");
     }
 
     fn say(&self, what: &str) {
@@ -168,7 +183,10 @@ impl Sites {
         Self::client(&self.a).resync(&self.volume).expect("give up the loser's copy");
         self.say("its copy was given up");
         let neighbours = self.here().neighbours();
-        let kept = neighbours.iter().find(|name| name.starts_with("vm1.drover-kept.")).expect("the loser's image");
+        let kept = neighbours
+            .iter()
+            .find(|name| name.starts_with(&format!("{IMAGE}.drover-kept.")))
+            .expect("the loser's image");
         self.clusters.a.image(kept).content().assert_is(lost, "what the loser held");
         process::until("there is a copy again", SYNCED, || self.info(&self.a).mirror);
     }
@@ -257,6 +275,8 @@ fn a_disaster_loses_what_is_told_and_the_loser_is_kept(test: &'static str, relea
     let Some(mut sites) = Sites::start(test, release) else { return };
     let number = sites.point(&sites.a);
     sites.wait_for_point(&sites.b, number);
+    sites.journal();
+    let first_id = sites.here().id();
     let content = sites.here().content();
     sites.write(2);
     let lost = sites.here().content();
@@ -294,7 +314,9 @@ fn a_disaster_loses_what_is_told_and_the_loser_is_kept(test: &'static str, relea
     let content = sites.there().content();
     sites.switch(&sites.b, &sites.a);
     sites.here().content().assert_is(&content, "after the failback");
-    let kept = sites.here().neighbours().into_iter().filter(|name| name.starts_with("vm1.")).count();
+    assert_ne!(sites.clusters.a.omap(JOURNAL, "csi.imageid"), first_id, "it was copied anew");
+    sites.assert_journal(&sites.clusters.a);
+    let kept = sites.here().neighbours().into_iter().filter(|name| name.starts_with(&format!("{IMAGE}."))).count();
     assert_eq!(kept, 1, "nothing was given up twice");
 }
 
@@ -545,6 +567,7 @@ fn promote_half_way(mut sites: Sites, whole: bool) {
     let release = sites.clusters.b.release();
     let (number, content) = sites.half_way();
     let lost = sites.here().content();
+    sites.journal();
     sites.clusters.a.kill();
     sites.a.kill();
     assert!(sites.is_half_way());
@@ -566,6 +589,7 @@ fn promote_half_way(mut sites: Sites, whole: bool) {
     });
     sites.say("promoted by force");
     sites.there().content().assert_is(&content, "the newest whole point, under the image's own name");
+    sites.assert_journal(&sites.clusters.b);
     if !whole {
         return;
     }

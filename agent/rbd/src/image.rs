@@ -58,6 +58,16 @@ impl Image<'_> {
         }
     }
 
+    /// Ceph-CSI finds the image by its id, which a resync and a stand-in change. Best before it is used.
+    pub fn repair_csi(&self) {
+        let image = self.place;
+        match self.crew.call(&Request::RepairCsi(image.clone())) {
+            Ok(Reply::Repaired(true)) => tracing::info!(%image, "Ceph-CSI's journal names the image by its new id"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%image, "Ceph-CSI's journal may name the image by an old id: {error}"),
+        }
+    }
+
     pub fn users(&self) -> Result<Vec<UserView>, VerbError> {
         match self.crew.call(&Request::LookAtUsers(self.place.clone())) {
             Ok(Reply::Users(users)) => Ok(users),

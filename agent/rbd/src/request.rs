@@ -55,6 +55,8 @@ pub enum Request {
     /// Schedules of the mgr that reach this image.
     Schedules(ImagePlace),
     /// Changes. Each one is one call of librbd that changes something.
+    /// Has Ceph-CSI's journal name the image that has this name now. Replies whether it named another one.
+    RepairCsi(ImagePlace),
     /// One of the image alone.
     RemoveSchedule {
         place: ImagePlace,
@@ -159,6 +161,7 @@ pub enum Reply {
     Users(Vec<UserView>),
     Exchanged(bool),
     Leads(bool),
+    Repaired(bool),
     Images(Vec<ImagePlace>),
     Schedules(Vec<Schedule>),
 }
@@ -233,6 +236,7 @@ impl Request {
             | Self::ShutOut { place, .. }
             | Self::Schedules(place)
             | Self::EnableMirroring(place)
+            | Self::RepairCsi(place)
             | Self::RemoveSchedule { place, .. }
             | Self::TakeSnapshot { place, .. }
             | Self::TakeMirrorSnapshot(place)

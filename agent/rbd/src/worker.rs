@@ -1,5 +1,6 @@
 //! The worker's side: one connection to one cluster, one call at a time, until the agent closes the socket.
 
+mod csi;
 mod image;
 mod pool;
 
@@ -87,6 +88,7 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
         Request::Lead { pool, namespace, name, time } => {
             return Ok(Reply::Leads(pool::lead(cluster, &pool, &namespace, &name, time)?));
         }
+        Request::RepairCsi(place) => return Ok(Reply::Repaired(csi::repair(cluster, &place)?)),
         Request::RemoveSchedule { place, interval } => pool::remove_schedule(cluster, &place, &interval)?,
         Request::EnableMirroring(place) => image::enable(cluster, &place)?,
         Request::Promote { place, force } => image::promote(cluster, &place, force)?,

@@ -1,5 +1,7 @@
 //! The verbs of images that belong together.
 
+use std::thread;
+
 use drover_rbd::{
     group::{self, GroupError, GroupPoint, GroupPromoted, MEMBERS_MAX, Member},
     image::{self, Image},
@@ -77,7 +79,13 @@ impl Mirrors {
         members: &[GroupMember<'_>],
         force: bool,
     ) -> Result<GroupPromoted, MirrorError> {
-        let promoted = group::promote(&self.members(members)?, unix_now(), force)?;
+        let members = self.members(members)?;
+        let promoted = group::promote(&members, unix_now(), force)?;
+        thread::scope(|scope| {
+            for member in &members {
+                scope.spawn(|| member.image.repair_csi());
+            }
+        });
         match promoted {
             GroupPromoted::Already => tracing::info!(group = name, "group is primary already"),
             GroupPromoted::Planned => tracing::info!(group = name, "group is promoted; nothing was lost"),

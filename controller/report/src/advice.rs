@@ -143,11 +143,7 @@ pub const REASONS: &[Reason] = &[
         "some images of the group are primary, and not by a promotion of the group",
         "demote those (`volume demote --alone`), or promote the others one by one with --alone",
     ),
-    reason(
-        "group-elsewhere",
-        "the group's images are of another cluster",
-        "choose another --group",
-    ),
+    reason("group-elsewhere", "the group's images are of another cluster", "choose another --group"),
     reason(
         "group-half-done",
         "some images of the group are done, and others failed",

@@ -118,6 +118,26 @@ impl Cluster {
         done.expect(&format!("{}: rbd {arguments:?}", self.name)).stdout
     }
 
+    /// Of an omap object of the pool; made where it is missing.
+    #[track_caller]
+    pub fn set_omap(&self, object: &str, key: &str, value: &str) {
+        self.rados(&["setomapval", object, key, value]);
+    }
+
+    #[track_caller]
+    pub fn omap(&self, object: &str, key: &str) -> String {
+        let value = self.dir().join("omap-value");
+        let path = value.to_str().expect("a path in UTF-8");
+        self.rados(&["getomapval", object, key, path]);
+        std::fs::read_to_string(&value).expect("read a value")
+    }
+
+    fn rados(&self, arguments: &[&str]) {
+        let mut command = self.tool("rados");
+        command.args(["--pool", self.pool()]).args(arguments);
+        process::run(command, CALL).expect(&format!("{}: rados {arguments:?}", self.name));
+    }
+
     /// Also when it fails; an error of the kind `TimedOut` when it is killed at the deadline.
     pub fn try_rbd(&self, arguments: &[&str], deadline: Duration) -> io::Result<Done> {
         let mut command = self.tool("rbd");

@@ -73,6 +73,11 @@ impl<'a> Image<'a> {
         self.cluster.rbd_json(&["info", &self.spec])["size"].as_u64().expect("the size of an image")
     }
 
+    #[track_caller]
+    pub fn id(&self) -> String {
+        self.cluster.rbd_json(&["info", &self.spec])["id"].as_str().expect("the id of an image").to_owned()
+    }
+
     pub fn exists(&self) -> bool {
         self.cluster.try_rbd(&["info", &self.spec], SYNCED).is_ok_and(|done| done.status.success())
     }
