@@ -41,7 +41,7 @@ Examples:
   drover-agent volume enable --root ceph-a --path rbd/vm1 --kind rbd-image --role primary --peer site-b --every 5m
 
 The fourth is a block device, beneath a root with kind = \"devices\". Enabled again with the same id, a volume takes the
-retention that is named.")]
+retention and the peer that are named.")]
     Enable(EnableArgs),
     /// End the protection of the copy at this agent
     Disable {
@@ -118,8 +118,8 @@ struct EnableArgs {
     kind: KindArg,
     #[arg(long, value_enum)]
     role: RoleArg,
-    /// The volume's id at the other agent; a new one is made and printed when it is missing
-    #[arg(long)]
+    /// The volume's id at the other agent. A primary without it is a new volume, whose id is printed
+    #[arg(long, required_if_eq("role", "secondary"))]
     id: Option<VolumeId>,
     /// Peer of the configuration that syncs go to or come from
     #[arg(long)]
@@ -530,7 +530,11 @@ fn show_mirror(mirror: &v1::RbdMirror, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     }
     mirror.fenced.iter().try_for_each(|address| writeln!(f, "fenced {address}"))?;
     for user in &mirror.users {
-        let writes = if user.lock_owner { " and writes" } else { ", maybe rbd-mirror" };
+        let writes = match (user.lock_owner, user.cut_off) {
+            (true, _) => " and writes",
+            (false, true) => ", has the lock and is not heard of: dead, or cut off",
+            (false, false) => ", maybe rbd-mirror",
+        };
         writeln!(f, "open   at {}{writes}", user.address)?;
     }
     if let Some(turn) = &mirror.turn {

@@ -75,3 +75,23 @@ fn a_lost_directory_is_put_back_or_given_up() {
     assert!(trash.file_name().to_string_lossy().starts_with(&id) && trash.path().join("volume/mark").exists());
     until(&site, &["enable", "--root", "data", "--path", "v", "--role", "primary"], 0);
 }
+
+#[test]
+fn a_second_enable_takes_the_peer_that_it_names() {
+    let (site, peer) = (Site::new("site-a"), Site::new("site-b"));
+    site.write_config(&peer, "");
+    fs::create_dir(site.root().join("v")).unwrap();
+    let _agent = site.start();
+    let enable = ["enable", "--root", "data", "--path", "v", "--role", "primary"];
+    let enabled = until(&site, &enable, 0);
+    assert!(!enabled.contains("peer "), "{enabled}");
+    let id = enabled.lines().find_map(|line| line.strip_prefix("volume ")).expect("an id");
+    let again = until(&site, &[&enable[..], &["--id", id, "--peer", "site-b"]].concat(), 0);
+    assert!(again.contains("peer   site-b"), "{again}");
+    let kept = until(&site, &[&enable[..], &["--id", id]].concat(), 0);
+    assert!(kept.contains("peer   site-b"), "{kept}");
+    // Without the primary's id it would be another volume.
+    let refused = volume(&site, &["enable", "--root", "data", "--path", "w", "--role", "secondary"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
+    assert!(told(&refused).contains("--id"), "{}", told(&refused));
+}

@@ -197,6 +197,25 @@ fn an_image_that_ends_in_a_hole_grows() {
     }
 }
 
+#[test]
+fn a_copy_whose_image_is_gone_is_not_promoted() {
+    const NAME: &str = "a_copy_whose_image_is_gone_is_not_promoted";
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let site = Site::new(FileSystem::Ext4, 2);
+    let pair = &site.pair;
+    Subject::Image.create(&pair.source(), &mut Seeds::of(NAME).rng(0), &Rounds::chosen());
+    pair.sync();
+    let (image, aside) = (Subject::Image.image(&pair.replica()), pair.replica().join("aside"));
+    fs::rename(&image, &aside).expect("move the image away");
+    let client = pair.b.controller();
+    let refused = client.promote(&pair.volume, false).expect_err("a guest would find nothing");
+    assert_eq!(status_reason(&refused), "tree-unusable", "{refused}");
+    fs::rename(&aside, &image).expect("put the image back");
+    client.promote(&pair.volume, false).expect("promote");
+}
+
 /// File systems that share blocks and tell where they are.
 const WITH_MAPS: [FileSystem; 2] = [FileSystem::Xfs, FileSystem::Btrfs];
 

@@ -9,7 +9,7 @@ use std::{
 use drover_proto::v1::{self, VolumeRole, volume_spec};
 use drover_tests::{
     ceph::{Clusters, Content, Image, Kind, Recipe, Release},
-    host::{Access, Agent, Certificates, Client, Faults},
+    host::{Access, Agent, Certificates, Client, Faults, status_reason},
     process,
     scratch::Scratch,
     seed::Seeds,
@@ -17,7 +17,7 @@ use drover_tests::{
 };
 use tonic::Status;
 
-use crate::rbd::{SYNCED, reason, section};
+use crate::rbd::{SYNCED, section};
 
 const MIB: u64 = 1 << 20;
 const GROUP: &str = "vm1";
@@ -165,7 +165,7 @@ impl Sites {
     #[track_caller]
     fn refused<T: std::fmt::Debug>(called: Result<T, Status>, why: &str) {
         let status = called.expect_err("it must be refused");
-        assert_eq!(reason(&status), why, "{status}");
+        assert_eq!(status_reason(&status), why, "{status}");
     }
 
     #[track_caller]
@@ -291,8 +291,8 @@ fn a_forced_promotion_ends_all_images_on_one_point(test: &'static str, release: 
         sites.say(&format!("killed in a promotion after {pause:.1?}"));
     }
     let ended = process::until("a promotion by force", SYNCED * 2, || match Sites::promote(&sites.b, true) {
-        Err(status) if reason(&status) == "image-in-verb" => None,
-        Err(status) => panic!("promote by force: {status} {}", reason(&status)),
+        Err(status) if status_reason(&status) == "image-in-verb" => None,
+        Err(status) => panic!("promote by force: {status} {}", status_reason(&status)),
         Ok(ended) => Some(ended),
     });
     // One that was killed may have been at its end.

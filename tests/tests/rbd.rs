@@ -11,7 +11,7 @@ use drover_proto::v1::{self, VolumeRole, volume_spec};
 use drover_tests::{
     ceph::{Cluster, Clusters, Content, Image, Kind, Recipe, Release},
     figure::{self, Goal},
-    host::{Access, Agent, Certificates, Client, Faults},
+    host::{Access, Agent, Certificates, Client, Faults, status_reason},
     process,
     rounds::Rounds,
     scratch::Scratch,
@@ -19,7 +19,6 @@ use drover_tests::{
     skip,
 };
 use tonic::Status;
-use tonic_types::StatusExt as _;
 
 const MIB: u64 = 1 << 20;
 /// As Ceph-CSI names it.
@@ -175,7 +174,7 @@ impl Sites {
     #[track_caller]
     fn refused(&self, called: Result<(), Status>, why: &str) {
         let status = called.expect_err("it must be refused");
-        assert_eq!(reason(&status), why, "{status}");
+        assert_eq!(status_reason(&status), why, "{status}");
     }
 
     /// The old primary's copy is kept aside as it was, and comes anew.
@@ -219,10 +218,6 @@ pub(crate) fn section(cluster: &Cluster, keyring: &Path) -> String {
         Recipe::Daily.user(),
         cluster.pool()
     )
-}
-
-pub(crate) fn reason(status: &Status) -> String {
-    status.get_details_error_info().map_or_else(String::new, |info| info.reason)
 }
 
 fn workers_of(agent: &Agent) -> Vec<u32> {
@@ -409,7 +404,7 @@ fn a_client_that_writes_is_fenced_and_let_in_again() {
     let machine = Machine::start(&sites.clusters.a, OTHER);
     sites.refused(client.demote(&sites.volume), "image-in-use");
     let refused = fence(false).expect_err("it has another image");
-    assert_eq!(reason(&refused), "client-shared", "{refused}");
+    assert_eq!(status_reason(&refused), "client-shared", "{refused}");
     assert!(refused.message().contains("rbd/other"), "{refused}");
     machine.disk.write(0, b"again").expect("it was left alone");
     let fenced = fence(true).expect("fence the client").fenced;
@@ -448,7 +443,7 @@ fn a_client_that_writes_is_fenced_and_let_in_again() {
     });
     client.demote(&sites.volume).expect("nobody writes to it");
     let refused = fence(true).expect_err("nobody can write to a secondary");
-    assert_eq!(reason(&refused), "not-primary", "{refused}");
+    assert_eq!(status_reason(&refused), "not-primary", "{refused}");
 }
 
 /// The monitors hang in the middle of a promotion. The worker's address is on record before its call.
@@ -582,7 +577,7 @@ fn promote_half_way(mut sites: Sites, whole: bool) {
     process::until("a promotion by force", SYNCED * 2, || {
         let promoted = Sites::client(&sites.b).promote(&sites.volume, true);
         match promoted {
-            Err(status) if reason(&status) == "image-in-verb" => None,
+            Err(status) if status_reason(&status) == "image-in-verb" => None,
             Err(status) => panic!("promote by force: {status}"),
             Ok(()) => Some(()),
         }

@@ -464,6 +464,11 @@ impl Volume {
         let _occupied = self.occupy("promote")?;
         self.check_tree()?;
         self.finish_interrupted()?;
+        let state = self.state();
+        if state.kind == VolumeKind::BlockFile && state.current.is_some() {
+            // Its directory is there, and a guest needs the image.
+            self.live.stat(WINDOW_NAME).map_err(|source| VolumeError::Tree { path: self.path.clone(), source })?;
+        }
         let mut refused = None;
         self.update_state(|state| refused = state.promote(force).err())?;
         refused.map_or(Ok(()), |source| Err(VolumeError::Refused { volume: self.id, source }))
@@ -498,10 +503,17 @@ impl Volume {
     }
 
     /// What is named is set; older points go when the next one is made.
-    pub fn set_retention(&self, retain: Option<u32>, retain_secs: Option<u64>) -> Result<(), VolumeError> {
+    /// What is named.
+    pub fn configure(
+        &self,
+        retain: Option<u32>,
+        retain_secs: Option<u64>,
+        peer: Option<String>,
+    ) -> Result<(), VolumeError> {
         self.update_state(|state| {
             state.retain = retain.unwrap_or(state.retain);
             state.retain_secs = retain_secs.unwrap_or(state.retain_secs);
+            state.peer = peer.or(state.peer.take());
         })
     }
 

@@ -201,7 +201,7 @@ impl End {
 /// SRC always wins: what does not descend from it is kept as a restore point and given up.
 fn prepare(volume: &Volume, retain: u32) -> Result<(), VolumeError> {
     if volume.state().retain != retain {
-        volume.set_retention(Some(retain), None)?;
+        volume.configure(Some(retain), None, None)?;
     }
     if volume.state().current.is_some() { volume.request_resync() } else { Ok(()) }
 }

@@ -1,6 +1,6 @@
 //! What the jobs of a volume say about its health: how its last sync and its last verification ended. Pure.
 
-use drover_engine::{id::VolumeId, report::Report, session::Intent};
+use drover_engine::{error::Kind, id::VolumeId, report::Report, session::Intent};
 
 use super::{Job, State, Work};
 
@@ -23,6 +23,12 @@ struct Last<'a> {
 
 impl<'a> Last<'a> {
     fn see(&mut self, job: &'a Job) {
+        // A slip of who asked for it, which changed nothing.
+        let is_slip = |kind| matches!(kind, Kind::NotFound | Kind::Invalid);
+        if matches!(job.request.work, Work::Rollback { .. }) && job.problem.as_ref().is_some_and(|it| is_slip(it.kind))
+        {
+            return;
+        }
         let place = match (job.state, &job.request.work) {
             (State::Retrying, _) => &mut self.retrying,
             (State::Done | State::Failed, Work::Session { intent: Intent::Sync(_), .. } | Work::Rollback { .. }) => {
@@ -75,7 +81,7 @@ impl<'a> Last<'a> {
 mod tests {
     use super::*;
     use crate::job::{Problem, Request};
-    use drover_engine::{error::Kind, session::SyncOptions};
+    use drover_engine::session::SyncOptions;
 
     fn volume() -> VolumeId {
         VolumeId::from_bytes([7; 16])
@@ -105,6 +111,15 @@ mod tests {
         assert_eq!(told(&[sync(State::Failed, 10), sync(State::Done, 20)]), [""; 0]);
         let failed = [sync(State::Failed, 30), sync(State::Done, 20), sync(State::Cancelled, 40)];
         assert_eq!(told(&failed), ["the last sync failed (job job-30): the disk is full"]);
+    }
+
+    #[test]
+    fn a_slip_of_who_asks_for_a_rollback_says_nothing_of_the_volume() {
+        let mut rollback = job(Intent::Verify { deep: false }, State::Failed, 10);
+        rollback.request.work = Work::Rollback { to: drover_engine::point::PointId::sync(9) };
+        assert_eq!(told(std::slice::from_ref(&rollback)).len(), 1);
+        rollback.problem.as_mut().unwrap().kind = Kind::NotFound;
+        assert_eq!(told(&[rollback]), [""; 0]);
     }
 
     #[test]

@@ -193,7 +193,8 @@ fn turn_view(turn: &v1::RbdTurn) -> TurnView {
 }
 
 fn user(user: UserView) -> v1::RbdUser {
-    v1::RbdUser { address: user.address, lock_owner: user.is_lock_owner }
+    let UserView { address, is_lock_owner, is_heard_of } = user;
+    v1::RbdUser { address, lock_owner: is_lock_owner && is_heard_of, cut_off: is_lock_owner && !is_heard_of }
 }
 
 pub(crate) fn sync_point(point: Point) -> v1::SyncPoint {

@@ -157,12 +157,12 @@ impl Replication for ReplicationService {
             return Ok(Response::new(self.enable_mirrored(&request, image, peer).await?));
         }
         let (retain, retain_secs) = (request.retain, request.retain_seconds);
-        let (root, new) = new_volume(request, peer, &self.defaults).map_err(|error| error.to_status())?;
+        let (root, new) = new_volume(request, peer.clone(), &self.defaults).map_err(|error| error.to_status())?;
         let id = new.id;
         let enabled = move |volumes: &Volumes| {
             let held = volumes.enable(&root, new)?;
             // Of a volume that is there already what the call names is set.
-            held.volume.set_retention(retain, retain_secs)?;
+            held.volume.configure(retain, retain_secs, peer)?;
             Ok(held)
         };
         let held = self.call(enabled).await?;

@@ -238,7 +238,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "no-common-point",
         "no point is whole on every image of the group",
-        "look at `drover-agent group info`; promote the images one by one with --alone, each on a point of its own",
+        "a disk that was added lately has no point there yet: take it out of the group (`volume enable --group ''`) or wait; one by one, with --alone, each ends on a point of its own",
     ),
     reason("no-file-named", "the volume is a directory, and the call names no file in it", "name one with --file"),
     reason(
