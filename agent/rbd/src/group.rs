@@ -166,6 +166,11 @@ pub fn promote(members: &[Member<'_>], now_unix_secs: i64, force: bool) -> Resul
         let standing = all(each(turns, |at, turn| turn.standing(members[at].peer)), turns).map_err(refused)?;
         let places: Vec<_> = members.iter().map(|member| member.image.place).collect();
         let how = decide(&places, &standing, force)?;
+        let is_over = standing.iter().all(|standing| matches!(standing, Standing::Primary { .. }));
+        let begun = standing.iter().find_map(|standing| match standing {
+            Standing::Primary { begun } => *begun,
+            Standing::Secondary { .. } => None,
+        });
         let promoted = each(turns, |at, turn| turn.promote(members[at].peer, how, None));
         let is_already = promoted.iter().all(|promoted| matches!(promoted, Ok(Promoted::Already)));
         all(promoted, turns).map_err(partly(members))?;
@@ -174,6 +179,7 @@ pub fn promote(members: &[Member<'_>], now_unix_secs: i64, force: bool) -> Resul
         }
         Ok(match how {
             Force::To(point) => GroupPromoted::Forced(point),
+            Force::No | Force::Yes if is_over => begun.map_or(GroupPromoted::Already, GroupPromoted::Forced),
             Force::No | Force::Yes if is_already => GroupPromoted::Already,
             Force::No | Force::Yes => GroupPromoted::Planned,
         })

@@ -76,7 +76,9 @@ fn proof(view: &ImageView) -> Option<u64> {
 
 /// Id of the newest snapshot of a peer that has arrived whole, 0 where none has.
 pub fn arrived(secondary: &ImageView) -> u64 {
-    let has_arrived = |mirror: &MirrorSnapshot| mirror.state == MirrorState::NonPrimary && is_proof(mirror);
+    let is_copy =
+        |mirror: &MirrorSnapshot| matches!(mirror.state, MirrorState::NonPrimary | MirrorState::NonPrimaryDemoted);
+    let has_arrived = |mirror: &MirrorSnapshot| is_copy(mirror) && is_proof(mirror);
     let arrived = secondary.mirror_snapshots().filter(|(_, mirror)| has_arrived(mirror)).map(|(id, _)| id);
     arrived.max().unwrap_or(0)
 }

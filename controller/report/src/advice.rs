@@ -394,8 +394,8 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "promoted-in-a-sync",
-        "a sync began in the instant of a promotion by force, which ended behind the last complete sync",
-        "don't use the image: `rbd snap rollback` to the point that is named, then promote again with --accept-point and its number",
+        "a sync began in the instant of a promotion by force, which ended behind the last complete sync, or beyond its group's point",
+        "don't use the image: `rbd snap rollback` to the point that is named, then promote again with --accept-point and its number; one of a group with --alone, and then its group",
     ),
     reason("protocol", "the other side sent what it should not", BUG),
     reason("protocol-violated", "the other side sent what it should not", BUG),

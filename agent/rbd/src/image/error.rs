@@ -40,7 +40,7 @@ pub enum VerbError {
     )]
     EndedBehind { place: ImagePlace, point: Option<Point> },
     #[error(
-        "image {place} is primary, but another sync arrived in the instant of its promotion: it is further than point {} of its group. Don't use it: roll it back to that snapshot (`rbd snap rollback`), then promote it again and say to which point",
+        "image {place} is primary, but another sync arrived in the instant of its promotion: it is further than point {} of its group. Don't use it: roll it back to that snapshot (`rbd snap rollback`), then promote it alone again and say to which point, then its group",
         point.name
     )]
     EndedBeyond { place: ImagePlace, point: Point },
@@ -51,7 +51,7 @@ pub enum VerbError {
     )]
     DataPool { place: ImagePlace, point: PointName },
     #[error(
-        "client {address} was on the cluster's blocklist before, and is shut out until {until} only: once it is dead, take it off (`ceph osd blocklist rm`), or fence again"
+        "client {address} was on the cluster's blocklist before, and is shut out until {until} only: it still has the lock. Make sure that it is dead, or fence again when its time is over"
     )]
     FencedBriefly { address: String, until: String },
     #[error("no sync of {0} has ever arrived whole: a promotion would leave an empty image")]

@@ -1,6 +1,7 @@
 //! Fencing of an image's clients: whoever writes to it is shut out of the cluster, for good.
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
@@ -41,11 +42,16 @@ pub type Bystanders<'a> = &'a (dyn Fn(&str) -> Result<Vec<ImagePlace>, VerbError
 impl Image<'_> {
     /// Addresses that were shut out because of this image.
     pub fn fenced(&self) -> Result<Vec<String>, VerbError> {
-        let ImagePlace { pool, namespace, image } = self.place.clone();
+        Ok(self.fences()?.remove(&self.place.image).unwrap_or_default())
+    }
+
+    /// By the images of its pool and namespace.
+    fn fences(&self) -> Result<BTreeMap<String, Vec<String>>, VerbError> {
+        let ImagePlace { pool, namespace, .. } = self.place.clone();
         match self.crew.call(&Request::ReadRecord { pool, namespace, object: OBJECT.to_owned() })? {
             Reply::Record(record) => {
-                let value = record.into_iter().find(|(key, _)| *key == image).map(|(_, value)| value);
-                Ok(value.unwrap_or_default().lines().map(str::to_owned).collect())
+                let addresses = |value: String| value.lines().map(str::to_owned).collect();
+                Ok(record.into_iter().map(|(image, value)| (image, addresses(value))).collect())
             }
             _ => Err(VerbError::Confused),
         }
@@ -86,21 +92,33 @@ impl Turn<'_> {
                 if !others.is_empty() {
                     return Err(VerbError::SharedClient { place: self.image.place.clone(), address, others });
                 }
-                let mut known = self.image.fenced()?;
-                if !known.contains(&address) {
-                    known.push(address.clone());
-                    self.image.note_fenced(&known)?;
-                }
+                self.note(&address)?;
                 let place = self.image.place.clone();
                 self.change(&Request::ShutOut { place: place.clone(), address: address.clone(), time: TIME })?;
+                // Before the lock is broken, so that a repeated call meets the same client.
+                self.is_shut_out(&address)?;
                 // librbd blocklists the owner as well, for an hour: of an entry that is there the time stays.
                 self.change(&Request::BreakLock { place, address: address.clone() })?;
                 self.gone(&address)?;
-                self.is_shut_out(&address)?;
                 done.fenced.push(address);
             }
         }
         Err(VerbError::StillWritten { place: self.image.place.clone(), users: self.image.users()? })
+    }
+
+    /// What is to be let in again: not who was on the list before, for a reason of somebody else's.
+    fn note(&self, address: &String) -> Result<(), VerbError> {
+        let mut fences = self.image.fences()?;
+        let is_ours = fences.values().flatten().any(|known| known == address);
+        if !is_ours && self.image.blocklisted()?.iter().any(|(listed, _)| listed == address) {
+            return Ok(());
+        }
+        let mut known = fences.remove(&self.image.place.image).unwrap_or_default();
+        if !known.contains(address) {
+            known.push(address.clone());
+            self.image.note_fenced(&known)?;
+        }
+        Ok(())
     }
 
     fn gone(&self, address: &str) -> Result<(), VerbError> {
@@ -132,16 +150,20 @@ impl Turn<'_> {
         }
     }
 
-    /// Lets those clients in again that were shut out because of this image. They have to open it anew. Returns their addresses.
+    /// Lets those clients in again that were shut out because of this image, and of no other one of its pool and namespace. They have to open it
+    /// anew. Returns their addresses.
     pub fn unfence(&mut self) -> Result<Vec<String>, VerbError> {
-        let fenced = self.image.fenced()?;
+        let mut fences = self.image.fences()?;
+        let noted = fences.remove(&self.image.place.image).unwrap_or_default();
+        let is_of_others = |address: &String| fences.values().flatten().any(|other| other == address);
+        let fenced: Vec<_> = noted.iter().filter(|address| !is_of_others(address)).cloned().collect();
         for address in &fenced {
             self.change(&Request::Unblocklist { address: address.clone() })?;
         }
         if self.image.blocklisted()?.iter().any(|(address, _)| fenced.contains(address)) {
             return Err(VerbError::NotSeen(self.image.place.clone()));
         }
-        if !fenced.is_empty() {
+        if !noted.is_empty() {
             self.image.note_fenced(&[])?;
         }
         Ok(fenced)
