@@ -436,6 +436,22 @@ fn a_client_that_writes_is_fenced_and_let_in_again() {
     assert!(sites.info(&sites.a).mirror.expect("the image").fenced.is_empty());
     // Who was shut out has to open it anew.
     drop(machine);
+    // One that is cut off has the lock still. Who put it on the list for a time did that for reasons of their own.
+    let machine = Machine::start(&sites.clusters.a, OTHER);
+    let users = || sites.info(&sites.a).mirror.expect("the image").users;
+    let writer = users().into_iter().find(|user| user.lock_owner).expect("it writes").address;
+    sites.clusters.a.ceph(&["osd", "blocklist", "add", &writer]);
+    process::until("it is cut off", SYNCED, || users().iter().any(|user| user.cut_off).then_some(()));
+    for _ in 0..2 {
+        let refused = fence(true).expect_err("it is shut out for an hour");
+        assert_eq!(status_reason(&refused), "fenced-briefly", "{refused}");
+    }
+    assert!(unfence().is_empty(), "it was not Drover");
+    sites.clusters.a.ceph(&["osd", "blocklist", "rm", &writer]);
+    assert_eq!(fence(true).expect("fence the client").fenced, [writer]);
+    machine.disk.write(0, b"too late").expect_err("it is shut out");
+    unfence();
+    drop(machine);
     drop(Machine::start(&sites.clusters.a, OTHER));
     process::until("nobody writes", SYNCED, || {
         let users = sites.info(&sites.a).mirror?.users;
