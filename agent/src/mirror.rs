@@ -14,7 +14,7 @@ use drover_engine::id::VolumeId;
 use drover_proto::v1;
 use drover_rbd::{
     crew::{Crew, Program},
-    image::{self, Demoted, Fenced, Force, Image, Promoted, VerbError},
+    image::{self, Demoted, Force, Image, Promoted, VerbError},
     point::PointName,
     request::{Connect, Schedule},
     turn::{Turn, Turns},
@@ -286,7 +286,7 @@ impl Mirrors {
     }
 
     /// A client that has images open besides those of the volume's group is left alone, unless `whole_client`.
-    pub fn fence(&self, mirrored: &Mirrored, whole_client: bool) -> Result<Fenced, MirrorError> {
+    pub fn fence(&self, mirrored: &Mirrored, whole_client: bool) -> Result<Vec<String>, MirrorError> {
         let ceph = self.ceph(&mirrored.cluster)?;
         let group = match &mirrored.group {
             Some(name) if !whole_client => self.group(name)?,
@@ -305,7 +305,7 @@ impl Mirrors {
             Ok(others.into_iter().filter(|place| !is_of_group(place)).collect())
         };
         let fenced = self.change(mirrored, Verb::Fence, |turn| turn.fence(&bystanders))?;
-        tracing::warn!(volume = %mirrored.id, clients = ?fenced.fenced, "image is fenced: these clients are shut out of the cluster");
+        tracing::warn!(volume = %mirrored.id, clients = ?fenced, "image is fenced: these clients are shut out of the cluster");
         Ok(fenced)
     }
 
@@ -352,8 +352,8 @@ impl Mirrors {
 fn volumes(name: &str, ceph: &Ceph) -> Vec<Mirrored> {
     let mut all = Vec::new();
     for registry in &ceph.registries {
-        match registry.all(&ceph.crew) {
-            Ok(found) => all.extend(found.into_iter().map(|(id, record)| record.mirrored(id, name, registry))),
+        match registry.mirrored(&ceph.crew, name) {
+            Ok(found) => all.extend(found),
             Err(error) => tracing::warn!(cluster = name, "volumes of a pool can't be listed: {error}"),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use drover_proto::v1::{self, VolumeRole, volume_spec};
 use drover_tests::{
-    ceph::{Clusters, Content, Image, Kind, Recipe, Release},
+    ceph::{Clusters, Content, Image, Kind, Release},
     host::{Access, Agent, Certificates, Client, Faults, status_reason},
     process,
     scratch::Scratch,
@@ -17,7 +17,7 @@ use drover_tests::{
 };
 use tonic::Status;
 
-use crate::rbd::{SYNCED, section};
+use crate::rbd::{SYNCED, agents};
 
 const MIB: u64 = 1 << 20;
 const GROUP: &str = "vm1";
@@ -47,15 +47,7 @@ impl Sites {
         let clusters = Clusters::start(release);
         clusters.mirror();
         let scratch = Scratch::new("groups");
-        let certificates = Certificates::init(&scratch.join("certs"), &["site-a", "site-b"]);
-        let (mut a, mut b) = (Agent::new("site-a", &certificates), Agent::new("site-b", &certificates));
-        a.setup.peers = vec![("site-b".to_owned(), b.port())];
-        b.setup.peers = vec![("site-a".to_owned(), a.port())];
-        for (agent, cluster) in [(&mut a, &clusters.a), (&mut b, &clusters.b)] {
-            let keyring = cluster.user(&Recipe::Daily.user(), &Recipe::Daily.caps(cluster.pool()));
-            agent.setup.more = section(cluster, &keyring);
-            agent.start(&Faults::none());
-        }
+        let [a, b] = agents(&clusters, &scratch);
         let rng = Seeds::of(test).rng(0);
         let volumes = DISKS.map(|disk| (disk, uuid::Uuid::new_v4().to_string())).into();
         let mut sites = Self { a, b, volumes, clusters, rng, test, begun, scratch };

@@ -55,15 +55,7 @@ impl Sites {
         let clusters = Clusters::start(release);
         clusters.mirror();
         let scratch = Scratch::new("rbd");
-        let certificates = Certificates::init(&scratch.join("certs"), &["site-a", "site-b"]);
-        let (mut a, mut b) = (Agent::new("site-a", &certificates), Agent::new("site-b", &certificates));
-        a.setup.peers = vec![("site-b".to_owned(), b.port())];
-        b.setup.peers = vec![("site-a".to_owned(), a.port())];
-        for (agent, cluster) in [(&mut a, &clusters.a), (&mut b, &clusters.b)] {
-            let keyring = cluster.user(&Recipe::Daily.user(), &Recipe::Daily.caps(cluster.pool()));
-            agent.setup.more = section(cluster, &keyring);
-            agent.start(&Faults::none());
-        }
+        let [a, b] = agents(&clusters, &scratch);
         let rng = seeds.rng(round);
         let volume = uuid::Uuid::new_v4().to_string();
         let mut sites = Self { a, b, volume, clusters, rng, test, begun, scratch };
@@ -210,8 +202,22 @@ impl Sites {
     }
 }
 
+/// One at each cluster, peers of each other, with the capabilities of daily work.
+pub(crate) fn agents(clusters: &Clusters, scratch: &Scratch) -> [Agent; 2] {
+    let certificates = Certificates::init(&scratch.join("certs"), &["site-a", "site-b"]);
+    let (mut a, mut b) = (Agent::new("site-a", &certificates), Agent::new("site-b", &certificates));
+    a.setup.peers = vec![("site-b".to_owned(), b.port())];
+    b.setup.peers = vec![("site-a".to_owned(), a.port())];
+    for (agent, cluster) in [(&mut a, &clusters.a), (&mut b, &clusters.b)] {
+        let keyring = cluster.user(&Recipe::Daily.user(), &Recipe::Daily.caps(cluster.pool()));
+        agent.setup.more = section(cluster, &keyring);
+        agent.start(&Faults::none());
+    }
+    [a, b]
+}
+
 /// Of the configuration.
-pub(crate) fn section(cluster: &Cluster, keyring: &Path) -> String {
+fn section(cluster: &Cluster, keyring: &Path) -> String {
     format!(
         "[[ceph]]\nname = \"ceph\"\nconf = {:?}\nuser = \"client.{}\"\nkeyring = {keyring:?}\npools = [{:?}]\n",
         cluster.conf(),

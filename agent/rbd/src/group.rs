@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    image::{Demoted, Force, Image, Peer, Promoted, VerbError},
+    image::{Demoted, Force, Image, Peer, VerbError},
     point::{self, PointName},
     turn::{Turn, Turns},
     verdict::{self, Unsafe},
@@ -139,7 +139,7 @@ pub fn demote(members: &[Member<'_>], now_unix_secs: i64) -> Result<Demoted, Gro
 
 /// Where an image of the group is before its promotion.
 enum Standing {
-    /// `number`: a promotion of the group to that point has come so far.
+    /// `begun`: a promotion of the group to that point has come so far.
     Primary {
         begun: Option<PointName>,
     },
@@ -172,7 +172,6 @@ pub fn promote(members: &[Member<'_>], now_unix_secs: i64, force: bool) -> Resul
             Standing::Secondary { .. } => None,
         });
         let promoted = each(turns, |at, turn| turn.promote(members[at].peer, how, None));
-        let is_already = promoted.iter().all(|promoted| matches!(promoted, Ok(Promoted::Already)));
         all(promoted, turns).map_err(partly(members))?;
         for turn in turns.iter_mut() {
             turn.left().group = None;
@@ -180,7 +179,6 @@ pub fn promote(members: &[Member<'_>], now_unix_secs: i64, force: bool) -> Resul
         Ok(match how {
             Force::To(point) => GroupPromoted::Forced(point),
             Force::No | Force::Yes if is_over => begun.map_or(GroupPromoted::Already, GroupPromoted::Forced),
-            Force::No | Force::Yes if is_already => GroupPromoted::Already,
             Force::No | Force::Yes => GroupPromoted::Planned,
         })
     })
@@ -273,10 +271,9 @@ fn hold_more<'a, T>(
     members: &[Member<'a>],
     verb: Verb,
     now_unix_secs: i64,
-    held: Vec<&mut Turn<'a>>,
+    mut held: Vec<&mut Turn<'a>>,
     what: &mut dyn FnMut(&mut [&mut Turn<'_>]) -> Result<T, GroupError>,
 ) -> Result<T, GroupError> {
-    let mut held = held;
     let Some((member, rest)) = members.split_first() else { return what(&mut held) };
     let image = member.image;
     let done = member.turns.with(image, verb, now_unix_secs, |turn| {

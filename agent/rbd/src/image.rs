@@ -13,7 +13,7 @@ use std::{thread, time::Duration};
 pub use self::{
     demote::Demoted,
     error::VerbError,
-    fence::{Bystanders, Fenced},
+    fence::Bystanders,
     promote::{Force, Promoted},
 };
 use crate::{

@@ -7,7 +7,7 @@ use drover_rbd::{
     image::{self, Image},
 };
 
-use super::{MirrorError, Mirrored, Mirrors, registry::Registry};
+use super::{MirrorError, Mirrored, Mirrors};
 use crate::job::unix_now;
 
 /// One image of a group and how its peer is asked.
@@ -22,15 +22,12 @@ impl Mirrors {
     pub fn group(&self, name: &str) -> Result<Vec<Mirrored>, MirrorError> {
         let mut failed = None;
         for (cluster, ceph) in &self.clusters {
-            let of_registry = |registry: &Registry| -> Result<Vec<Mirrored>, MirrorError> {
-                let all = registry.all(&ceph.crew)?.into_iter();
-                let of_group = all.filter(|(_, record)| record.group.as_deref() == Some(name));
-                Ok(of_group.map(|(id, record)| record.mirrored(id, cluster, registry)).collect())
-            };
-            match ceph.registries.iter().map(of_registry).collect::<Result<Vec<_>, _>>() {
-                Err(error) => failed = Some(error),
+            let found = ceph.registries.iter().map(|registry| registry.mirrored(&ceph.crew, cluster));
+            match found.collect::<Result<Vec<_>, _>>() {
+                Err(error) => failed = Some(error.into()),
                 Ok(found) => {
                     let mut members = found.concat();
+                    members.retain(|mirrored| mirrored.group.as_deref() == Some(name));
                     members.sort_by(|one, other| one.place.cmp(&other.place));
                     if !members.is_empty() {
                         return Ok(members);

@@ -75,6 +75,11 @@ impl Registry {
         Ok(record.into_iter().filter_map(known).collect())
     }
 
+    /// As volumes of `cluster`.
+    pub(super) fn mirrored(&self, crew: &Crew, cluster: &str) -> Result<Vec<Mirrored>, CallError> {
+        Ok(self.all(crew)?.into_iter().map(|(id, record)| record.mirrored(id, cluster, self)).collect())
+    }
+
     pub(super) fn find(&self, crew: &Crew, id: VolumeId) -> Result<Option<Record>, CallError> {
         Ok(self.all(crew)?.into_iter().find(|(known, _)| *known == id).map(|(_, record)| record))
     }

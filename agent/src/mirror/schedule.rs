@@ -59,8 +59,7 @@ impl Mirrors {
         // By what they are of; and whether this agent leads in the pool that decides, the first one with a schedule.
         let mut subjects: BTreeMap<Subject, (Option<bool>, Vec<Mirrored>)> = BTreeMap::new();
         for registry in &ceph.registries {
-            let found = registry.all(&ceph.crew)?.into_iter();
-            let found: Vec<_> = found.map(|(id, record)| record.mirrored(id, cluster, registry)).collect();
+            let found = registry.mirrored(&ceph.crew, cluster)?;
             if !found.iter().any(|mirrored| mirrored.point_every_secs.is_some() || mirrored.group.is_some()) {
                 continue;
             }

@@ -27,15 +27,6 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// Others may come to write while one is shut out.
 const ROUNDS: usize = 5;
 
-/// What was done, and what is known after it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fenced {
-    /// Addresses of clients that were shut out by this call; they don't have the image open any more.
-    pub fenced: Vec<String>,
-    /// Who still has it open, without its lock: rbd-mirror of the other site, or a client that writes nothing.
-    pub open: Vec<UserView>,
-}
-
 /// Other images that a client has open and that may not be taken from it.
 pub type Bystanders<'a> = &'a (dyn Fn(&str) -> Result<Vec<ImagePlace>, VerbError> + Sync);
 
@@ -74,18 +65,17 @@ impl Image<'_> {
 }
 
 impl Turn<'_> {
-    /// Returns once no client writes to the image, and none that was shut out has it open: the next client that wants to write can, so what
+    /// Returns the addresses of the clients that it has shut out, once no client writes to the image, and none that was shut out has it open: the next client that wants to write can, so what
     /// would start one must be kept from that by other means.
     ///
     /// A client that the cluster does not hear of is shut out, too, while it has the lock: it may come back and write on.
-    pub fn fence(&mut self, bystanders: Bystanders<'_>) -> Result<Fenced, VerbError> {
+    pub fn fence(&mut self, bystanders: Bystanders<'_>) -> Result<Vec<String>, VerbError> {
         self.image.primary()?;
-        let mut done = Fenced::default();
+        let mut fenced = Vec::new();
         for _ in 0..ROUNDS {
             let writers: Vec<_> = self.image.users()?.into_iter().filter(|user| user.is_lock_owner).collect();
             if writers.is_empty() {
-                done.open = self.image.users()?;
-                return Ok(done);
+                return Ok(fenced);
             }
             for UserView { address, .. } in writers {
                 let others = bystanders(&address)?;
@@ -100,7 +90,7 @@ impl Turn<'_> {
                 // librbd blocklists the owner as well, for an hour: of an entry that is there the time stays.
                 self.change(&Request::BreakLock { place, address: address.clone() })?;
                 self.gone(&address)?;
-                done.fenced.push(address);
+                fenced.push(address);
             }
         }
         Err(VerbError::StillWritten { place: self.image.place.clone(), users: self.image.users()? })

@@ -31,7 +31,7 @@ impl Fence for FenceService {
         let v1::FenceVolumeRequest { volume_id, whole_client } = request.into_inner();
         let mirrored = self.mirrored(&volume_id).await?;
         let image = mirrored.clone();
-        let fenced = self.0.ceph(Lane::CephVerbs, move |mirrors| mirrors.fence(&image, whole_client)).await?.fenced;
+        let fenced = self.0.ceph(Lane::CephVerbs, move |mirrors| mirrors.fence(&image, whole_client)).await?;
         Ok(Response::new(v1::FenceVolumeResponse { volume: self.info(mirrored).await?, fenced }))
     }
 

@@ -1,12 +1,15 @@
 //! Takes the sync points that are due.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::Semaphore,
+    task::{self, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -23,12 +26,14 @@ const POINTS_MAX: usize = 8;
 /// After a point that could not be taken, and until what is secondary here is looked at again; never longer than the interval.
 const PAUSE_SECS: i64 = 30;
 
-/// When to look next; another interval begins anew.
-type Next = BTreeMap<(Subject, u64), i64>;
+/// What a point is taken of, and how often: another interval begins anew.
+type Key = (Subject, u64);
 
 impl ReplicationService {
     pub async fn take_points_always(self, stop: CancellationToken) {
-        let (mut next, mut failed, mut busy) = (Next::new(), BTreeSet::new(), BTreeSet::new());
+        // When to look next, and what is being taken by which task.
+        let (mut next, mut busy) = (BTreeMap::<Key, i64>::new(), HashMap::<task::Id, Key>::new());
+        let mut failed = BTreeSet::new();
         let (places, mut taking) = (Arc::new(Semaphore::new(POINTS_MAX)), JoinSet::new());
         loop {
             tokio::select! {
@@ -36,15 +41,15 @@ impl ReplicationService {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(TICK) => {}
             }
-            while let Some(done) = taking.try_join_next() {
-                match done {
-                    Ok((key, again)) => {
-                        busy.remove(&key);
-                        next.insert(key, again);
+            while let Some(done) = taking.try_join_next_with_id() {
+                let (id, again) = match done {
+                    Ok((id, again)) => (id, again),
+                    Err(error) => {
+                        tracing::error!("a task that takes sync points ended: {error}");
+                        (error.id(), unix_now() + PAUSE_SECS)
                     }
-                    // Which one it was is not known any more.
-                    Err(error) => tracing::error!("a task that takes sync points ended: {error}"),
-                }
+                };
+                next.extend(busy.remove(&id).map(|key| (key, again)));
             }
             let mirrors = self.mirrors.clone();
             let looked = tokio::select! {
@@ -60,15 +65,15 @@ impl ReplicationService {
             }
             for scheduled in scheduled {
                 let key = key(&scheduled);
-                if busy.contains(&key) || next.get(&key).is_some_and(|next| *next > unix_now()) {
+                if busy.values().any(|busy| *busy == key) || next.get(&key).is_some_and(|next| *next > unix_now()) {
                     continue;
                 }
-                busy.insert(key.clone());
                 let (service, places) = (self.clone(), places.clone());
-                taking.spawn(async move {
+                let task = taking.spawn(async move {
                     let _place = places.acquire_owned().await;
-                    (key, service.take_if_due(&scheduled).await)
+                    service.take_if_due(&scheduled).await
                 });
+                busy.insert(task.id(), key);
             }
         }
     }
@@ -107,7 +112,7 @@ impl ReplicationService {
     }
 }
 
-fn key(scheduled: &Scheduled) -> (Subject, u64) {
+fn key(scheduled: &Scheduled) -> Key {
     (scheduled.subject.clone(), scheduled.every_secs.get())
 }
 
