@@ -691,9 +691,12 @@ fn a_cluster_that_hangs_delays_its_own_calls_only() {
 fn a_worker_that_is_killed_in_a_change_is_blocklisted_and_the_change_is_looked_for() {
     const NAME: &str = "a_worker_that_is_killed_in_a_change_is_blocklisted_and_the_change_is_looked_for";
     const IN_THE_CALL: Duration = Duration::from_secs(2);
+    const LOOKERS: usize = 4;
     let Some(sites) = Sites::start(NAME, Release::Pacific) else { return };
     let first = sites.point(&sites.a);
     sites.wait_for_point(&sites.b, first);
+    // Several that look, none of which will do for the look after the kill.
+    thread::scope(|scope| (0..LOOKERS).for_each(|_| drop(scope.spawn(|| sites.info(&sites.a)))));
     // A look needs the OSD alone, once its worker is connected; a snapshot's id comes from the monitors.
     sites.clusters.a.stop_processes(&[Kind::Mon]);
     let second = thread::scope(|scope| {

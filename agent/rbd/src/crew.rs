@@ -130,15 +130,8 @@ impl Crew {
         }
     }
 
-    /// One call, on the lane that it belongs to. A look whose worker died is had again: an idle one may have died long ago.
+    /// One call, on the lane that it belongs to. A look whose worker died is had again: idle ones may have died, all of them at once.
     pub fn call(&self, request: &Request) -> Result<Reply, CallError> {
-        match self.call_once(request) {
-            Err(CallError::Ended { .. }) => self.call_once(request),
-            called => called,
-        }
-    }
-
-    fn call_once(&self, request: &Request) -> Result<Reply, CallError> {
         let lane = match request {
             Request::Flatten(_) => Lane::Data,
             // It opens every image of a pool.
@@ -146,7 +139,13 @@ impl Crew {
             request if request.changes() => Lane::Verbs,
             _ => Lane::Status,
         };
-        self.hold(lane)?.call(request)
+        let mut tries = lane.processes_max();
+        loop {
+            match self.hold(lane)?.call(request) {
+                Err(CallError::Ended { .. }) if tries > 0 => tries -= 1,
+                called => return called,
+            }
+        }
     }
 
     /// A worker for several calls on one connection, whose address is known before them.
@@ -202,8 +201,11 @@ impl Crew {
         let deadline = Instant::now() + patience;
         let mut idle = processes.lock();
         loop {
-            if let Some((process, _)) = idle.processes.pop() {
-                return Ok(Place { processes, process: Some(process) });
+            while let Some((mut process, _)) = idle.processes.pop() {
+                if process.is_alive() {
+                    return Ok(Place { processes, process: Some(process) });
+                }
+                idle.alive -= 1;
             }
             if idle.alive < lane.processes_max() {
                 idle.alive += 1;

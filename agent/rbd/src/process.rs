@@ -70,6 +70,11 @@ impl Process {
         Ok(process)
     }
 
+    /// Another hand may have killed it while it was idle.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// After any error but `Failed` it is of no more use.
     pub(crate) fn call(&mut self, request: &Request, patience: Duration) -> Result<Reply, ProcessError> {
         let deadline = Instant::now() + patience;
