@@ -56,7 +56,8 @@ retention and the peer that are named.")]
     Promote {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
-        /// Promote a copy that was never synced, or an RBD image whose peer can't be asked: what came after its last sync is lost
+        /// Promote a copy that was never synced, whose peer can't be asked, or that lacks what the peer has: what came after its last sync is
+        /// lost. Never beside a primary that answers
         #[arg(long)]
         force: bool,
         /// Of an RBD image whose promotion ended behind a point (`promoted-in-a-sync`): the point that it was rolled back to since,
@@ -67,10 +68,13 @@ retention and the peer that are named.")]
         #[arg(long)]
         alone: bool,
     },
-    /// Make this copy a secondary, which is written only by sync. Stop what uses an RBD image first
+    /// Make this copy a secondary, which is written only by sync. Stop what uses it and sync first
     Demote {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
+        /// Also a directory, file or device that was written to after its newest point: what was written stays behind on this copy
+        #[arg(long)]
+        force: bool,
         /// One image of a group, without the others
         #[arg(long)]
         alone: bool,
@@ -346,8 +350,9 @@ impl Verb {
                 let taken = agent.create_mirror_snapshot(v1::CreateMirrorSnapshotRequest { volume_id }).await?;
                 taken.into_inner().volume
             }
-            Self::Demote { alone, .. } => {
-                agent.demote(DemoteRequest { volume_id, alone: *alone }).await?.into_inner().volume
+            Self::Demote { alone, force, .. } => {
+                let request = DemoteRequest { volume_id, alone: *alone, force: *force };
+                agent.demote(request).await?.into_inner().volume
             }
             Self::Fence { whole_client, .. } => {
                 let request = v1::FenceVolumeRequest { volume_id, whole_client: *whole_client };

@@ -190,7 +190,7 @@ async fn directions_swap_by_demote_and_promote() {
     let volume_id = pair.volume.clone();
     let demoted = replication(&pair.a)
         .await
-        .demote(v1::DemoteRequest { volume_id: volume_id.clone(), alone: false })
+        .demote(v1::DemoteRequest { volume_id: volume_id.clone(), ..v1::DemoteRequest::default() })
         .await
         .unwrap();
     assert_eq!(demoted.into_inner().volume.unwrap().role(), VolumeRole::Secondary);

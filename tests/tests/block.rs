@@ -207,6 +207,7 @@ fn a_copy_whose_image_is_gone_is_not_promoted() {
     let pair = &site.pair;
     Subject::Image.create(&pair.source(), &mut Seeds::of(NAME).rng(0), &Rounds::chosen());
     pair.sync();
+    pair.a.controller().demote(&pair.volume).expect("demote");
     let (image, aside) = (Subject::Image.image(&pair.replica()), pair.replica().join("aside"));
     fs::rename(&image, &aside).expect("move the image away");
     let client = pair.b.controller();

@@ -214,15 +214,16 @@ fn r7_a_device_that_is_somebodys_is_kept_before_its_first_copy() {
     if !skip::needs_root(NAME) {
         return;
     }
-    let (rounds, seeds, pair) = (Rounds::chosen(), Seeds::of(NAME), pair(2));
+    let (rounds, seeds, mut pair) = (Rounds::chosen(), Seeds::of(NAME), pair(2));
     DEVICE.create(&pair.source(), &mut seeds.rng(0), &rounds);
-    let b = pair.b.controller();
+    let volume = pair.volume.clone();
     // Written to between enable and the first copy.
     let device = open(&pair.replica());
     device.write_all_at(b"somebody's", 0).and_then(|()| device.sync_all()).expect("write");
     assert_eq!(pair.try_sync().reason(), "replica-not-empty");
     // Its own primary for a while.
-    b.promote(&pair.volume, true).expect("promote");
+    pair.fail_over(&volume);
+    let b = pair.b.controller();
     DEVICE.edit(&pair.replica(), &mut seeds.rng(1), &rounds);
     let held = DEVICE.portrait(&pair.replica());
     b.demote(&pair.volume).expect("demote");
@@ -291,13 +292,13 @@ fn r7_an_image_and_a_device_change_roles_and_catch_up_by_what_changed() {
     pair.try_sync_of(&volume, Direction::Unspecified).expect_done("second sync");
     same("second sync");
     // Disaster: the device is promoted and written to, while the old primary is written to as well.
-    b.promote(&volume, false).expect("promote the device");
+    pair.fail_over(&volume);
     write(device.path(), 20 << 20, &mut rng);
     write(&image, 30 << 20, &mut rng);
     let diverged = fs::read(&image).expect("read");
-    a.demote(&volume).expect("demote the old primary");
+    let (a, client) = (pair.a.controller(), pair.b.controller());
+    a.demote_as(&volume, true).expect("demote the old primary");
     a.resync(&volume).expect("give the old line up");
-    let client = pair.b.controller();
     let job = client.start(pair.request(&volume, Direction::Push)).expect("start the sync back");
     let back = client.outcome(&job, SYNC).expect("watch").expect_done("the sync back");
     same("the sync back");

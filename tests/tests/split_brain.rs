@@ -4,7 +4,7 @@ use std::fs;
 
 use drover_proto::v1::{Direction, Origin, VolumeRole};
 use drover_tests::{
-    host::{Pair, PairSetup, SYNC},
+    host::{Pair, PairSetup, SYNC, status_reason},
     judge::{self, Portrait},
     seed::Seeds,
     skip, tree,
@@ -13,10 +13,11 @@ use drover_tests::{
 /// A pair in which both sides were promoted and written after their last common point.
 fn torn(name: &str) -> Pair {
     let mut rng = Seeds::of(name).rng(0);
-    let pair = Pair::with(PairSetup { retain: Some(4), ..PairSetup::default() });
+    let mut pair = Pair::with(PairSetup { retain: Some(4), ..PairSetup::default() });
     tree::create(&pair.source(), &mut rng, 100);
     pair.sync();
-    pair.b.controller().promote(&pair.volume, false).expect("promote the replica");
+    let volume = pair.volume.clone();
+    pair.fail_over(&volume);
     fs::write(pair.source().join("written at a"), "a").expect("write");
     fs::write(pair.replica().join("written at b"), "b").expect("write");
     pair
@@ -28,11 +29,15 @@ fn r6_two_primaries_are_refused_and_the_loser_is_kept() {
     if !skip::needs_root(NAME) {
         return;
     }
-    let pair = torn(NAME);
+    let mut pair = torn(NAME);
     // Demoted and promoted again, so that neither epoch is higher.
-    let a = pair.a.controller();
-    a.demote(&pair.volume).expect("demote");
-    a.promote(&pair.volume, false).expect("promote");
+    let volume = pair.volume.clone();
+    pair.a.controller().demote_as(&volume, true).expect("demote");
+    for force in [false, true] {
+        let refused = pair.a.controller().promote(&volume, force).expect_err("the other one is primary and answers");
+        assert_eq!(status_reason(&refused), "peer-is-primary", "{refused}");
+    }
+    pair.fail_back(&volume);
     let epochs = [&pair.a, &pair.b].map(|agent| agent.controller().info(&pair.volume).expect("info").epoch);
     assert_eq!(epochs[0], epochs[1], "equal epochs");
     let (left, right) = (Portrait::of(&pair.source()), Portrait::of(&pair.replica()));
@@ -41,7 +46,7 @@ fn r6_two_primaries_are_refused_and_the_loser_is_kept() {
     println!("{NAME}: {reason}: {}", outcome.message());
     // Even when one side is told to be a secondary, its line is not an ancestor.
     let b = pair.b.controller();
-    b.demote(&pair.volume).expect("demote the loser");
+    b.demote_as(&pair.volume, true).expect("demote the loser");
     let outcome = pair.try_sync();
     let reason = outcome.expect_failed("diverged lines");
     assert!(reason.contains("split") || reason.contains("diverged"), "{reason}");
@@ -74,7 +79,9 @@ fn r7_the_old_primary_catches_up_and_keeps_its_data() {
     fs::write(pair.source().join("big at both"), vec![1; 4 << 20]).expect("write");
     let loser = Portrait::of(&pair.source());
     let (a, b) = (pair.a.controller(), pair.b.controller());
-    a.demote(&pair.volume).expect("demote");
+    let refused = a.demote(&pair.volume).expect_err("it was written to");
+    assert_eq!(status_reason(&refused), "not-synced", "{refused}");
+    a.demote_as(&pair.volume, true).expect("demote");
     let back = |why: &str| {
         let job = b.start(pair.request(&pair.volume, Direction::Unspecified)).expect(why);
         b.outcome(&job, SYNC).expect("watch")
@@ -109,8 +116,17 @@ fn the_direction_swaps_after_a_planned_promotion() {
     tree::create(&pair.source(), &mut rng, 100);
     pair.sync();
     let (a, b) = (pair.a.controller(), pair.b.controller());
+    let refused = |refused: Result<(), tonic::Status>, reason: &str| {
+        let refused = refused.expect_err(reason);
+        assert_eq!(status_reason(&refused), reason, "{refused}");
+    };
+    refused(b.promote(&pair.volume, false), "peer-is-primary");
+    fs::write(pair.source().join("late"), "after the last sync").expect("write");
+    refused(a.demote(&pair.volume), "not-synced");
+    pair.sync();
     a.demote(&pair.volume).expect("demote");
     b.promote(&pair.volume, false).expect("promote");
+    refused(a.promote(&pair.volume, false), "peer-is-primary");
     assert_eq!(b.info(&pair.volume).expect("info").role(), VolumeRole::Primary);
     tree::edit(&pair.replica(), &mut rng, 20);
     let job = b.start(pair.request(&pair.volume, Direction::Push)).expect("start");

@@ -2,6 +2,7 @@
 
 mod lineage;
 mod state;
+mod takeover;
 
 use std::{fmt, str::FromStr};
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use lineage::{Acceptance, Histories, LineageConflict, accept};
 pub use state::{Force, Role, StateError, VolumeKind, VolumeState};
+pub use takeover::{PeerCopy, Unsafe, planned};
 
 use crate::{digest::Digest, id::LineageId, tree::Totals};
 

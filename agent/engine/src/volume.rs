@@ -474,13 +474,35 @@ impl Volume {
         refused.map_or(Ok(()), |source| Err(VolumeError::Refused { volume: self.id, source }))
     }
 
-    pub fn demote(&self) -> Result<(), VolumeError> {
+    /// Without force only a copy that is what its newest point says: what was written since would not be where its users go on.
+    /// Looking for that takes as long as the scan of a sync.
+    pub fn demote(&self, force: Force, control: &Control) -> Result<(), VolumeError> {
         let _occupied = self.occupy("demote")?;
         self.finish_interrupted()?;
         if self.state().role == Role::Primary {
             self.check_unused()?;
+            if force == Force::No {
+                self.check_synced(control)?;
+            }
         }
         self.update_state(VolumeState::demote)
+    }
+
+    /// The tree is at the newest point. One that was never synced has nobody who could go on elsewhere.
+    fn check_synced(&self, control: &Control) -> Result<(), VolumeError> {
+        let state = self.state();
+        let Some(newest) = state.newest() else { return Ok(()) };
+        self.check_tree()?;
+        let frozen = self.freeze()?;
+        let scan = self.scan_of(frozen.as_ref().map_or(&self.live, |frozen| &frozen.dir), false, control)?;
+        let unreadable = scan.unreadable.len();
+        if let Some((path, source)) = scan.unreadable.into_iter().next() {
+            return Err(VolumeError::Unreadable { path, unreadable, source });
+        }
+        if scan.index.manifest.root_digest() != newest.root {
+            return Err(VolumeError::NotSynced { volume: self.id, newest: newest.id });
+        }
+        Ok(())
     }
 
     /// This copy's line may be given up at the next sync; its data is kept as a restore point first.
@@ -503,7 +525,6 @@ impl Volume {
     }
 
     /// What is named is set; older points go when the next one is made.
-    /// What is named.
     pub fn configure(
         &self,
         retain: Option<u32>,

@@ -5,7 +5,7 @@ use drover_engine::{
     error::Kind,
     id::VolumeId,
     path::RelPath,
-    point::{self, PointId, Role, VolumeKind, VolumeState},
+    point::{self, PeerCopy, PointId, Role, VolumeKind, VolumeState},
     session::{Intent, Side, SyncOptions},
     volume::{Recovery, Waiver},
 };
@@ -181,6 +181,18 @@ pub fn point(point: &point::Point) -> v1::Point {
     }
 }
 
+/// Of the agent at the other site. Where its copy can't be used, nothing that it says of it will do.
+pub fn peer_copy(info: &v1::VolumeInfo) -> Result<PeerCopy, String> {
+    if info.health() == v1::Health::Error {
+        return Err(format!("its copy can't be used there: {}", info.health_because.join("; ")));
+    }
+    let malformed = || "its answer can't be read".to_owned();
+    let role = role(info.role).map_err(|_| malformed())?;
+    let newest = info.newest.as_ref().map(|newest| Some((newest.id.parse().ok()?, newest.root_digest.parse().ok()?)));
+    let newest = newest.map(|newest| newest.ok_or_else(malformed)).transpose()?;
+    Ok(PeerCopy { role, newest })
+}
+
 /// Newest first.
 pub fn restore_points(state: &VolumeState) -> Vec<v1::RestorePoint> {
     let mut points: Vec<_> = state.restorable.iter().collect();
@@ -208,7 +220,13 @@ fn health(held: &Held, state: &VolumeState, trouble: Vec<String>) -> (v1::Health
         because.push(format!("a commit could not be applied and was undone: {reason}"));
     }
     if state.paused {
-        because.push("rolled back: syncs pause until it is released".to_owned());
+        let at = state.current.map_or_else(String::new, |at| format!(" to point {at}"));
+        because.push(format!("rolled back{at}: syncs pause until it is released"));
+    }
+    if let (Role::Secondary, false, Some(at), Some(newest)) = (state.role, state.paused, state.current, state.newest())
+        && at != newest.id
+    {
+        because.push(format!("it is at point {at}, and the newest is {}: the next sync brings it forward", newest.id));
     }
     if state.resync {
         because.push("resync was asked for and has not happened yet".to_owned());

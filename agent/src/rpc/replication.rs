@@ -8,11 +8,12 @@ mod schedule;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use drover_engine::{
+    control::Control,
     id::VolumeId,
-    point::Force,
+    point::{self, Force, Role},
     volume::{Disposal, NewVolume, VolumeError},
 };
-use drover_proto::v1::{self, replication_server::Replication};
+use drover_proto::v1::{self, replication_client::ReplicationClient, replication_server::Replication};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +33,9 @@ use crate::{
     volumes::{Held, Volumes, VolumesError},
     work::{Lane, Lanes},
 };
+
+/// A peer that does not answer sooner counts as one that can't be asked.
+const PEER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How often a watcher looks: states change seldom, and looking costs a copy of them.
 const LOOK: Duration = Duration::from_secs(1);
@@ -90,6 +94,39 @@ impl ReplicationService {
         convert::Jobs {
             running: running.map(|it| it.job.id.to_string()),
             trouble: trouble(jobs.iter().map(|it| &it.job), volume),
+        }
+    }
+
+    /// What the agent at the other site says of its copy.
+    async fn ask_peer(&self, name: Option<&str>, id: VolumeId) -> Result<v1::VolumeInfo, String> {
+        let name = name.ok_or("the volume names no peer")?;
+        let ask = async {
+            let channel = self.peers.connect(name).await.map_err(|error| error.to_string())?;
+            let request = v1::GetInfoRequest { volume_id: id.to_string(), local_only: true };
+            let told = ReplicationClient::new(channel).get_info(Request::new(request)).await;
+            let told = told.map_err(|status| format!("{name}: {}", status.message()))?.into_inner();
+            told.volume.ok_or_else(|| format!("{name} has no such volume"))
+        };
+        let silent = |_| Err(format!("{name} did not answer within {} s", PEER_PATIENCE.as_secs()));
+        tokio::time::timeout(PEER_PATIENCE, ask).await.unwrap_or_else(silent)
+    }
+
+    /// Whether a promotion would lose what the peer has. What was never synced is refused by the copy itself.
+    async fn check_peer(&self, id: &str, force: Force) -> Result<(), Status> {
+        let id = convert::volume_id(id).map_err(|error| error.to_status())?;
+        let state = self.volumes.get(id).map_err(|error| error.to_status())?.volume.state();
+        if state.role == Role::Primary || (state.current.is_none() && force == Force::No) {
+            return Ok(());
+        }
+        let told = self.ask_peer(state.peer.as_deref(), id).await;
+        let peer = told.and_then(|info| convert::peer_copy(&info));
+        match point::planned(&state, peer.as_ref().map_err(Clone::clone)) {
+            Err(why) if force == Force::No || why.is_final() => Err(why.to_status()),
+            Err(why) => {
+                tracing::warn!(volume = %id, "promoted by force: {why}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -196,18 +233,20 @@ impl Replication for ReplicationService {
             let volume = Some(self.promote_mirrored(mirrored, &request).await?);
             return Ok(Response::new(v1::PromoteResponse { volume }));
         }
-        let force = if request.force { Force::Yes } else { Force::No };
+        let force = force(request.force);
+        self.check_peer(&request.volume_id, force).await?;
         let info = self.verb(&request.volume_id, "promoted", move |held| held.volume.promote(force)).await?;
         Ok(Response::new(v1::PromoteResponse { volume: Some(info) }))
     }
 
     async fn demote(&self, request: Request<v1::DemoteRequest>) -> Result<Response<v1::DemoteResponse>, Status> {
-        let v1::DemoteRequest { volume_id: id, alone } = request.into_inner();
+        let v1::DemoteRequest { volume_id: id, alone, force: is_forced } = request.into_inner();
         if let Some(mirrored) = self.mirrored_by(&id).await? {
             let volume = Some(self.demote_mirrored(mirrored, alone).await?);
             return Ok(Response::new(v1::DemoteResponse { volume }));
         }
-        let info = self.verb(&id, "demoted", |held| held.volume.demote()).await?;
+        let force = force(is_forced);
+        let info = self.verb(&id, "demoted", move |held| held.volume.demote(force, &Control::default())).await?;
         Ok(Response::new(v1::DemoteResponse { volume: Some(info) }))
     }
 
@@ -254,6 +293,10 @@ impl Replication for ReplicationService {
         self.tasks.spawn(self.clone().watch(id, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+}
+
+fn force(is_forced: bool) -> Force {
+    if is_forced { Force::Yes } else { Force::No }
 }
 
 fn new_volume(

@@ -116,6 +116,7 @@ into_status!(
     crate::peers::PeerError,
     crate::volumes::VolumesError,
     super::convert::ConvertError,
+    drover_engine::point::Unsafe,
     drover_engine::volume::VolumeError,
 );
 

@@ -293,6 +293,11 @@ pub const REASONS: &[Reason] = &[
         "look at the cluster's health and at the image, then try again",
     ),
     reason(
+        "not-synced",
+        "a primary holds more than its newest sync point",
+        "stop what writes to it and sync, then demote; with --force what was written stays behind on this copy",
+    ),
+    reason(
         "not-the-marked-tree",
         "the directory is not the one that was enabled: replaced, or its file system is not mounted",
         "mount it, or put the old directory back, which is noticed within ten seconds; if it is gone for good, disable the volume",
@@ -352,8 +357,8 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "peer-is-primary",
-        "the copy of an RBD image at the peer is primary and the peer answers",
-        "demote it there first; --force does not override this, since both sites would be written to",
+        "the copy at the peer is primary and the peer answers",
+        "demote it there first; --force does not override this, since both sites would be written to (if it can't be demoted, end the agent there)",
     ),
     reason(
         "peer-needed",
@@ -390,7 +395,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "promote-unsafe",
         "a promotion would lose something",
-        "wait for what has not arrived, or promote with --force and lose what the message names",
+        "sync, or wait for what has not arrived; or promote with --force and lose what the message names",
     ),
     reason(
         "promoted-in-a-sync",

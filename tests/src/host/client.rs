@@ -145,7 +145,11 @@ impl Client {
     }
 
     pub fn demote(&self, volume_id: &str) -> Result<(), Status> {
-        let request = v1::DemoteRequest { volume_id: volume_id.to_owned(), ..v1::DemoteRequest::default() };
+        self.demote_as(volume_id, false)
+    }
+
+    pub fn demote_as(&self, volume_id: &str, force: bool) -> Result<(), Status> {
+        let request = v1::DemoteRequest { volume_id: volume_id.to_owned(), force, ..v1::DemoteRequest::default() };
         self.call(self.replication().demote(request)).map(drop)
     }
 

@@ -190,6 +190,26 @@ impl Pair {
         }
     }
 
+    /// A disaster: the replica is promoted while the source's agent is dead, which then comes back and is primary, too.
+    #[track_caller]
+    pub fn fail_over(&mut self, volume_id: &str) {
+        Self::promote_beside_dead(&mut self.a, &self.b, volume_id);
+    }
+
+    /// The other way round.
+    #[track_caller]
+    pub fn fail_back(&mut self, volume_id: &str) {
+        Self::promote_beside_dead(&mut self.b, &self.a, volume_id);
+    }
+
+    #[track_caller]
+    fn promote_beside_dead(dead: &mut Agent, promoted: &Agent, volume_id: &str) {
+        dead.kill();
+        promoted.controller().promote(volume_id, false).expect_err("what the dead one has is not known");
+        promoted.controller().promote(volume_id, true).expect("promote by force");
+        dead.start(&Faults::none());
+    }
+
     /// Why the volume is not healthy, by what the source's agent says.
     #[track_caller]
     pub fn troubles(&self) -> Vec<String> {

@@ -171,7 +171,7 @@ fn r7_the_old_primary_catches_up_and_its_diverged_data_is_kept() {
     fs::write(pair.dst().join("new-site"), "written there").unwrap();
     let both = pair.run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default()));
     assert_eq!(both.unwrap_err().reason(), "both-primary");
-    pair.a.demote().unwrap();
+    pair.a.demote(Force::Yes, &Control::default()).unwrap();
     let report = pair.run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default())).unwrap();
     pair.judge();
     assert!(!pair.src().join("only-here").exists());
@@ -188,7 +188,7 @@ fn r7_the_point_of_a_planned_switch_stays_at_the_old_primary() {
     pair.sync();
     let saved = pair.dir.path().join("saved");
     assert!(Command::new("cp").arg("-a").args([&pair.src(), &saved]).status().unwrap().success());
-    pair.a.demote().unwrap();
+    pair.a.demote(Force::Yes, &Control::default()).unwrap();
     pair.b.promote(Force::No).unwrap();
     fs::write(pair.dst().join("d0/sub/f7"), "written there").unwrap();
     let Report::Sync(report) = pair.run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default())).unwrap() else {
@@ -211,10 +211,10 @@ fn r6_split_brain_is_told_and_resync_keeps_the_loser() {
     pair.sync();
     pair.b.promote(Force::No).unwrap();
     fs::write(pair.dst().join("theirs"), "theirs").unwrap();
-    pair.a.demote().unwrap();
+    pair.a.demote(Force::Yes, &Control::default()).unwrap();
     pair.a.promote(Force::No).unwrap();
     assert_eq!(pair.a.state().epoch, pair.b.state().epoch);
-    pair.b.demote().unwrap();
+    pair.b.demote(Force::Yes, &Control::default()).unwrap();
     let refused = pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default())).unwrap_err();
     assert_eq!(refused.reason(), "split-brain", "{refused}");
     pair.b.request_resync().unwrap();

@@ -94,7 +94,11 @@ pub enum VolumeError {
     NoFileNamed(VolumeId),
     #[error("point {point} has no file {path}")]
     NoSuchFile { point: PointId, path: RelPath },
-    #[error("{unreadable} entries of the replica can't be read, the first is {path}")]
+    #[error(
+        "what volume {volume} holds is not its newest point {newest}: it was written to since, and a demotion would leave that behind"
+    )]
+    NotSynced { volume: VolumeId, newest: PointId },
+    #[error("{unreadable} entries of this copy can't be read, the first is {path}")]
     Unreadable {
         path: RelPath,
         unreadable: usize,
@@ -153,7 +157,8 @@ impl VolumeError {
             | Self::Refused { source: StateError::NeverSynced, .. }
             | Self::PrimaryCantResync(_)
             | Self::PrimaryCantRollBack(_)
-            | Self::PrimaryCantBeTrashed(_) => Kind::Precondition,
+            | Self::PrimaryCantBeTrashed(_)
+            | Self::NotSynced { .. } => Kind::Precondition,
             Self::Refused { source: StateError::NoSuchPoint(_), .. } => Kind::NotFound,
             Self::State { source, .. } => source.kind(),
             Self::Incomplete { .. } | Self::Manifest(_) => Kind::DataLoss,
@@ -190,6 +195,7 @@ impl VolumeError {
             Self::Refused { source: StateError::NeverSynced, .. } => "never-synced",
             Self::Refused { source: StateError::NoSuchPoint(_), .. } => "no-such-point",
             Self::PrimaryCantResync(_) | Self::PrimaryCantRollBack(_) | Self::PrimaryCantBeTrashed(_) => "is-primary",
+            Self::NotSynced { .. } => "not-synced",
             Self::Incomplete { .. } => "point-incomplete",
             Self::NoFileNamed(_) => "no-file-named",
             Self::NoSuchFile { .. } => "no-such-file",

@@ -1,16 +1,14 @@
 //! The verbs of volumes that are RBD images.
 
-use std::time::Duration;
-
 use drover_engine::{error::Kind, id::VolumeId, volume::Disposal};
-use drover_proto::v1::{self, replication_client::ReplicationClient};
+use drover_proto::v1;
 use drover_rbd::{
     image::{self, Force},
     request::Schedule,
-    view::{ImagePlace, ImageView},
+    view::ImagePlace,
 };
 use tokio::runtime::Handle;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use super::ReplicationService;
 use crate::{
@@ -21,9 +19,6 @@ use crate::{
     },
     work::Lane,
 };
-
-/// A peer that does not answer sooner counts as one that can't be asked.
-const PEER_PATIENCE: Duration = Duration::from_secs(15);
 
 const GROUP_BYTES_MAX: usize = 200;
 
@@ -66,19 +61,8 @@ impl ReplicationService {
 
     /// The image at the other site, from the agent there.
     pub(super) async fn peer_of(&self, mirrored: &Mirrored) -> Peer {
-        let Some(name) = &mirrored.peer else { return Err("the volume names no peer".to_owned()) };
-        match tokio::time::timeout(PEER_PATIENCE, self.ask_peer(name, mirrored.id)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("{name} did not answer within {} s", PEER_PATIENCE.as_secs())),
-        }
-    }
-
-    async fn ask_peer(&self, name: &str, id: VolumeId) -> Result<ImageView, String> {
-        let channel = self.peers.connect(name).await.map_err(|error| error.to_string())?;
-        let request = v1::GetInfoRequest { volume_id: id.to_string(), local_only: true };
-        let told = ReplicationClient::new(channel).get_info(Request::new(request)).await;
-        let told = told.map_err(|status| format!("{name}: {}", status.message()))?.into_inner();
-        told.volume.as_ref().and_then(mirror::view_of).ok_or_else(|| format!("{name} has no such image"))
+        let info = self.ask_peer(mirrored.peer.as_deref(), mirrored.id).await?;
+        mirror::view_of(&info).ok_or_else(|| "the peer has no such image".to_owned())
     }
 
     pub(super) async fn mirrored_info(&self, mirrored: Mirrored, scope: Scope) -> Result<v1::VolumeInfo, Status> {
