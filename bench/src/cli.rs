@@ -13,6 +13,7 @@ use crate::{
     ageing,
     agents::Agents,
     goal::{Conditions, Ground, verdicts},
+    images,
     machine::Machine,
     mount::{self, Mounted},
     network::Network,
@@ -72,6 +73,10 @@ pub struct Arguments {
     /// Syncs of an image that ages
     #[arg(long, default_value_t = 200, requires = "ageing", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     syncs: u64,
+    /// Instead of workloads: so many RBD images promoted as one, beside `rbd` in a shell loop and by xargs, on two Ceph clusters
+    #[arg(long, value_name = "N", conflicts_with_all = ["workloads", "rivals_only", "drover_only", "wan", "without_index", "ageing", "on"],
+        value_parser = clap::value_parser!(u16).range(1..=128))]
+    images: Option<u16>,
     /// Where the numbers of every round go
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -102,6 +107,11 @@ impl Arguments {
         if self.wan_check {
             println!("{}", Wan::start()?.link()?);
             return Ok(());
+        }
+        if let Some(images) = self.images {
+            let measured = images::run(images.into(), self.rounds)?;
+            print!("{}", measured.table());
+            return self.write(&json!({ "images": measured }));
         }
         let workloads = self.workloads()?;
         ensure!(

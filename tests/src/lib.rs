@@ -5,7 +5,9 @@
 pub mod ceph;
 pub mod cutlink;
 pub mod eiofs;
+pub mod execs;
 pub mod figure;
+pub mod fleet;
 pub mod host;
 pub mod judge;
 pub mod mount;

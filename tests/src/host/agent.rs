@@ -25,6 +25,8 @@ pub struct Setup {
     pub peers: Vec<(String, u16)>,
     /// More lines of configuration.
     pub more: String,
+    /// No program is found by its name.
+    pub is_without_path: bool,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,9 @@ impl Agent {
         command.args(["serve", "--config"]).arg(self.config());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("log file")).stderr(log);
         command.env_remove("NOTIFY_SOCKET");
+        if self.setup.is_without_path {
+            command.env("PATH", "");
+        }
         faults.apply(&mut command);
         self.child = Some(command.spawn().expect("start drover-agent"));
     }

@@ -2,11 +2,14 @@
 
 use std::{env, path::PathBuf};
 
-/// In `DROVER_BIN_DIR`, or beside this test's own directory.
+/// In `DROVER_BIN_DIR`, or beside this program, or beside this test's own directory.
 pub fn binary(name: &str) -> PathBuf {
     let dir = env::var_os("DROVER_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
-        let test = env::current_exe().expect("this program has a path");
-        test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps/TEST").to_owned()
+        let exe = env::current_exe().expect("this program has a path");
+        let mut near = exe.ancestors().skip(1).take(2);
+        near.find(|dir| dir.join(name).is_file())
+            .expect("target/PROFILE/deps/TEST or target/PROFILE/PROGRAM")
+            .to_owned()
     });
     let path = dir.join(name);
     assert!(path.is_file(), "{} is not built: use tests/run", path.display());
