@@ -57,6 +57,8 @@ enum Command {
     Points(crate::points_cli::PointsArgs),
     /// Take sync points of RBD images that belong together, promote and demote them as one
     Group(crate::group_cli::GroupArgs),
+    /// Set the mirroring of RBD pools up: mode, site name, peers
+    Pool(crate::pool_cli::PoolArgs),
     /// Calls librbd for the agent, which starts it
     #[command(hide = true)]
     RbdWorker,
@@ -112,6 +114,7 @@ impl Cli {
             }
             Command::Volume(args) => crate::volume_cli::run(args),
             Command::Group(args) => Ok(crate::group_cli::run(args)),
+            Command::Pool(args) => Ok(crate::pool_cli::run(args)),
             Command::Points(args) => Ok(crate::points_cli::run(args)),
             Command::Copy(args) => {
                 log::init(self.log_format);

@@ -129,6 +129,9 @@ pub struct CephConfig {
     pub user: String,
     /// By default where `conf` says that it is.
     pub keyring: Option<PathBuf>,
+    /// `client.NAME`, by which the mirroring of pools is set up: mode, site name, peers. By default `user`, which may not do all of it.
+    pub setup_user: Option<String>,
+    pub setup_keyring: Option<PathBuf>,
     /// `POOL` or `POOL/NAMESPACE`, where images may be volumes.
     pub pools: Vec<String>,
 }
@@ -197,8 +200,11 @@ impl Config {
             name("ceph name", &ceph.name)?;
             absolute("ceph conf", &ceph.conf)?;
             ceph.keyring.as_deref().map_or(Ok(()), |keyring| absolute("ceph keyring", keyring))?;
-            if !ceph.user.starts_with("client.") {
-                return Err(ConfigError::CephUser { ceph: ceph.name.clone(), user: ceph.user.clone() });
+            ceph.setup_keyring.as_deref().map_or(Ok(()), |keyring| absolute("ceph setup_keyring", keyring))?;
+            for user in [Some(&ceph.user), ceph.setup_user.as_ref()].into_iter().flatten() {
+                if !user.starts_with("client.") {
+                    return Err(ConfigError::CephUser { ceph: ceph.name.clone(), user: user.clone() });
+                }
             }
         }
         for peer in &self.peers {

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod peers;
 pub mod points_cli;
+pub mod pool_cli;
 pub mod recover;
 pub mod rpc;
 pub mod scrub;

@@ -5,10 +5,11 @@
 mod error;
 mod group;
 mod info;
+pub mod pool;
 mod registry;
 pub mod schedule;
 
-use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, sync::Arc, time::Duration};
 
 use drover_engine::id::VolumeId;
 use drover_proto::v1;
@@ -18,7 +19,7 @@ use drover_rbd::{
     point::PointName,
     request::{Connect, Schedule},
     turn::{Turn, Turns},
-    view::{ImagePlace, ImageView, Verb},
+    view::{ImagePlace, ImageView, Mirroring, Verb},
 };
 
 use uuid::Uuid;
@@ -55,11 +56,15 @@ pub struct NewMirrored {
     /// `None`: as it is. Empty, or 0: none.
     pub group: Option<String>,
     pub point_every_secs: Option<u64>,
+    /// What a clone has of its parent is copied first.
+    pub flatten: bool,
 }
 
 #[derive(Debug)]
 struct Ceph {
     crew: Crew,
+    /// By the user for set-up, where there is one.
+    setup: Option<Crew>,
     turns: Turns,
     registries: Vec<Registry>,
 }
@@ -85,16 +90,16 @@ impl Mirrors {
     pub fn new(agent: &str, configured: &[CephConfig], retain: u32, program: &Program) -> Self {
         let incarnation = Uuid::new_v4().to_string();
         let clusters = configured.iter().map(|ceph| {
-            let connect = Connect {
-                conf: ceph.conf.clone(),
-                user: ceph.user.clone(),
-                keyring: ceph.keyring.clone(),
-                timeout: std::time::Duration::ZERO,
+            let crew = |user: &str, keyring: &Option<PathBuf>| {
+                let (conf, user, keyring) = (ceph.conf.clone(), user.to_owned(), keyring.clone());
+                let connect = Connect { conf, user, keyring, timeout: Duration::ZERO };
+                Crew::new(ceph.name.clone(), program.clone(), connect)
             };
-            let crew = Crew::new(ceph.name.clone(), program.clone(), connect);
+            let setup = ceph.setup_user.as_ref().map(|user| crew(user, &ceph.setup_keyring));
+            let crew = crew(&ceph.user, &ceph.keyring);
             let registries = ceph.pools.iter().map(|pool| Registry::of(pool)).collect();
             let turns = Turns::new(agent.to_owned(), incarnation.clone());
-            (ceph.name.clone(), Ceph { crew, turns, registries })
+            (ceph.name.clone(), Ceph { crew, setup, turns, registries })
         });
         Self { clusters: clusters.collect(), incarnation: incarnation.clone(), retain: retain as usize }
     }
@@ -177,6 +182,9 @@ impl Mirrors {
         let image = Image { crew: &ceph.crew, place: &mirrored.place };
         let mut schedules = Vec::new();
         if new.is_primary {
+            if new.flatten && image.look()?.mirroring == Mirroring::Off {
+                image.flatten()?;
+            }
             let is_scheduled = mirrored.point_every_secs.is_some();
             let (view, found) = self.change(&mirrored, Verb::Enable, |turn| turn.enable(is_scheduled))?;
             if !view.is_primary {
@@ -201,6 +209,20 @@ impl Mirrors {
                 }
             }
         }
+    }
+
+    /// An image of a configured pool, volume or not. It need not be there.
+    pub fn at(&self, id: VolumeId, cluster: &str, place: &ImagePlace) -> Option<Mirrored> {
+        let mut clusters = self.clusters.iter().filter(|(name, _)| cluster.is_empty() || cluster == *name);
+        let (cluster, _) = clusters.find(|(_, ceph)| ceph.registries.iter().any(|registry| registry.has(place)))?;
+        let (cluster, place) = (cluster.clone(), place.clone());
+        Some(Mirrored { id, cluster, place, peer: None, group: None, point_every_secs: None })
+    }
+
+    /// Ends its mirroring and forgets it. Without `force` no copy is deleted by that.
+    pub fn disable(&self, mirrored: &Mirrored, copy: image::Copy<'_>, force: bool) -> Result<(), MirrorError> {
+        self.change(mirrored, Verb::Disable, |turn| turn.disable(copy, force))?;
+        self.forget(mirrored)
     }
 
     /// Forgets it; the image and its mirroring stay, and so do the points.
@@ -334,7 +356,7 @@ impl Mirrors {
         let clients = match (&view, peer) {
             (Some(_), Some(_)) => Clients {
                 users: match self.with(mirrored, |image| image.users()) {
-                    Err(MirrorError::Verb(VerbError::NoLock(_))) => Vec::new(),
+                    Err(MirrorError::Verb(VerbError::NoLock(_) | VerbError::LockedByHand(_))) => Vec::new(),
                     users => users?,
                 },
                 fenced: self.with(mirrored, |image| image.fenced())?,

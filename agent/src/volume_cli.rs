@@ -51,6 +51,13 @@ retention and the peer that are named.")]
         /// the restore points go
         #[arg(long)]
         trash: bool,
+        /// An RBD image: forget the volume alone, the image is mirrored as before. Without this it is not mirrored any more; at the secondary,
+        /// which goes first, it becomes an image of its own with its points
+        #[arg(long, conflicts_with = "trash")]
+        forget: bool,
+        /// A primary RBD image: also while the peer has a copy, which rbd-mirror then deletes
+        #[arg(long, conflicts_with_all = ["trash", "forget"])]
+        force: bool,
     },
     /// Make this copy the primary: a new lineage, a higher epoch
     Promote {
@@ -141,6 +148,9 @@ struct EnableArgs {
     /// agents [default: as it is]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     every: Option<Duration>,
+    /// A primary RBD image that is a clone of one that is not mirrored: copy what it has of its parent first
+    #[arg(long)]
+    flatten: bool,
     /// A secondary: take over a directory that is not empty; what it holds is kept as a restore point
     #[arg(long)]
     adopt: bool,
@@ -335,9 +345,13 @@ impl Verb {
         };
         let volume_id = volume.clone();
         let now = match self {
-            Self::Disable { trash, .. } => {
-                let disposal = if *trash { Disposal::Trash } else { Disposal::Keep };
-                agent.disable(DisableRequest { volume_id, disposal: disposal.into() }).await?;
+            Self::Disable { trash, forget, force, .. } => {
+                let disposal = match (trash, forget) {
+                    (true, _) => Disposal::Trash,
+                    (_, true) => Disposal::Forget,
+                    _ => Disposal::Keep,
+                };
+                agent.disable(DisableRequest { volume_id, disposal: disposal.into(), force: *force }).await?;
                 return Ok(Done::Disabled(volume));
             }
             Self::Promote { force, accept_point, alone, .. } => {
@@ -367,7 +381,7 @@ impl Verb {
             }
             Self::Resync { .. } => agent.resync(ResyncRequest { volume_id }).await?.into_inner().volume,
             Self::Enable(_) | Self::Info { .. } => {
-                agent.get_info(GetInfoRequest { volume_id, local_only: false }).await?.into_inner().volume
+                agent.get_info(GetInfoRequest { volume_id, local_only: false, spec: None }).await?.into_inner().volume
             }
         };
         Ok(Done::Now(now))
@@ -391,8 +405,11 @@ pub(crate) async fn resolve(channel: Channel, wanted: &str) -> Result<String, Vo
     if found.is_empty() {
         let mut agent = ReplicationClient::new(channel);
         for id in ids() {
-            let info =
-                agent.get_info(GetInfoRequest { volume_id: id.clone(), local_only: true }).await?.into_inner().volume;
+            let info = agent
+                .get_info(GetInfoRequest { volume_id: id.clone(), local_only: true, spec: None })
+                .await?
+                .into_inner()
+                .volume;
             if info.as_ref().and_then(path).is_some_and(|path| path == wanted.trim_end_matches('/')) {
                 found.push(id.clone());
             }
@@ -446,6 +463,7 @@ impl EnableArgs {
             waive: self.waive.clone(),
             group: self.group.clone(),
             point_every_seconds: self.every.map(|every| every.as_secs()),
+            flatten: self.flatten,
         }
     }
 }
@@ -550,6 +568,10 @@ fn show_mirror(mirror: &v1::RbdMirror, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     for point in &mirror.points {
         let is_here = if point.whole { "" } else { " (not all of it is here)" };
         writeln!(f, "point  {}{is_here}", point.number)?;
+    }
+    if let Some(sync) = &mirror.sync {
+        let left = sync.seconds_left.map_or_else(String::new, |left| format!(", about {left} s left"));
+        writeln!(f, "sync   {} % has arrived{left}", sync.percent)?;
     }
     match (&mirror.promote_unsafe, &mirror.promote_forced_ends) {
         (Some(why), Some(ends)) => writeln!(f, "promotion is not safe: {why}; by force it would end {ends}"),

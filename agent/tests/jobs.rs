@@ -64,7 +64,7 @@ impl Pair {
     }
 
     async fn info(&self, site: &Site) -> v1::VolumeInfo {
-        let request = v1::GetInfoRequest { volume_id: self.volume.clone(), local_only: false };
+        let request = v1::GetInfoRequest { volume_id: self.volume.clone(), local_only: false, spec: None };
         replication(site).await.get_info(request).await.unwrap().into_inner().volume.unwrap()
     }
 

@@ -134,8 +134,10 @@ impl Fleet {
 
     async fn ask(&self, root: &Root, volume_id: String) -> Result<Replica, Failure> {
         let agent = self.agents[root.agent].clone();
-        let asked =
-            agent.replication().get_info(v1::GetInfoRequest { volume_id: volume_id.clone(), local_only: false }).await;
+        let asked = agent
+            .replication()
+            .get_info(v1::GetInfoRequest { volume_id: volume_id.clone(), local_only: false, spec: None })
+            .await;
         let answer = asked.map_err(|status| Failure::told(&agent.name, &status))?.into_inner();
         let info = answer.volume.unwrap_or(VolumeInfo { volume_id, ..VolumeInfo::default() });
         let beneath = match info.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {

@@ -9,6 +9,7 @@ use std::{
 use drover_proto::v1::{self, VolumeRole, volume_spec};
 use drover_tests::{
     ceph::{Clusters, Content, Image, Kind, Release},
+    fleet::agents,
     host::{Access, Agent, Certificates, Client, Faults, status_reason},
     process,
     scratch::Scratch,
@@ -17,7 +18,7 @@ use drover_tests::{
 };
 use tonic::Status;
 
-use crate::rbd::{SYNCED, agents};
+use crate::rbd::SYNCED;
 
 const MIB: u64 = 1 << 20;
 const GROUP: &str = "vm1";
@@ -348,7 +349,7 @@ fn points_of_a_group_are_taken_on_schedule_by_one_agent() {
     other.start(&Faults::none());
     let taken = |agent: &Agent| -> Vec<Vec<(u64, i64)>> {
         let members = sites.volumes.values().map(|volume| {
-            let request = v1::GetInfoRequest { volume_id: volume.clone(), local_only: true };
+            let request = v1::GetInfoRequest { volume_id: volume.clone(), local_only: true, spec: None };
             let client = Sites::client(agent);
             let info = client.call(client.replication().get_info(request)).expect("look").volume.expect("the volume");
             let points = info.mirror.expect("the image").points;

@@ -12,6 +12,7 @@ mod judges;
 mod link;
 mod movers;
 mod points;
+mod pools;
 mod power;
 mod property;
 mod rbd;

@@ -1,5 +1,8 @@
 //! RBD images mirrored between two real clusters, driven by two real agents. Judges are the command line tools of Ceph.
 
+mod disable;
+mod wrong_state;
+
 use std::{
     path::Path,
     thread,
@@ -9,8 +12,10 @@ use std::{
 use drover_librbd::ImageRef;
 use drover_proto::v1::{self, VolumeRole, volume_spec};
 use drover_tests::{
-    ceph::{Cluster, Clusters, Content, Image, Kind, Recipe, Release},
+    ceph::{Cluster, Clusters, Content, Image, Kind, Release},
+    execs::Execs,
     figure::{self, Goal},
+    fleet::{self, agents},
     host::{Access, Agent, Certificates, Client, Faults, status_reason},
     process,
     rounds::Rounds,
@@ -202,36 +207,15 @@ impl Sites {
     }
 }
 
-/// One at each cluster, peers of each other, with the capabilities of daily work.
-pub(crate) fn agents(clusters: &Clusters, scratch: &Scratch) -> [Agent; 2] {
-    let certificates = Certificates::init(&scratch.join("certs"), &["site-a", "site-b"]);
-    let (mut a, mut b) = (Agent::new("site-a", &certificates), Agent::new("site-b", &certificates));
-    a.setup.peers = vec![("site-b".to_owned(), b.port())];
-    b.setup.peers = vec![("site-a".to_owned(), a.port())];
-    for (agent, cluster) in [(&mut a, &clusters.a), (&mut b, &clusters.b)] {
-        let keyring = cluster.user(&Recipe::Daily.user(), &Recipe::Daily.caps(cluster.pool()));
-        agent.setup.more = section(cluster, &keyring);
-        agent.start(&Faults::none());
-    }
-    [a, b]
-}
-
-/// Of the configuration.
-fn section(cluster: &Cluster, keyring: &Path) -> String {
-    format!(
-        "[[ceph]]\nname = \"ceph\"\nconf = {:?}\nuser = \"client.{}\"\nkeyring = {keyring:?}\npools = [{:?}]\n",
-        cluster.conf(),
-        Recipe::Daily.user(),
-        cluster.pool()
-    )
-}
-
 fn workers_of(agent: &Agent) -> Vec<u32> {
     process::children(agent.pid().expect("a running agent"))
 }
 
 fn a_planned_failover_and_failback_lose_nothing(test: &'static str, release: Release) {
     let Some(mut sites) = Sites::start(test, release) else { return };
+    sites.a.restart(&Faults::none());
+    sites.b.restart(&Faults::none());
+    let execs = [&sites.a, &sites.b].map(|agent| Execs::watch(agent.pid().expect("a running agent"), &sites.scratch));
     let number = sites.point(&sites.a);
     sites.wait_for_point(&sites.b, number);
     sites.say("the first point is at the other site");
@@ -252,6 +236,13 @@ fn a_planned_failover_and_failback_lose_nothing(test: &'static str, release: Rel
     sites.switch(&sites.b, &sites.a);
     sites.here().content().assert_is(&content, "after the failback");
     sites.say("failed back");
+    // Neither `rbd` nor `ceph`: the agent alone, as its own worker.
+    for started in execs.map(Execs::stop) {
+        println!("{test}: {} programs were started", started.len());
+        assert!(!started.is_empty(), "workers are started");
+        let is_worker = |call: &String| call.starts_with(r#""/proc/self/exe", ["/proc/self/exe", "rbd-worker"]"#);
+        assert!(started.iter().all(is_worker), "{started:?}");
+    }
 }
 
 #[test]
@@ -480,8 +471,7 @@ fn a_promotion_whose_agent_dies_is_taken_over_and_no_other_agent_comes_between()
     let certificates = Certificates::init(&sites.scratch.join("other"), &["site-c"]);
     let mut other = Agent::new("site-c", &certificates);
     let cluster = &sites.clusters.b;
-    let keyring = cluster.user(&Recipe::Daily.user(), &Recipe::Daily.caps(cluster.pool()));
-    other.setup.more = section(cluster, &keyring);
+    other.setup.more = fleet::section(cluster);
     other.start(&Faults::none());
     Sites::client(&sites.a).demote(&sites.volume).expect("demote the primary");
     process::until("a promotion is safe", SYNCED, || sites.unsafe_because(&sites.b).is_none().then_some(()));
@@ -664,7 +654,7 @@ fn a_cluster_that_hangs_delays_its_own_calls_only() {
     let begun = Instant::now();
     let late = Sites::client(&sites.a).info(&sites.volume).expect_err("the cluster hangs");
     assert!(begun.elapsed() < LATE, "{late} after {:.1?}", begun.elapsed());
-    assert_eq!(late.code(), tonic::Code::Unavailable, "{late}");
+    assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late}");
     // What needs no cluster goes on meanwhile.
     thread::scope(|scope| {
         let hanging = scope.spawn(|| Sites::client(&sites.a).info(&sites.volume).expect_err("the cluster hangs"));

@@ -20,6 +20,8 @@ pub enum Kind {
     Exhausted,
     /// The other side or the storage does not answer; try again later.
     Unavailable,
+    /// It did not end in its time; the error says whether it may have been carried out.
+    TimedOut,
     /// Content is not what its digest says.
     DataLoss,
     /// The caller may not do this.

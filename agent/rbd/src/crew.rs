@@ -59,19 +59,26 @@ pub enum CallError {
     /// In a look.
     #[error("cluster {cluster}: {why}")]
     Ended { cluster: String, why: String },
+    /// A look that did not end in its time.
+    #[error("cluster {cluster}: {why}")]
+    Late { cluster: String, why: String },
     #[error("cluster {cluster}: every worker was busy for {} s", waited.as_secs())]
     Busy { cluster: String, waited: Duration },
     /// The worker was killed, or crashed, in a call that changes something. If `is_fenced`, nothing of it can arrive any more: look at the
     /// state, then decide.
     #[error("cluster {cluster}: {why}; whether it was carried out is not known{}", if *is_fenced { "" } else { ", and its worker could not be blocklisted" })]
-    Unknown { cluster: String, why: String, is_fenced: bool },
+    Unknown { cluster: String, why: String, is_fenced: bool, is_late: bool },
 }
 
 impl CallError {
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failed { failure, .. } => Some(failure),
-            Self::Unreachable { .. } | Self::Ended { .. } | Self::Busy { .. } | Self::Unknown { .. } => None,
+            Self::Unreachable { .. }
+            | Self::Ended { .. }
+            | Self::Late { .. }
+            | Self::Busy { .. }
+            | Self::Unknown { .. } => None,
         }
     }
 
@@ -143,6 +150,8 @@ impl Crew {
         loop {
             match self.hold(lane)?.call(request) {
                 Err(CallError::Ended { .. }) if tries > 0 => tries -= 1,
+                // Somebody shut this worker out; the next one has another address.
+                Err(error) if error.is(FailureKind::Blocklisted) && !request.changes() && tries > 0 => tries -= 1,
                 called => return called,
             }
         }
@@ -165,6 +174,7 @@ impl Crew {
         if !request.changes() {
             return match error {
                 ProcessError::Ended(_) => CallError::Ended { cluster, why },
+                ProcessError::Deadline(_) => CallError::Late { cluster, why },
                 _ => CallError::Unreachable { cluster, why },
             };
         }
@@ -174,7 +184,12 @@ impl Crew {
             tracing::error!(cluster, address, "the lost worker can't be blocklisted: {error}");
         });
         let is_fenced = is_fenced.is_ok();
-        CallError::Unknown { cluster, why, is_fenced }
+        let is_late = match error {
+            ProcessError::Deadline(_) => true,
+            ProcessError::Failed(failure) => failure.kind == FailureKind::TimedOut,
+            ProcessError::Start(_) | ProcessError::Refused(_) | ProcessError::Ended(_) => false,
+        };
+        CallError::Unknown { cluster, why, is_fenced, is_late }
     }
 
     /// By a process of its own: the others may hang in what this one hung in. An OSD may not have heard of the blocklist when the

@@ -1,6 +1,7 @@
 //! The verbs of one mirrored image, each safe to repeat: it looks first, does what is missing, and looks again when a worker was lost.
 
 mod demote;
+mod disable;
 mod error;
 mod fence;
 mod promote;
@@ -12,6 +13,7 @@ use std::{thread, time::Duration};
 
 pub use self::{
     demote::Demoted,
+    disable::Copy,
     error::VerbError,
     fence::Bystanders,
     promote::{Force, Promoted},
@@ -73,6 +75,8 @@ impl Image<'_> {
             Ok(Reply::Users(users)) => Ok(users),
             Ok(_) => Err(VerbError::Confused),
             Err(error) if error.is(FailureKind::Invalid) => Err(VerbError::NoLock(self.place.clone())),
+            // librbd tells nobody by name then.
+            Err(error) if error.is(FailureKind::Busy) => Err(VerbError::LockedByHand(self.place.clone())),
             Err(error) => Err(error.into()),
         }
     }
@@ -156,6 +160,9 @@ impl Turn<'_> {
                     view.mirroring == Mirroring::Snapshot
                 });
                 match enabled {
+                    Err(VerbError::Call(error)) if error.is(FailureKind::Invalid) && view.parent_id.is_some() => {
+                        return Err(VerbError::IsClone(self.image.place.clone()));
+                    }
                     Err(VerbError::Call(error)) if error.is(FailureKind::Invalid) => {
                         return Err(VerbError::PoolMode { pool: self.image.place.pool.clone() });
                     }

@@ -7,12 +7,13 @@
 //!   each worker does one call at a time under a deadline, and a worker that misses it is killed. What a killed worker was changing is
 //!   then *unknown*: its address is blocklisted, so that nothing of it arrives later, and the state is read again.
 //! - [`turn`]: one verb at a time changes an image, of all agents of its cluster, and one that was interrupted is taken over.
-//! - [`image`]: the verbs, step by step, on a crew; [`group`]: those of several images as one.
+//! - [`image`]: the verbs, step by step, on a crew; [`group`]: those of several images as one; [`pool`]: those of a pool, and its peers.
 
 pub mod crew;
 pub mod group;
 pub mod image;
 pub mod point;
+pub mod pool;
 mod process;
 pub mod request;
 pub mod turn;

@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use drover_librbd::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-use crate::view::{ImagePlace, ImageView, SiteView, UserView};
+use crate::{
+    pool::{PoolPlace, PoolView, Token},
+    view::{ImagePlace, ImageView, SiteView, UserView},
+};
 
 /// The first message to a worker: which cluster it works on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,7 @@ pub enum Request {
     },
     /// Schedules of the mgr that reach this image.
     Schedules(ImagePlace),
+    LookAtPool(PoolPlace),
     /// Changes. Each one is one call of librbd that changes something.
     /// Has Ceph-CSI's journal name the image that has this name now. Replies whether it named another one.
     RepairCsi(ImagePlace),
@@ -139,6 +143,23 @@ pub enum Request {
         address: String,
         time: Duration,
     },
+    SetPoolMode {
+        place: PoolPlace,
+        is_enabled: bool,
+    },
+    /// Of the whole cluster.
+    SetSiteName(String),
+    CreatePeerToken(PoolPlace),
+    ImportPeerToken {
+        place: PoolPlace,
+        token: Token,
+        /// Both sites receive from each other.
+        is_both: bool,
+    },
+    RemovePeer {
+        place: PoolPlace,
+        uuid: String,
+    },
     /// One that is not on the list is let in, too.
     Unblocklist {
         address: String,
@@ -164,6 +185,8 @@ pub enum Reply {
     Repaired(bool),
     Images(Vec<ImagePlace>),
     Schedules(Vec<Schedule>),
+    Pool(Box<PoolView>),
+    Token(Token),
 }
 
 /// A schedule of the mgr, which takes no snapshot of its own before a mirror snapshot.
@@ -255,6 +278,12 @@ impl Request {
             | Self::WriteRecord { .. }
             | Self::Lead { .. }
             | Self::Blocklisted
+            | Self::LookAtPool(_)
+            | Self::SetPoolMode { .. }
+            | Self::SetSiteName(_)
+            | Self::CreatePeerToken(_)
+            | Self::ImportPeerToken { .. }
+            | Self::RemovePeer { .. }
             | Self::Unblocklist { .. }
             | Self::Blocklist { .. } => None,
         }
@@ -272,6 +301,7 @@ impl Request {
                 | Self::LookAtUsers(_)
                 | Self::ReadRecord { .. }
                 | Self::Schedules(_)
+                | Self::LookAtPool(_)
                 // It ends by itself, and what is done by it is done in turns.
                 | Self::Lead { .. }
         )

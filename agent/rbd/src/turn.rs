@@ -202,7 +202,7 @@ impl Turns {
     /// The long part of taking another image's place, outside of any turn: others may change the image meanwhile.
     fn settle(&self, image: Image<'_>, half: &Half, now_unix_secs: i64) {
         let settled =
-            image.flatten(half).and_then(|()| self.with(image, Verb::Promote, now_unix_secs, |turn| turn.settle()));
+            image.settle(half).and_then(|()| self.with(image, Verb::Promote, now_unix_secs, |turn| turn.settle()));
         if let Err(error) = settled {
             tracing::warn!(image = %image.place, "an image that took another one's place is not mirrored yet: {error}");
         }

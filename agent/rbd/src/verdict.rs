@@ -100,6 +100,13 @@ pub fn follows(copy: &ImageView, primary: &ImageView) -> bool {
     !copy.is_primary && copy.global_id == primary.global_id && copy.newest_mirror_snapshot().is_none_or(is_of)
 }
 
+/// Something of `primary` has arrived since it was promoted. rbd-mirror begins with an image only while it is primary, up to 30 s after its
+/// promotion: a demotion before that never arrives, and neither copy could be promoted without force.
+pub fn has_begun_to_follow(copy: &ImageView, primary: &ImageView) -> bool {
+    copy.newest_not_orphan()
+        .is_some_and(|(_, newest)| newest.state == MirrorState::NonPrimary && newest.primary_uuid == primary.site_uuid)
+}
+
 /// No verb is under way at the peer that may change what it told.
 pub fn still(peer: &ImageView) -> Result<(), Unsafe> {
     match &peer.turn {
@@ -290,5 +297,19 @@ mod tests {
         let whole = mirror(2, MirrorState::NonPrimary, true);
         assert!(matches!(forced(&secondary(vec![whole.clone(), orphan.clone()])), Forced::OnNewest { .. }));
         assert!(matches!(forced(&secondary(vec![whole, half, orphan])), Forced::InTheMiddle { .. }));
+    }
+
+    /// rbd-mirror would not begin with an image that is demoted already.
+    #[test]
+    fn a_copy_has_begun_to_follow_when_something_has_arrived() {
+        let primary = ImageView { is_primary: true, site_uuid: "uuid-of-a".to_owned(), ..secondary(Vec::new()) };
+        let newest = |state| secondary(vec![mirror(3, state, true)]);
+        assert!(has_begun_to_follow(&newest(MirrorState::NonPrimary), &primary));
+        for state in [MirrorState::NonPrimaryDemoted, MirrorState::PrimaryDemoted, MirrorState::Primary] {
+            assert!(!has_begun_to_follow(&newest(state), &primary), "{state:?}");
+        }
+        assert!(!has_begun_to_follow(&secondary(Vec::new()), &primary));
+        let other = ImageView { site_uuid: "uuid-of-c".to_owned(), ..primary };
+        assert!(!has_begun_to_follow(&newest(MirrorState::NonPrimary), &other));
     }
 }

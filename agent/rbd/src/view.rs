@@ -83,6 +83,7 @@ pub enum Verb {
     Demote,
     Resync,
     Fence,
+    Disable,
 }
 
 impl std::fmt::Display for Verb {
@@ -94,6 +95,7 @@ impl std::fmt::Display for Verb {
             Self::Demote => "demotion",
             Self::Resync => "resync",
             Self::Fence => "fencing",
+            Self::Disable => "end of mirroring",
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod csi;
 mod image;
+mod mirroring;
 mod pool;
 
 use std::{
@@ -108,6 +109,12 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
         Request::WriteRecord { pool, namespace, object, key, value } => {
             pool::write_record(cluster, &pool, &namespace, &object, &key, value.as_deref())?;
         }
+        Request::LookAtPool(place) => return Ok(Reply::Pool(Box::new(mirroring::look(cluster, &place)?))),
+        Request::SetPoolMode { place, is_enabled } => mirroring::set_mode(cluster, &place, is_enabled)?,
+        Request::SetSiteName(name) => cluster.set_site_name(&name)?,
+        Request::CreatePeerToken(place) => return Ok(Reply::Token(mirroring::create_token(cluster, &place)?)),
+        Request::ImportPeerToken { place, token, is_both } => mirroring::import(cluster, &place, token, is_both)?,
+        Request::RemovePeer { place, uuid } => mirroring::remove_peer(cluster, &place, &uuid)?,
         Request::Blocklist { address, time } => cluster.blocklist_add(&address, time)?,
         Request::ShutOut { place, address, time } => pool::shut_out(cluster, &place, &address, time)?,
         Request::Unblocklist { address } => pool::unblocklist(cluster, &address)?,

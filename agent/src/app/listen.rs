@@ -4,7 +4,7 @@ use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path
 
 use anyhow::Context as _;
 use drover_proto::v1::{
-    fence_server::FenceServer, groups_server::GroupsServer, node_server::NodeServer,
+    fence_server::FenceServer, groups_server::GroupsServer, node_server::NodeServer, pools_server::PoolsServer,
     replication_server::ReplicationServer, sync_server::SyncServer,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use super::App;
 use crate::{
     rpc::{
         access::{AccessLayer, Door},
-        replication::{fence::FenceService, groups::GroupsService},
+        replication::{fence::FenceService, groups::GroupsService, pools::PoolsService},
     },
     transfer::{
         CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
@@ -97,6 +97,7 @@ impl App {
         reporter.set_serving::<ReplicationServer<crate::rpc::replication::ReplicationService>>().await;
         reporter.set_serving::<FenceServer<FenceService>>().await;
         reporter.set_serving::<GroupsServer<GroupsService>>().await;
+        reporter.set_serving::<PoolsServer<PoolsService>>().await;
         reporter.set_serving::<NodeServer<crate::rpc::node::NodeService>>().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -108,6 +109,7 @@ impl App {
             .add_service(ReplicationServer::new(self.replication()))
             .add_service(FenceServer::new(FenceService(self.replication())))
             .add_service(GroupsServer::new(GroupsService(self.replication())))
+            .add_service(PoolsServer::new(PoolsService(self.replication())))
             .add_service(SyncServer::new(self.sync()))
             .add_service(NodeServer::new(self.node()))
             .add_service(self.transfer().into_server())

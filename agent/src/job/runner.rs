@@ -165,7 +165,7 @@ fn refused(peer: &str, status: &tonic::Status) -> Outcome {
 /// until its own keepalive notices.
 fn classify(problem: Problem, running: &Running) -> Outcome {
     match problem.kind {
-        Kind::Unavailable | Kind::Conflict => {
+        Kind::Unavailable | Kind::TimedOut | Kind::Conflict => {
             let progress = &running.control.progress;
             let moved = progress.wire_sent.get() + progress.wire_received.get() >= MOVED_BYTES_MIN;
             Outcome::Lost { problem, moved }

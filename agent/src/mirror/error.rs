@@ -5,6 +5,7 @@ use drover_rbd::{
     crew::CallError,
     group::GroupError,
     image::VerbError,
+    pool::{PoolError, PoolPlace},
     request::{Failure, FailureKind},
     verdict::Unsafe,
     view::ImagePlace,
@@ -18,6 +19,8 @@ pub enum MirrorError {
         "{place} is in no pool that the configuration of ceph {cluster} lists: add the pool, or POOL/NAMESPACE, to `pools`"
     )]
     PoolNotConfigured { cluster: String, place: ImagePlace },
+    #[error("{place} is no pool that the configuration of ceph {cluster} lists: add it to `pools`")]
+    NoSuchPool { cluster: String, place: PoolPlace },
     #[error("volume {id} is image {image} already")]
     Other { id: VolumeId, image: ImagePlace },
     #[error("image {0} is primary here: demote it, or enable it as the primary")]
@@ -30,6 +33,8 @@ pub enum MirrorError {
     GroupElsewhere { group: String, cluster: String },
     #[error("no image of this agent's clusters is in group {0:?}: enable each with --group, at both agents")]
     NoGroup(String),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     #[error(transparent)]
     Group(#[from] GroupError),
     #[error(transparent)]
@@ -45,7 +50,7 @@ impl From<CallError> for MirrorError {
 impl MirrorError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoSuchCluster { .. } | Self::PoolNotConfigured { .. } => Kind::Invalid,
+            Self::NoSuchCluster { .. } | Self::PoolNotConfigured { .. } | Self::NoSuchPool { .. } => Kind::Invalid,
             Self::Other { .. } => Kind::Exists,
             Self::IsPrimary(_) | Self::InGroup { .. } | Self::GroupElsewhere { .. } => Kind::Precondition,
             Self::NoGroup(_) => Kind::NotFound,
@@ -58,6 +63,16 @@ impl MirrorError {
                 | GroupError::Begun { .. }
                 | GroupError::Members { .. } => Kind::Precondition,
             },
+            Self::Pool(error) => match error {
+                PoolError::Call(error) => kind_of_call(error),
+                PoolError::ModePool(_)
+                | PoolError::SiteName { .. }
+                | PoolError::Disabled(_)
+                | PoolError::Mirrored { .. }
+                | PoolError::Peers { .. } => Kind::Precondition,
+                PoolError::NoPeersOfNamespace(_) => Kind::Invalid,
+                PoolError::Confused => Kind::Internal,
+            },
             Self::Verb(error) => kind_of_verb(error),
         }
     }
@@ -65,7 +80,7 @@ impl MirrorError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoSuchCluster { .. } => "no-such-ceph",
-            Self::PoolNotConfigured { .. } => "pool-not-configured",
+            Self::PoolNotConfigured { .. } | Self::NoSuchPool { .. } => "pool-not-configured",
             Self::Other { .. } => "other-image",
             Self::IsPrimary(_) => "is-primary",
             Self::InGroup { .. } => "in-group",
@@ -81,6 +96,14 @@ impl MirrorError {
                 GroupError::Begun { .. } => "group-half-promoted",
                 GroupError::Members { .. } => "group-size",
             },
+            Self::Pool(error) => match error {
+                PoolError::Call(error) => reason_of_call(error),
+                PoolError::ModePool(_) | PoolError::Disabled(_) => "pool-mode",
+                PoolError::SiteName { .. } => "site-has-a-name",
+                PoolError::Mirrored { .. } | PoolError::Peers { .. } => "pool-in-use",
+                PoolError::NoPeersOfNamespace(_) => "pool-of-namespace",
+                PoolError::Confused => "internal",
+            },
             Self::Verb(error) => reason_of_verb(error),
         }
     }
@@ -94,6 +117,8 @@ fn kind_of_verb(error: &VerbError) -> Kind {
         | VerbError::NotMirrored(_)
         | VerbError::NotPrimary(_)
         | VerbError::PoolMode { .. }
+        | VerbError::NoPeer { .. }
+        | VerbError::IsClone(_)
         | VerbError::Unsafe { .. }
         | VerbError::InTheMiddle { .. }
         | VerbError::NotWhole { .. }
@@ -106,6 +131,8 @@ fn kind_of_verb(error: &VerbError) -> Kind {
         | VerbError::SharedClient { .. }
         | VerbError::StillWritten { .. }
         | VerbError::PeerNeeded { .. }
+        | VerbError::LockedByHand(_)
+        | VerbError::CopyGoes { .. }
         | VerbError::NoLock(_)
         | VerbError::TurnUnknown(_) => Kind::Precondition,
         VerbError::EndedBehind { .. } | VerbError::EndedBeyond { .. } => Kind::DataLoss,
@@ -125,6 +152,8 @@ fn reason_of_verb(error: &VerbError) -> &'static str {
         VerbError::NotMirrored(_) => "not-mirrored",
         VerbError::NotPrimary(_) => "not-primary",
         VerbError::PoolMode { .. } => "pool-mode",
+        VerbError::IsClone(_) => "image-is-clone",
+        VerbError::NoPeer { .. } => "pool-without-peer",
         VerbError::Unsafe { why: Unsafe::PeerIsChanging(_), .. } | VerbError::PeerIsChanging { .. } => "peer-in-verb",
         VerbError::Unsafe { why: Unsafe::PeerIsPrimary, .. } => "peer-is-primary",
         VerbError::Unsafe { .. } => "promote-unsafe",
@@ -139,6 +168,8 @@ fn reason_of_verb(error: &VerbError) -> &'static str {
         VerbError::SharedClient { .. } => "client-shared",
         VerbError::StillWritten { .. } => "still-written",
         VerbError::PeerNeeded { .. } => "peer-needed",
+        VerbError::LockedByHand(_) => "image-locked",
+        VerbError::CopyGoes { .. } => "copy-would-go",
         VerbError::NoLock(_) => "image-without-lock",
         VerbError::Taken { .. } | VerbError::InVerb(_) => "image-in-verb",
         VerbError::TurnLost(_) => "verb-taken-over",
@@ -151,7 +182,10 @@ fn reason_of_verb(error: &VerbError) -> &'static str {
 fn kind_of_call(error: &CallError) -> Kind {
     match error {
         CallError::Failed { failure, .. } => kind_of_failure(failure),
-        CallError::Unreachable { .. } | CallError::Ended { .. } | CallError::Unknown { .. } => Kind::Unavailable,
+        CallError::Late { .. } | CallError::Unknown { is_late: true, .. } => Kind::TimedOut,
+        CallError::Unreachable { .. } | CallError::Ended { .. } | CallError::Unknown { is_late: false, .. } => {
+            Kind::Unavailable
+        }
         CallError::Busy { .. } => Kind::Exhausted,
     }
 }
@@ -161,7 +195,8 @@ fn kind_of_failure(failure: &Failure) -> Kind {
         FailureKind::NotFound => Kind::NotFound,
         FailureKind::Exists => Kind::Exists,
         FailureKind::Busy | FailureKind::ReadOnly | FailureKind::Invalid => Kind::Precondition,
-        FailureKind::TimedOut | FailureKind::Blocklisted => Kind::Unavailable,
+        FailureKind::TimedOut => Kind::TimedOut,
+        FailureKind::Blocklisted => Kind::Unavailable,
         FailureKind::Permission => Kind::Denied,
         FailureKind::Other => Kind::Storage,
     }
@@ -180,6 +215,7 @@ fn reason_of_call(error: &CallError) -> &'static str {
             FailureKind::Permission => "ceph-not-permitted",
             FailureKind::Other => "ceph-error",
         },
+        CallError::Late { .. } => "ceph-timed-out",
         CallError::Unreachable { .. } | CallError::Ended { .. } => "ceph-unreachable",
         CallError::Busy { .. } => "ceph-workers-busy",
         CallError::Unknown { .. } => "outcome-unknown",

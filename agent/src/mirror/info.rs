@@ -138,6 +138,32 @@ fn rpo_age_seconds(view: Option<&ImageView>, peer: Option<&Peer>) -> Option<u64>
     u64::try_from(unix_now() - taken).ok()
 }
 
+/// That is under way to a secondary: the newest mirror snapshot of its peer is not complete.
+fn sync(view: &ImageView, sites: &[SiteView]) -> Option<v1::RbdSync> {
+    let (id, newest) = view.newest_mirror_snapshot().filter(|_| !view.is_primary)?;
+    let is_under_way = newest.state == MirrorState::NonPrimary && !newest.is_complete && newest.primary_id.is_some();
+    if !is_under_way || view.objects == 0 {
+        return None;
+    }
+    let (copied, objects) = (newest.objects_copied.min(view.objects), view.objects);
+    let began = view.snapshots.iter().find(|snapshot| snapshot.id == id)?.made_at_unix_secs;
+    let took = u64::try_from(unix_now() - began).unwrap_or(0);
+    let own = sites.iter().find(|site| site.site_uuid.is_empty());
+    Some(v1::RbdSync {
+        percent: u32::try_from(copied * 100 / objects).unwrap_or(100),
+        objects_copied: copied,
+        seconds_left: (copied > 0).then(|| took.saturating_mul(objects - copied) / copied),
+        bytes_per_second: own.and_then(|site| bytes_per_second(&site.description)),
+    })
+}
+
+/// As in `replaying, {"bytes_per_second":123.0,…}`: only to be shown.
+fn bytes_per_second(description: &str) -> Option<u64> {
+    let (_, json) = description.split_once(", ")?;
+    let told: serde_json::Value = serde_json::from_str(json).ok()?;
+    told["bytes_per_second"].as_f64().map(|rate| rate as u64)
+}
+
 fn mirror(view: &ImageView, sites: Vec<SiteView>, peer: Option<&Peer>) -> v1::RbdMirror {
     let forced = verdict::forced(view);
     let planned = match peer {
@@ -145,7 +171,9 @@ fn mirror(view: &ImageView, sites: Vec<SiteView>, peer: Option<&Peer>) -> v1::Rb
         Some(peer) => verdict::planned(view, peer.as_ref().map_err(Clone::clone)).err(),
         None => Some(verdict::Unsafe::PeerUnknown("it was not asked".to_owned())),
     };
+    let progress = sync(view, &sites);
     v1::RbdMirror {
+        sync: progress,
         image_id: view.id.clone(),
         global_id: view.global_id.clone(),
         site_uuid: view.site_uuid.clone(),
@@ -173,6 +201,7 @@ fn turn(turn: &TurnView) -> v1::RbdTurn {
         Verb::Demote => v1::RbdVerb::Demote,
         Verb::Resync => v1::RbdVerb::Resync,
         Verb::Fence => v1::RbdVerb::Fence,
+        Verb::Disable => v1::RbdVerb::Disable,
     };
     let (agent, ended) = (turn.agent.clone(), turn.has_ended);
     v1::RbdTurn { agent, verb: verb.into(), since_unix_secs: turn.since_unix_secs, ended }
@@ -186,6 +215,7 @@ fn turn_view(turn: &v1::RbdTurn) -> TurnView {
         Ok(v1::RbdVerb::Demote) => Verb::Demote,
         Ok(v1::RbdVerb::Resync) => Verb::Resync,
         Ok(v1::RbdVerb::Fence) => Verb::Fence,
+        Ok(v1::RbdVerb::Disable) => Verb::Disable,
         Ok(v1::RbdVerb::Promote | v1::RbdVerb::Unspecified) | Err(_) => Verb::Promote,
     };
     let (agent, has_ended, unwhole) = (turn.agent.clone(), turn.ended, Vec::new());

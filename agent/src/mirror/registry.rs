@@ -53,6 +53,7 @@ impl Registry {
         Self { pool: pool.to_owned(), namespace: namespace.to_owned() }
     }
 
+    /// And its namespace.
     pub(super) fn pool(&self) -> (&str, &str) {
         (&self.pool, &self.namespace)
     }

@@ -46,6 +46,12 @@ pub const ROWS: &[(&str, &[Role])] = &[
     ("/drover.v1.Groups/PromoteGroup", CONTROL),
     ("/drover.v1.Groups/DemoteGroup", CONTROL),
     ("/drover.v1.Groups/GetGroup", READ),
+    ("/drover.v1.Pools/GetPool", READ),
+    ("/drover.v1.Pools/EnablePool", CONTROL),
+    ("/drover.v1.Pools/DisablePool", CONTROL),
+    ("/drover.v1.Pools/CreatePeerToken", CONTROL),
+    ("/drover.v1.Pools/ImportPeerToken", CONTROL),
+    ("/drover.v1.Pools/RemovePeer", CONTROL),
     ("/drover.v1.Sync/Start", CONTROL),
     // Plan and Verify read whole volumes on both sides: that is load, so it is not a viewer's.
     ("/drover.v1.Sync/Plan", CONTROL),

@@ -3,6 +3,7 @@
 pub mod fence;
 pub mod groups;
 mod mirrored;
+pub mod pools;
 mod schedule;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -99,10 +100,14 @@ impl ReplicationService {
 
     /// What the agent at the other site says of its copy.
     async fn ask_peer(&self, name: Option<&str>, id: VolumeId) -> Result<v1::VolumeInfo, String> {
+        let request = v1::GetInfoRequest { volume_id: id.to_string(), local_only: true, spec: None };
+        self.ask_peer_about(name, request).await
+    }
+
+    async fn ask_peer_about(&self, name: Option<&str>, request: v1::GetInfoRequest) -> Result<v1::VolumeInfo, String> {
         let name = name.ok_or("the volume names no peer")?;
         let ask = async {
             let channel = self.peers.connect(name).await.map_err(|error| error.to_string())?;
-            let request = v1::GetInfoRequest { volume_id: id.to_string(), local_only: true };
             let told = ReplicationClient::new(channel).get_info(Request::new(request)).await;
             let told = told.map_err(|status| format!("{name}: {}", status.message()))?.into_inner();
             told.volume.ok_or_else(|| format!("{name} has no such volume"))
@@ -214,12 +219,17 @@ impl Replication for ReplicationService {
         let disposal = match v1::Disposal::try_from(request.disposal) {
             Ok(v1::Disposal::Unspecified | v1::Disposal::Keep) => Disposal::Keep,
             Ok(v1::Disposal::Trash) => Disposal::Trash,
+            Ok(v1::Disposal::Forget) => {
+                let mirrored = self.mirrored(Some(id)).await?.ok_or_else(|| mirrored::no_image(&request.volume_id))?;
+                self.forget_mirrored(mirrored).await?;
+                return Ok(Response::new(v1::DisableResponse {}));
+            }
             Err(_) => {
                 return Err(ConvertError::UnknownEnum { field: "disposal", value: request.disposal }.to_status());
             }
         };
         if let Some(mirrored) = self.mirrored(Some(id)).await? {
-            self.forget_mirrored(mirrored, disposal).await?;
+            self.disable_mirrored(mirrored, disposal, request.force).await?;
             return Ok(Response::new(v1::DisableResponse {}));
         }
         self.call(move |volumes| volumes.disable(id, disposal)).await?;
@@ -277,6 +287,12 @@ impl Replication for ReplicationService {
         if let Some(mirrored) = self.mirrored(Some(id)).await? {
             let scope = if request.local_only { Scope::Local } else { Scope::BothSites };
             let volume = Some(self.mirrored_info(mirrored, scope).await?);
+            return Ok(Response::new(v1::GetInfoResponse { volume }));
+        }
+        if let Some(v1::volume_spec::Kind::RbdImage(image)) = request.spec.and_then(|spec| spec.kind)
+            && !self.volumes.knows(id)
+        {
+            let volume = Some(self.image_at(id, image).await?);
             return Ok(Response::new(v1::GetInfoResponse { volume }));
         }
         let held = self.volumes.get(id).map_err(|error| error.to_status())?;

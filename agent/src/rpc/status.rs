@@ -19,6 +19,7 @@ pub fn code(kind: Kind) -> Code {
         Kind::Conflict => Code::Aborted,
         Kind::Exhausted => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,
+        Kind::TimedOut => Code::DeadlineExceeded,
         Kind::DataLoss => Code::DataLoss,
         Kind::Denied => Code::PermissionDenied,
         Kind::Cancelled => Code::Cancelled,
@@ -28,7 +29,7 @@ pub fn code(kind: Kind) -> Code {
     }
 }
 
-/// As it stands in JSON, so that both wires speak of the same ten.
+/// As it stands in JSON, so that both wires speak of the same ones.
 pub fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Invalid => "invalid",
@@ -38,6 +39,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Conflict => "conflict",
         Kind::Exhausted => "exhausted",
         Kind::Unavailable => "unavailable",
+        Kind::TimedOut => "timed-out",
         Kind::DataLoss => "data-loss",
         Kind::Denied => "denied",
         Kind::Cancelled => "cancelled",
@@ -67,7 +69,8 @@ pub fn kind_of(status: &Status) -> Kind {
         Code::FailedPrecondition => Kind::Precondition,
         Code::Aborted => Kind::Conflict,
         Code::ResourceExhausted => Kind::Exhausted,
-        Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
+        Code::Unavailable => Kind::Unavailable,
+        Code::DeadlineExceeded => Kind::TimedOut,
         Code::DataLoss => Kind::DataLoss,
         Code::PermissionDenied | Code::Unauthenticated => Kind::Denied,
         Code::Cancelled => Kind::Cancelled,

@@ -112,6 +112,11 @@ pub const REASONS: &[Reason] = &[
         "sync again; if it stays, check memory and disks of the source",
     ),
     reason(
+        "copy-would-go",
+        "ending the mirroring of a primary image has rbd-mirror delete the peer's copy",
+        "disable the volume at the peer first, which keeps its copy as an image of its own; or --force, and the copy goes",
+    ),
+    reason(
         "device-busy",
         "something is mounted or built on the replica's device",
         "unmount it, or detach what is built on it; lsblk shows it",
@@ -169,6 +174,16 @@ pub const REASONS: &[Reason] = &[
         "image-in-verb",
         "another agent of the cluster is in the middle of a verb of this image",
         "wait for it; if that agent is dead, try again after the time in the message: its worker is shut out, and the verb taken over",
+    ),
+    reason(
+        "image-is-clone",
+        "the image is a clone of one that is not mirrored",
+        "enable its parent first, or this one with --flatten",
+    ),
+    reason(
+        "image-locked",
+        "somebody has locked the image by hand (`rbd lock add`), so nobody can tell who writes to it",
+        "`rbd lock ls`, then remove that lock (`rbd lock rm`) or wait until it is gone",
     ),
     reason(
         "image-settling",
@@ -383,14 +398,25 @@ pub const REASONS: &[Reason] = &[
         "look at `drover-agent group info`, and repeat",
     ),
     reason(
+        "pool-in-use",
+        "images of the pool are mirrored, or it has peers",
+        "disable those images first, then `drover-agent pool remove-peer`",
+    ),
+    reason(
         "pool-mode",
         "the pool does not mirror single images",
-        "`rbd mirror pool enable POOL image` at both sites, and add the peer",
+        "`drover-agent pool enable CEPH/POOL` at both sites, then `pool token` at one and `pool import` at the other",
     ),
     reason(
         "pool-not-configured",
         "the agent's configuration does not list the image's pool",
         "add it to `pools` of the [[ceph]]",
+    ),
+    reason("pool-of-namespace", "peers belong to the whole pool", "name the pool without its namespace"),
+    reason(
+        "pool-without-peer",
+        "mirror snapshots of the pool would go to nobody",
+        "import a token at the other site (`drover-agent pool token`, `pool import`) and see that rbd-mirror runs there",
     ),
     reason(
         "promote-unsafe",
@@ -441,6 +467,11 @@ pub const REASONS: &[Reason] = &[
     reason("root-unusable", "the root can't be opened", "check that it exists and is mounted"),
     reason("sessions-full", "the agent runs as many sessions as it may", "wait, or raise limits.sessions"),
     reason("shutting-down", "the agent is stopping", LATER),
+    reason(
+        "site-has-a-name",
+        "the cluster has a site name already, by which its peers know it",
+        "leave --site-name out, or say the name that it has",
+    ),
     reason(
         "snapshot-failed",
         "the command that makes the snapshot of a primary failed",

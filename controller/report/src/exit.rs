@@ -55,7 +55,7 @@ Exit codes:
             // Reached, but busy.
             Kind::Unavailable if matches!(reason, "root-locked" | "volume-busy") => Self::Failure,
             Kind::Invalid => Self::Usage,
-            Kind::Unavailable => Self::Unreachable,
+            Kind::Unavailable | Kind::TimedOut => Self::Unreachable,
             Kind::Cancelled => Self::Cancelled,
             Kind::NotFound
             | Kind::Conflict

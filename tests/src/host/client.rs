@@ -3,7 +3,7 @@
 use std::{future::Future, path::Path, time::Duration};
 
 use drover_proto::v1::{
-    self, fence_client::FenceClient, groups_client::GroupsClient, node_client::NodeClient,
+    self, fence_client::FenceClient, groups_client::GroupsClient, node_client::NodeClient, pools_client::PoolsClient,
     replication_client::ReplicationClient, sync_client::SyncClient,
 };
 use tokio::{
@@ -113,6 +113,10 @@ impl Client {
         GroupsClient::new(self.channel())
     }
 
+    pub fn pools(&self) -> PoolsClient<Channel> {
+        PoolsClient::new(self.channel())
+    }
+
     pub fn sync(&self) -> SyncClient<Channel> {
         SyncClient::new(self.channel())
     }
@@ -133,9 +137,11 @@ impl Client {
     }
 
     pub fn info(&self, volume_id: &str) -> Result<v1::VolumeInfo, Status> {
-        let answer = self.call(
-            self.replication().get_info(v1::GetInfoRequest { volume_id: volume_id.to_owned(), local_only: false }),
-        )?;
+        let answer = self.call(self.replication().get_info(v1::GetInfoRequest {
+            volume_id: volume_id.to_owned(),
+            local_only: false,
+            spec: None,
+        }))?;
         answer.volume.ok_or_else(|| Status::internal("no volume in the answer"))
     }
 

@@ -93,6 +93,7 @@ functions! {
         fn rbd_mirror_uuid_get(io: rados_ioctx_t, uuid: *mut c_char, length: *mut usize) -> c_int;
         fn rbd_mirror_peer_bootstrap_create(io: rados_ioctx_t, token: *mut c_char, length: *mut usize) -> c_int;
         fn rbd_mirror_peer_bootstrap_import(io: rados_ioctx_t, direction: rbd_mirror_peer_direction_t, token: *const c_char) -> c_int;
+        fn rbd_mirror_peer_site_remove(io: rados_ioctx_t, uuid: *const c_char) -> c_int;
         fn rbd_mirror_peer_site_list(io: rados_ioctx_t, peers: *mut rbd_mirror_peer_site_t, count: *mut c_int) -> c_int;
         fn rbd_mirror_peer_site_list_cleanup(peers: *mut rbd_mirror_peer_site_t, count: c_int);
         fn rbd_mirror_peer_site_get_attributes(io: rados_ioctx_t, uuid: *const c_char, keys: *mut c_char, keys_length: *mut usize,

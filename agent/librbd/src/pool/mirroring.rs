@@ -92,6 +92,13 @@ impl Pool {
         .map(drop)
     }
 
+    /// By its [`Peer::uuid`]. NotFound: no such peer. Permission: needs an administrator's key.
+    pub fn peer_remove(&self, uuid: &str) -> Result<(), Error> {
+        let uuid = to_c("rbd_mirror_peer_site_remove", uuid)?;
+        // SAFETY: a pool, a C string.
+        unsafe { call!(self.functions(), rbd_mirror_peer_site_remove(self.0.raw, uuid.as_ptr())) }.map(drop)
+    }
+
     pub fn peers(&self) -> Result<Vec<Peer>, Error> {
         let mut peers = filled_one::<rbd_mirror_peer_site_t>("rbd_mirror_peer_site_list", 8, |peers, length| {
             let mut count = i32::try_from(*length).unwrap_or(i32::MAX);

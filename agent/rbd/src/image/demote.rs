@@ -50,6 +50,11 @@ impl Turn<'_> {
             if !verdict::follows(&there, &view) {
                 return Err(needed("its copy does not follow this one: resync it, and wait until it has arrived"));
             }
+            if !verdict::has_begun_to_follow(&there, &view) {
+                return Err(needed(
+                    "nothing has arrived there since this one was promoted, nor would it after a demotion: take a sync point and wait for it",
+                ));
+            }
         }
         self.image.unused()?;
         Ok(Demoted::Now)

@@ -28,6 +28,14 @@ pub enum VerbError {
         "mirroring of pool {pool} can't be used for single images: set its mode to `image` on both sites and add the peer"
     )]
     PoolMode { pool: String },
+    #[error(
+        "mirror snapshots of pool {pool} go nowhere: it has no peer that receives from here, or none that has called yet"
+    )]
+    NoPeer { pool: String },
+    #[error(
+        "image {0} is a clone of an image that is not mirrored: enable that one first, or have what this one has of it copied (flatten)"
+    )]
+    IsClone(ImagePlace),
     #[error("a promotion of {place} is not safe: {why}{}", by_force(.forced.as_deref()))]
     Unsafe { place: ImagePlace, why: Unsafe, forced: Option<String> },
     #[error(
@@ -65,6 +73,12 @@ pub enum VerbError {
     SharedClient { place: ImagePlace, address: String, others: Vec<ImagePlace> },
     #[error("image {place} is still open at {}, although its writers were shut out: stop what starts them, then try again", addresses(.users))]
     StillWritten { place: ImagePlace, users: Vec<UserView> },
+    #[error("mirroring of {place} goes on: {why}")]
+    CopyGoes { place: ImagePlace, why: String },
+    #[error(
+        "somebody has locked image {0} by hand: `rbd lock ls {0}` says who; remove that lock, or wait until it is gone"
+    )]
+    LockedByHand(ImagePlace),
     #[error("{what} of {place} needs the peer, and {why}")]
     PeerNeeded { place: ImagePlace, what: Verb, why: String },
     #[error("the peer is in the middle of {turn}; {place} was not changed")]

@@ -23,9 +23,13 @@ use crate::{
 
 impl Image<'_> {
     /// Nothing of an image that is no clone, or that no longer is the one that took the place.
-    pub(crate) fn flatten(&self, half: &Half) -> Result<(), VerbError> {
-        let view = self.look()?;
-        if view.parent_id.is_none() || half.clone_id.as_ref() != Some(&view.id) {
+    pub(crate) fn settle(&self, half: &Half) -> Result<(), VerbError> {
+        if half.clone_id.as_ref() == Some(&self.look()?.id) { self.flatten() } else { Ok(()) }
+    }
+
+    /// Copies what a clone has of its parent, which takes minutes: outside of any turn. Nothing of an image that is no clone.
+    pub fn flatten(&self) -> Result<(), VerbError> {
+        if self.look()?.parent_id.is_none() {
             return Ok(());
         }
         match self.crew.call(&Request::Flatten(self.place.clone())) {

@@ -3,7 +3,7 @@
 use super::{Peer, VerbError};
 use crate::{
     point::{self, Point, PointName},
-    request::Request,
+    request::{FailureKind, Request},
     turn::Turn,
     verdict,
     view::ImageView,
@@ -38,8 +38,13 @@ impl Turn<'_> {
     /// Carries what was taken before it, `own`, to the peer.
     pub(crate) fn take_mirror_snapshot(&mut self, own: u64) -> Result<u64, VerbError> {
         let after = |view: &ImageView| view.newest_mirror_snapshot().map(|(id, _)| id).filter(|id| *id > own);
-        let mirrored =
-            self.until(&Request::TakeMirrorSnapshot(self.image.place.clone()), |view| after(view).is_some())?;
+        let taken = self.until(&Request::TakeMirrorSnapshot(self.image.place.clone()), |view| after(view).is_some());
+        let mirrored = match taken {
+            Err(error) if error.is(FailureKind::Invalid) => {
+                return Err(VerbError::NoPeer { pool: self.image.place.pool.clone() });
+            }
+            taken => taken?,
+        };
         after(&mirrored).ok_or(VerbError::Confused)
     }
 

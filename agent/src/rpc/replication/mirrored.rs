@@ -5,7 +5,7 @@ use drover_proto::v1;
 use drover_rbd::{
     image::{self, Force},
     request::Schedule,
-    view::ImagePlace,
+    view::{ImagePlace, ImageView},
 };
 use tokio::runtime::Handle;
 use tonic::Status;
@@ -105,14 +105,50 @@ impl ReplicationService {
         Ok(v1::EnableResponse { volume: Some(self.mirrored_info(mirrored, Scope::Local).await?), mgr_schedules })
     }
 
-    pub(super) async fn forget_mirrored(&self, mirrored: Mirrored, disposal: Disposal) -> Result<(), Status> {
-        if disposal == Disposal::Trash {
-            let message = "an RBD image is not moved to the trash: disable it without, and mirroring and image stay";
-            return Err(status(Kind::Precondition, "rbd-trash", message.to_owned()));
+    pub(super) async fn image_at(&self, id: VolumeId, image: v1::RbdImage) -> Result<v1::VolumeInfo, Status> {
+        let (cluster, place) = (image.cluster.clone(), place(image).map_err(|error| error.to_status())?);
+        let missing = || no_image(&id.to_string());
+        let mirrored = self.mirrors.at(id, &cluster, &place).ok_or_else(missing)?;
+        self.mirrored_info(mirrored, Scope::Local).await
+    }
+
+    /// What the other site has by the image's name, volume or not.
+    async fn copy_of(&self, mirrored: &Mirrored) -> Result<Option<ImageView>, String> {
+        let ImagePlace { pool, namespace, image } = mirrored.place.clone();
+        let image = v1::RbdImage { cluster: String::new(), pool, namespace, image };
+        let spec = Some(v1::VolumeSpec { kind: Some(v1::volume_spec::Kind::RbdImage(image)) });
+        let request = v1::GetInfoRequest { volume_id: mirrored.id.to_string(), local_only: true, spec };
+        let info = self.ask_peer_about(mirrored.peer.as_deref(), request).await?;
+        if info.mirror.is_none() && info.health() == v1::Health::Error {
+            return Err(info.health_because.join("; "));
         }
+        Ok(mirror::view_of(&info))
+    }
+
+    pub(super) async fn forget_mirrored(&self, mirrored: Mirrored) -> Result<(), Status> {
         let id = mirrored.id;
         self.ceph(Lane::CephVerbs, move |mirrors| mirrors.forget(&mirrored)).await?;
-        tracing::info!(volume = %id, "image is disabled; it is mirrored as before");
+        tracing::info!(volume = %id, "image is no volume any more; it is mirrored as before");
+        Ok(())
+    }
+
+    pub(super) async fn disable_mirrored(
+        &self,
+        mirrored: Mirrored,
+        disposal: Disposal,
+        force: bool,
+    ) -> Result<(), Status> {
+        if disposal == Disposal::Trash {
+            let message = "an RBD image is not moved to the trash: disable it without, and the image stays";
+            return Err(status(Kind::Precondition, "rbd-trash", message.to_owned()));
+        }
+        let (service, runtime, id) = (self.clone(), Handle::current(), mirrored.id);
+        self.ceph(Lane::CephVerbs, move |mirrors| {
+            let copy = || runtime.block_on(service.copy_of(&mirrored));
+            mirrors.disable(&mirrored, &copy, force)
+        })
+        .await?;
+        tracing::info!(volume = %id, "image is disabled; it is not mirrored any more");
         Ok(())
     }
 
@@ -168,27 +204,37 @@ impl ReplicationService {
     }
 }
 
+fn place(image: v1::RbdImage) -> Result<ImagePlace, ConvertError> {
+    let v1::RbdImage { cluster, pool, namespace, image } = image;
+    for (field, text) in [("spec.pool", &pool), ("spec.image", &image)] {
+        if text.is_empty() {
+            return Err(ConvertError::Missing { field });
+        }
+    }
+    let parts = [("cluster", &cluster), ("pool", &pool), ("namespace", &namespace), ("image", &image)];
+    // A slash would name another pool or namespace.
+    if let Some((_, text)) = parts.into_iter().find(|(_, text)| text.contains(['/', '@'])) {
+        let (field, expected) = ("spec", "names without / and @");
+        return Err(ConvertError::Malformed { field, text: text.chars().take(200).collect(), expected });
+    }
+    Ok(ImagePlace { pool, namespace, image })
+}
+
 fn new_mirrored(
     request: &v1::EnableRequest,
     image: v1::RbdImage,
     peer: Option<String>,
 ) -> Result<NewMirrored, ConvertError> {
-    for (field, text) in [("spec.cluster", &image.cluster), ("spec.pool", &image.pool), ("spec.image", &image.image)] {
-        if text.is_empty() {
-            return Err(ConvertError::Missing { field });
-        }
-        // A slash would name another pool or namespace.
-        if text.contains('/') || text.contains('@') {
-            let expected = "a name without / and @";
-            return Err(ConvertError::Malformed { field, text: text.chars().take(200).collect(), expected });
-        }
+    if image.cluster.is_empty() {
+        return Err(ConvertError::Missing { field: "spec.cluster" });
     }
-    let place = ImagePlace { pool: image.pool, namespace: image.namespace, image: image.image };
+    let cluster = image.cluster.clone();
+    let place = place(image)?;
     let id = convert::volume_id(&request.volume_id)?;
     let is_primary = convert::role(request.role)? == drover_engine::point::Role::Primary;
     let (group, point_every_secs) = (request.group.clone(), request.point_every_seconds);
     group.iter().try_for_each(|name| check_group("group", name))?;
-    Ok(NewMirrored { id, cluster: image.cluster, place, peer, is_primary, group, point_every_secs })
+    Ok(NewMirrored { id, cluster, place, peer, is_primary, group, point_every_secs, flatten: request.flatten })
 }
 
 pub(super) fn check_group(field: &'static str, name: &str) -> Result<(), ConvertError> {
