@@ -114,7 +114,7 @@ impl App {
         let sessions = Sessions::new(config.limits.sessions, control.clone(), stop.child_token());
         let peers = Arc::new(Peers::new(&config, credentials.clone()));
         let program = mirror::program().context("find this program")?;
-        let mirrors = Arc::new(Mirrors::new(&config.name, &config.ceph, config.defaults.retain, &program));
+        let mirrors = Arc::new(Mirrors::new(&config.name, &config.ceph, &config.defaults, &program));
         let runner = Arc::new(Runner {
             volumes: volumes.clone(),
             peers: peers.clone(),

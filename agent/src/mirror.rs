@@ -17,14 +17,18 @@ use drover_rbd::{
     crew::{Crew, Program},
     image::{self, Demoted, Force, Image, Promoted, VerbError},
     point::PointName,
-    request::{Connect, Schedule},
+    pool::PoolPlace,
+    request::{Connect, Reply, Request, Schedule},
     turn::{Turn, Turns},
     view::{ImagePlace, ImageView, Mirroring, Verb},
 };
 
 use uuid::Uuid;
 
-use crate::{config::CephConfig, job::unix_now};
+use crate::{
+    config::{CephConfig, Defaults},
+    job::unix_now,
+};
 pub use error::MirrorError;
 pub use group::GroupMember;
 use info::Clients;
@@ -76,6 +80,8 @@ pub struct Mirrors {
     incarnation: String,
     /// Points that are kept besides the newest.
     retain: usize,
+    /// Of an image in the trash, until it loses Drover's snapshots.
+    rest: Duration,
 }
 
 /// What CreateMirrorSnapshot did.
@@ -87,7 +93,7 @@ pub struct Taken {
 
 impl Mirrors {
     /// Starts nothing: workers are started by the first call. `agent` is this agent's name among those of the clusters.
-    pub fn new(agent: &str, configured: &[CephConfig], retain: u32, program: &Program) -> Self {
+    pub fn new(agent: &str, configured: &[CephConfig], defaults: &Defaults, program: &Program) -> Self {
         let incarnation = Uuid::new_v4().to_string();
         let clusters = configured.iter().map(|ceph| {
             let crew = |user: &str, keyring: &Option<PathBuf>| {
@@ -101,7 +107,9 @@ impl Mirrors {
             let turns = Turns::new(agent.to_owned(), incarnation.clone());
             (ceph.name.clone(), Ceph { crew, setup, turns, registries })
         });
-        Self { clusters: clusters.collect(), incarnation: incarnation.clone(), retain: retain as usize }
+        let rest = Duration::from_secs(u64::from(defaults.trash_days) * 24 * 3600);
+        let retain = defaults.retain as usize;
+        Self { clusters: clusters.collect(), incarnation: incarnation.clone(), retain, rest }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -152,6 +160,12 @@ impl Mirrors {
         self.clusters.iter().flat_map(|(name, ceph)| volumes(name, ceph)).collect()
     }
 
+    /// What a clone that is not mirrored has of its parent is copied, which may take an hour.
+    pub fn flatten(&self, new: &NewMirrored) -> Result<(), MirrorError> {
+        let image = Image { crew: &self.ceph(&new.cluster)?.crew, place: &new.place };
+        if image.look()?.mirroring == Mirroring::Off { Ok(image.flatten()?) } else { Ok(()) }
+    }
+
     /// On the primary the image is mirrored from now on; on the secondary it may not have arrived yet. Returns the volume and the mgr's
     /// schedules that still reach it: one of the image itself gives way to Drover's.
     pub fn enable(&self, new: &NewMirrored) -> Result<(Mirrored, Vec<Schedule>), MirrorError> {
@@ -182,9 +196,6 @@ impl Mirrors {
         let image = Image { crew: &ceph.crew, place: &mirrored.place };
         let mut schedules = Vec::new();
         if new.is_primary {
-            if new.flatten && image.look()?.mirroring == Mirroring::Off {
-                image.flatten()?;
-            }
             let is_scheduled = mirrored.point_every_secs.is_some();
             let (view, found) = self.change(&mirrored, Verb::Enable, |turn| turn.enable(is_scheduled))?;
             if !view.is_primary {
@@ -198,7 +209,7 @@ impl Mirrors {
         Ok((mirrored, schedules))
     }
 
-    /// What this agent was doing when it ended last; clusters that don't answer are passed over, and their images are taken up by the
+    /// What this agent was doing when it ended last, and what keeps images in the trash; clusters that don't answer are passed over, and their images are taken up by the
     /// next verb.
     pub fn sweep(&self) {
         for (name, ceph) in &self.clusters {
@@ -206,17 +217,41 @@ impl Mirrors {
                 let (pool, namespace) = registry.pool();
                 if let Err(error) = ceph.turns.sweep(&ceph.crew, pool, namespace, unix_now()) {
                     tracing::warn!(cluster = name, pool, "verbs that were interrupted can't be looked for: {error}");
+                    continue;
+                }
+                let place = PoolPlace { pool: pool.to_owned(), namespace: namespace.to_owned() };
+                match ceph.crew.call(&Request::PruneTrash { place, rest: self.rest }) {
+                    Ok(Reply::Gone(gone)) if gone > 0 => {
+                        tracing::info!(
+                            cluster = name,
+                            pool,
+                            gone,
+                            "images in the trash lost their sync points, so that they can be purged"
+                        );
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(cluster = name, pool, "the pool's trash can't be looked through: {error}")
+                    }
                 }
             }
         }
     }
 
-    /// An image of a configured pool, volume or not. It need not be there.
-    pub fn at(&self, id: VolumeId, cluster: &str, place: &ImagePlace) -> Option<Mirrored> {
-        let mut clusters = self.clusters.iter().filter(|(name, _)| cluster.is_empty() || cluster == *name);
-        let (cluster, _) = clusters.find(|(_, ceph)| ceph.registries.iter().any(|registry| registry.has(place)))?;
-        let (cluster, place) = (cluster.clone(), place.clone());
-        Some(Mirrored { id, cluster, place, peer: None, group: None, point_every_secs: None })
+    /// An image of a configured pool, volume or not, in each cluster where it may be. It need not be there.
+    pub fn at(&self, id: VolumeId, cluster: &str, place: &ImagePlace) -> Vec<Mirrored> {
+        let has = |ceph: &Ceph| ceph.registries.iter().any(|registry| registry.has(place));
+        let clusters =
+            self.clusters.iter().filter(|(name, ceph)| (cluster.is_empty() || cluster == *name) && has(ceph));
+        let mirrored = |(name, _): (&String, _)| Mirrored {
+            id,
+            cluster: name.clone(),
+            place: place.clone(),
+            peer: None,
+            group: None,
+            point_every_secs: None,
+        };
+        clusters.map(mirrored).collect()
     }
 
     /// Ends its mirroring and forgets it. Without `force` no copy is deleted by that.

@@ -69,7 +69,7 @@ enum Verb {
         /// CEPH/POOL or CEPH/POOL/NAMESPACE
         pool: Named,
     },
-    /// Print a token by which the other site makes this cluster its peer. Who has it may read and write the pool
+    /// Print a token by which the other site makes this cluster its peer. Who has it may read and write every RBD pool of the cluster
     Token {
         /// CEPH/POOL
         pool: Named,

@@ -15,6 +15,10 @@ pub enum Lane {
     Ceph,
     /// Verbs of images, which may wait for minutes, and ask peers. Apart, so that a peer's look never waits for a verb that asks a peer.
     CephVerbs,
+    /// Copies within a cluster, which take up to an hour.
+    CephCopies,
+    /// What a verb reads of a volume before it decides: as long as the scan of a sync.
+    Scans,
     /// Own jobs: as long as a sync takes.
     Jobs,
     /// Sessions that peers dialled.
@@ -31,6 +35,8 @@ pub struct Lanes {
     opening: Semaphore,
     ceph: Semaphore,
     ceph_verbs: Semaphore,
+    ceph_copies: Semaphore,
+    scans: Semaphore,
     jobs: Semaphore,
     sessions: Semaphore,
 }
@@ -41,6 +47,9 @@ impl Lanes {
 
     /// They only wait for worker processes.
     const CEPH: usize = 16;
+    /// As many as there are worker processes for data.
+    const COPIES: usize = 2;
+    const SCANS: usize = 4;
 
     pub fn new(jobs: usize, sessions: usize) -> Self {
         Self {
@@ -48,6 +57,8 @@ impl Lanes {
             opening: Semaphore::new(1),
             ceph: Semaphore::new(Self::CEPH),
             ceph_verbs: Semaphore::new(Self::CEPH),
+            ceph_copies: Semaphore::new(Self::COPIES),
+            scans: Semaphore::new(Self::SCANS),
             jobs: Semaphore::new(jobs),
             sessions: Semaphore::new(sessions),
         }
@@ -55,7 +66,7 @@ impl Lanes {
 
     /// Threads of the runtime that blocking work may take: all lanes full at once, and the runtime's own file calls.
     pub fn threads(jobs: usize, sessions: usize) -> usize {
-        Self::CALLS.get() + 1 + 2 * Self::CEPH + jobs + sessions + 4
+        Self::CALLS.get() + 1 + 2 * Self::CEPH + Self::COPIES + Self::SCANS + jobs + sessions + 4
     }
 
     /// Runs `job` on a blocking thread once its lane has a place.
@@ -69,6 +80,8 @@ impl Lanes {
             Lane::Opening => &self.opening,
             Lane::Ceph => &self.ceph,
             Lane::CephVerbs => &self.ceph_verbs,
+            Lane::CephCopies => &self.ceph_copies,
+            Lane::Scans => &self.scans,
             Lane::Jobs => &self.jobs,
             Lane::Sessions => &self.sessions,
         };

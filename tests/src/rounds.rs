@@ -25,6 +25,8 @@ pub struct Rounds {
     pub image_rounds: u64,
     /// Promotions by force of an RBD image that is half copied, each of new clusters.
     pub half_way: u64,
+    /// RBD images that are promoted as one.
+    pub many_images: usize,
     /// Entries of a random tree, and edits of one round: not fewer in the small run, or it would prove another thing.
     pub entries: usize,
     pub edits: usize,
@@ -43,6 +45,7 @@ impl Rounds {
         resume_bytes: 1 << 30,
         image_rounds: 20,
         half_way: 1,
+        many_images: 12,
         entries: 200,
         edits: 20,
         full: false,
@@ -59,6 +62,7 @@ impl Rounds {
         resume_bytes: 2 << 30,
         image_rounds: 200,
         half_way: 20,
+        many_images: 50,
         entries: 200,
         edits: 20,
         full: true,

@@ -6,6 +6,7 @@ mod ceph;
 mod crash;
 mod device;
 mod failpoints;
+mod fleet;
 mod full;
 mod groups;
 mod judges;

@@ -1,6 +1,7 @@
 //! RBD images mirrored between two real clusters, driven by two real agents. Judges are the command line tools of Ceph.
 
 mod disable;
+mod namespace;
 mod wrong_state;
 
 use std::{

@@ -493,16 +493,29 @@ impl Volume {
         let state = self.state();
         let Some(newest) = state.newest() else { return Ok(()) };
         self.check_tree()?;
+        let before = self.times_of_block()?;
         let frozen = self.freeze()?;
         let scan = self.scan_of(frozen.as_ref().map_or(&self.live, |frozen| &frozen.dir), false, control)?;
         let unreadable = scan.unreadable.len();
         if let Some((path, source)) = scan.unreadable.into_iter().next() {
             return Err(VolumeError::Unreadable { path, unreadable, source });
         }
-        if scan.index.manifest.root_digest() != newest.root {
+        // Who has begun to write meanwhile may have written behind the reading.
+        self.check_unused()?;
+        if scan.index.manifest.root_digest() != newest.root || self.times_of_block()? != before {
             return Err(VolumeError::NotSynced { volume: self.id, newest: newest.id });
         }
         Ok(())
+    }
+
+    /// Change times of a block volume's content, or what a device's counters show; a directory has none of its own.
+    fn times_of_block(&self) -> Result<Option<[drover_linux::Time; 2]>, VolumeError> {
+        if !self.state().kind.is_block() {
+            return Ok(None);
+        }
+        let stat = self.live.stat(WINDOW_NAME);
+        let stat = stat.map_err(|source| VolumeError::Tree { path: self.path.clone(), source })?;
+        Ok(Some([stat.mtime, stat.ctime]))
     }
 
     /// This copy's line may be given up at the next sync; its data is kept as a restore point first.

@@ -12,7 +12,8 @@ use crate::{
     cluster::ClusterHandle,
     error::call,
     ffi::{Functions, Plain, rados_ioctx_t},
-    text::to_c,
+    reply::filled_one,
+    text::{names_of, to_c},
 };
 
 pub use groups::{GroupImage, GroupSnapshot};
@@ -83,6 +84,15 @@ impl Pool {
     }
 
     /// An object by its name, whether or not it exists.
+    /// Names of its namespaces, without the default one.
+    pub fn namespaces(&self) -> Result<Vec<String>, Error> {
+        let names = filled_one::<u8>("rbd_namespace_list", 1024, |buffer, size| {
+            // SAFETY: a pool; a buffer of that size.
+            unsafe { (self.functions().rbd_namespace_list)(self.0.raw, buffer.cast(), size) }.into()
+        })?;
+        Ok(names_of(&names))
+    }
+
     pub fn object(&self, name: &str) -> Result<Object, Error> {
         Object::new(self, name)
     }

@@ -59,7 +59,7 @@ pub enum CallError {
     /// In a look.
     #[error("cluster {cluster}: {why}")]
     Ended { cluster: String, why: String },
-    /// A look that did not end in its time.
+    /// A look that did not end in its time, or a connection that was not made.
     #[error("cluster {cluster}: {why}")]
     Late { cluster: String, why: String },
     #[error("cluster {cluster}: every worker was busy for {} s", waited.as_secs())]
@@ -184,12 +184,7 @@ impl Crew {
             tracing::error!(cluster, address, "the lost worker can't be blocklisted: {error}");
         });
         let is_fenced = is_fenced.is_ok();
-        let is_late = match error {
-            ProcessError::Deadline(_) => true,
-            ProcessError::Failed(failure) => failure.kind == FailureKind::TimedOut,
-            ProcessError::Start(_) | ProcessError::Refused(_) | ProcessError::Ended(_) => false,
-        };
-        CallError::Unknown { cluster, why, is_fenced, is_late }
+        CallError::Unknown { cluster, why, is_fenced, is_late: error.is_late() }
     }
 
     /// By a process of its own: the others may hang in what this one hung in. An OSD may not have heard of the blocklist when the
@@ -239,6 +234,9 @@ impl Crew {
             Ok(process) => place.process = Some(process),
             Err(ProcessError::Refused(failure)) => {
                 return Err(CallError::Failed { cluster: self.name.clone(), failure });
+            }
+            Err(error) if error.is_late() => {
+                return Err(CallError::Late { cluster: self.name.clone(), why: error.to_string() });
             }
             Err(error) => return Err(CallError::Unreachable { cluster: self.name.clone(), why: error.to_string() }),
         }

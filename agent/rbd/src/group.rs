@@ -263,25 +263,24 @@ fn hold<T>(
     if members.is_empty() || members.len() > MEMBERS_MAX {
         return Err(GroupError::Members { members: members.len() });
     }
-    hold_more(members, verb, now_unix_secs, Vec::with_capacity(members.len()), what)
-}
-
-/// A turn lasts as long as the call that it is given to, so each further one is taken within the call of the one before.
-fn hold_more<'a, T>(
-    members: &[Member<'a>],
-    verb: Verb,
-    now_unix_secs: i64,
-    mut held: Vec<&mut Turn<'a>>,
-    what: &mut dyn FnMut(&mut [&mut Turn<'_>]) -> Result<T, GroupError>,
-) -> Result<T, GroupError> {
-    let Some((member, rest)) = members.split_first() else { return what(&mut held) };
-    let image = member.image;
-    let done = member.turns.with(image, verb, now_unix_secs, |turn| {
-        let mut held: Vec<&mut Turn<'a>> = held;
-        held.push(turn);
-        Ok(hold_more(rest, verb, now_unix_secs, held, what))
-    });
-    done.unwrap_or_else(|error| Err(refused(Failures(vec![(image.place.clone(), error)]))))
+    let (mut begun, mut failed) = (Vec::with_capacity(members.len()), None);
+    // In one order, so that two verbs never wait for each other.
+    for Member { turns, image, .. } in members {
+        match turns.begin(*image, verb, now_unix_secs) {
+            Ok(turn) => begun.push(turn),
+            Err(error) => {
+                failed = Some(refused(Failures(vec![(image.place.clone(), error)])));
+                break;
+            }
+        }
+    }
+    let done = match failed {
+        Some(error) => Err(error),
+        None => what(&mut begun.iter_mut().map(|begun| &mut begun.turn).collect::<Vec<_>>()),
+    };
+    // A cluster that hangs is waited for once, and not by one image after the other.
+    thread::scope(|scope| begun.into_iter().for_each(|begun| drop(scope.spawn(|| begun.end()))));
+    done
 }
 
 /// The same with every image at the same time.

@@ -68,9 +68,12 @@ pub struct PoolView {
     pub mirror_uuid: String,
     pub peers: Vec<PeerView>,
     pub daemons: Vec<DaemonView>,
+    /// Of all namespaces, where the place is the default one.
     pub mirrored_images: usize,
     /// Of the mgr, that reach every image of the pool.
     pub schedules: Vec<Schedule>,
+    /// Why daemons and schedules are not known.
+    pub mgr_problem: Option<String>,
 }
 
 /// A bootstrap token. Neither `Debug` nor an error shows it.
@@ -209,7 +212,9 @@ impl PoolView {
             PoolMode::Pool => because.push("it mirrors all images by their journals (mode pool)".to_owned()),
             PoolMode::Unknown => because.push("its mode is none that this release knows".to_owned()),
         }
-        if self.daemons.is_empty() {
+        if let Some(problem) = &self.mgr_problem {
+            because.push(format!("the mgr can't be asked whether rbd-mirror runs: {problem}"));
+        } else if self.daemons.is_empty() {
             because.push("no rbd-mirror runs at this site, as far as the mgr has heard".to_owned());
         }
         if self.peers.is_empty() {

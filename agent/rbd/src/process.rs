@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::{
-    request::{Connect, Connected, Failure, Reply, Request},
+    request::{Connect, Connected, Failure, FailureKind, Reply, Request},
     wire::{self, Until},
+    worker::CONNECTING,
 };
 
 /// To load the library and to connect, on top of the time that connecting may take.
@@ -48,6 +49,17 @@ pub(crate) enum ProcessError {
     Ended(String),
 }
 
+impl ProcessError {
+    /// The cluster did not answer in time.
+    pub(crate) fn is_late(&self) -> bool {
+        match self {
+            Self::Deadline(_) => true,
+            Self::Refused(failure) | Self::Failed(failure) => failure.kind == FailureKind::TimedOut,
+            Self::Start(_) | Self::Ended(_) => false,
+        }
+    }
+}
+
 impl Process {
     pub(crate) fn start(program: &Program, connect: &Connect) -> Result<Self, ProcessError> {
         let (socket, theirs) = UnixStream::pair().map_err(ProcessError::Start)?;
@@ -57,7 +69,7 @@ impl Process {
         let child = command.spawn().map_err(ProcessError::Start)?;
         // The command holds the other end, which must go for the worker's death to be seen.
         drop(command);
-        let patience = connect.timeout + STARTING;
+        let patience = connect.timeout.min(CONNECTING) + STARTING;
         let mut process = Self { child, socket, connected: Connected::default() };
         let sent = wire::send(&mut process.socket, connect);
         let deadline = Instant::now() + patience;

@@ -143,6 +143,11 @@ pub enum Request {
         address: String,
         time: Duration,
     },
+    /// Of images in the trash whose time there is over: Drover's snapshots, without which they can be purged. Replies how many went.
+    PruneTrash {
+        place: PoolPlace,
+        rest: Duration,
+    },
     SetPoolMode {
         place: PoolPlace,
         is_enabled: bool,
@@ -187,6 +192,7 @@ pub enum Reply {
     Schedules(Vec<Schedule>),
     Pool(Box<PoolView>),
     Token(Token),
+    Gone(usize),
 }
 
 /// A schedule of the mgr, which takes no snapshot of its own before a mirror snapshot.
@@ -279,6 +285,7 @@ impl Request {
             | Self::Lead { .. }
             | Self::Blocklisted
             | Self::LookAtPool(_)
+            | Self::PruneTrash { .. }
             | Self::SetPoolMode { .. }
             | Self::SetSiteName(_)
             | Self::CreatePeerToken(_)

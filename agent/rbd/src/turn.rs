@@ -6,8 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
-    thread,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -61,6 +60,18 @@ pub struct Left {
     /// The point that a promotion by force of its whole group ends on, until all of that is done.
     #[serde(default)]
     pub group: Option<PointName>,
+    /// Its mirroring is being ended: librbd changes what role it shows on the way.
+    #[serde(default)]
+    pub disabling: Option<Disabling>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disabling {
+    /// Its points go.
+    Primary,
+    /// It becomes an image of its own, with its points.
+    Copy,
 }
 
 /// A promotion by force that was begun, and has not been seen to end where it should.
@@ -118,12 +129,21 @@ pub(crate) fn view(record: &str) -> TurnView {
 pub struct Turns {
     agent: String,
     incarnation: String,
-    images: Mutex<BTreeMap<ImagePlace, Arc<Mutex<Known>>>>,
+    images: Mutex<BTreeMap<ImagePlace, Arc<Slot>>>,
+}
+
+/// Of one image in this agent.
+#[derive(Debug, Default)]
+struct Slot {
+    known: Mutex<Known>,
+    freed: Condvar,
 }
 
 /// What this agent knows of an image's record.
 #[derive(Debug, Default)]
 struct Known {
+    /// A verb of this agent has it.
+    is_held: bool,
     /// Another agent's, and since when it is the same.
     seen: Option<(String, Instant)>,
     /// A worker of this process that was lost and could not be blocklisted.
@@ -154,8 +174,16 @@ impl Turns {
         now_unix_secs: i64,
         what: impl FnOnce(&mut Turn<'a>) -> Result<T, VerbError>,
     ) -> Result<T, VerbError> {
-        let known = Arc::clone(lock(&self.images).entry(image.place.clone()).or_default());
-        let mut known = patiently(&known).ok_or_else(|| VerbError::InVerb(image.place.clone()))?;
+        let mut begun = self.begin(image, verb, now_unix_secs)?;
+        let done = what(&mut begun.turn);
+        begun.end();
+        done
+    }
+
+    /// As `with`, for what ends its turns itself.
+    pub(crate) fn begin<'a>(&self, image: Image<'a>, verb: Verb, now_unix_secs: i64) -> Result<Begun<'a>, VerbError> {
+        let slot = Arc::clone(lock(&self.images).entry(image.place.clone()).or_default());
+        let held = Held::take(slot).ok_or_else(|| VerbError::InVerb(image.place.clone()))?;
         let record = Record {
             agent: self.agent.clone(),
             incarnation: self.incarnation.clone(),
@@ -166,10 +194,7 @@ impl Turns {
             has_ended: false,
             left: Left::default(),
         };
-        let mut turn = self.take(image, record, &mut known)?;
-        let done = what(&mut turn);
-        known.not_shut_out = turn.end();
-        done
+        Ok(Begun { turn: self.take(image, record, &held)?, held })
     }
 
     /// What this agent was doing when it ended, or could not end, is taken over: its workers are shut out, and nobody waits for it.
@@ -209,16 +234,15 @@ impl Turns {
     }
 
     fn is_busy(&self, place: &ImagePlace) -> bool {
-        let known = lock(&self.images).get(place).map(Arc::clone);
-        known.is_some_and(|known| matches!(known.try_lock(), Err(TryLockError::WouldBlock)))
+        lock(&self.images).get(place).is_some_and(|slot| lock(&slot.known).is_held)
     }
 
-    fn take<'a>(&self, image: Image<'a>, new: Record, known: &mut Known) -> Result<Turn<'a>, VerbError> {
+    fn take<'a>(&self, image: Image<'a>, new: Record, held: &Held) -> Result<Turn<'a>, VerbError> {
         for _ in 0..TRIES {
             let found = read(image)?;
             let left = match &found {
                 None => Left::default(),
-                Some(text) => self.take_over(image, text, known)?,
+                Some(text) => self.take_over(image, text, held)?,
             };
             let record = Record { left, ..new.clone() };
             let written = text(&record);
@@ -232,23 +256,24 @@ impl Turns {
     }
 
     /// Once this returns nothing that was begun under the record arrives any more.
-    fn take_over(&self, image: Image<'_>, found: &str, known: &mut Known) -> Result<Left, VerbError> {
+    fn take_over(&self, image: Image<'_>, found: &str, held: &Held) -> Result<Left, VerbError> {
         let record: Record = serde_json::from_str(found).map_err(|_| VerbError::TurnUnknown(image.place.clone()))?;
         if record.incarnation == self.incarnation {
-            // Its calls have ended: the image's mutex is held.
-            if let Some(worker) = &known.not_shut_out {
-                image.crew.shut_out(worker, image.place)?;
+            // Its calls have ended: the image is held.
+            let not_shut_out = lock(&held.0.known).not_shut_out.clone();
+            if let Some(worker) = not_shut_out {
+                image.crew.shut_out(&worker, image.place)?;
             }
-            known.not_shut_out = None;
+            lock(&held.0.known).not_shut_out = None;
             return Ok(record.left);
         }
         if record.has_ended {
             return Ok(record.left);
         }
         if record.agent != self.agent {
-            let since = match &known.seen {
+            let since = match &mut lock(&held.0.known).seen {
                 Some((seen, since)) if seen == found => *since,
-                _ => known.seen.insert((found.to_owned(), Instant::now())).1,
+                seen => seen.insert((found.to_owned(), Instant::now())).1,
             };
             if let Some(wait) = SILENT.checked_sub(since.elapsed()) {
                 let Record { agent, verb, .. } = record;
@@ -267,16 +292,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Not for ever: who waits keeps others from the few calls that an agent makes at once.
-fn patiently<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    let begun = Instant::now();
-    loop {
-        match mutex.try_lock() {
-            Ok(guard) => return Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) if begun.elapsed() > OWN => return None,
-            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(50)),
+/// The right of one verb of this agent to an image.
+#[derive(Debug)]
+struct Held(Arc<Slot>);
+
+impl Held {
+    /// Waits, but not for ever: who waits keeps others from the few calls that an agent makes at once.
+    fn take(slot: Arc<Slot>) -> Option<Self> {
+        let known = lock(&slot.known);
+        let waited = slot.freed.wait_timeout_while(known, OWN, |known| known.is_held);
+        let (mut known, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() && known.is_held {
+            return None;
         }
+        known.is_held = true;
+        drop(known);
+        Some(Self(slot))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        lock(&self.0.known).is_held = false;
+        self.0.freed.notify_one();
+    }
+}
+
+/// A turn that is to be ended. One that is dropped leaves its record, which the next verb takes over.
+#[derive(Debug)]
+pub(crate) struct Begun<'a> {
+    pub(crate) turn: Turn<'a>,
+    held: Held,
+}
+
+impl Begun<'_> {
+    pub(crate) fn end(self) {
+        let not_shut_out = self.turn.end();
+        lock(&self.held.0.known).not_shut_out = not_shut_out;
     }
 }
 
@@ -333,14 +385,16 @@ impl Turn<'_> {
         })
     }
 
-    /// Leaves a record where something is left to do. Returns the worker that could not be shut out.
+    /// Leaves a record where something is left to do. Returns the worker that could not be shut out. A cluster that hangs is not waited for as
+    /// long as in a verb: the record then stays, and is taken over.
     fn end(self) -> Option<String> {
         // Who comes next shuts that worker out, also another agent.
         let has_ended = self.not_shut_out.is_none();
         let is_left = !has_ended || self.record.left != Left::default();
         let kept = is_left.then(|| text(&Record { has_ended, ..self.record.clone() }));
         if kept.as_ref() != Some(&self.written) {
-            match self.crew().call(&exchange(self.image, Some(&self.written), kept.as_ref())) {
+            let exchange = exchange(self.image, Some(&self.written), kept.as_ref());
+            match self.crew().hold(Lane::Status).and_then(|mut worker| worker.call(&exchange)) {
                 Ok(Reply::Exchanged(true)) => {}
                 Ok(_) => tracing::warn!(image = %self.image.place, "another agent has taken over"),
                 // The next verb of this agent takes it over.

@@ -103,8 +103,16 @@ pub fn follows(copy: &ImageView, primary: &ImageView) -> bool {
 /// Something of `primary` has arrived since it was promoted. rbd-mirror begins with an image only while it is primary, up to 30 s after its
 /// promotion: a demotion before that never arrives, and neither copy could be promoted without force.
 pub fn has_begun_to_follow(copy: &ImageView, primary: &ImageView) -> bool {
-    copy.newest_not_orphan()
-        .is_some_and(|(_, newest)| newest.state == MirrorState::NonPrimary && newest.primary_uuid == primary.site_uuid)
+    let demoted = primary.mirror_snapshots().filter(|(_, mirror)| mirror.state == MirrorState::PrimaryDemoted);
+    let demoted = demoted.map(|(id, _)| id).max().unwrap_or(0);
+    let promoted =
+        primary.mirror_snapshots().find(|(id, mirror)| *id > demoted && mirror.state == MirrorState::Primary);
+    let is_since = |id: u64| promoted.is_some_and(|(promoted, _)| id >= promoted);
+    copy.newest_not_orphan().is_some_and(|(_, newest)| {
+        newest.state == MirrorState::NonPrimary
+            && newest.primary_uuid == primary.site_uuid
+            && newest.primary_id.is_some_and(is_since)
+    })
 }
 
 /// No verb is under way at the peer that may change what it told.
@@ -301,15 +309,29 @@ mod tests {
 
     /// rbd-mirror would not begin with an image that is demoted already.
     #[test]
-    fn a_copy_has_begun_to_follow_when_something_has_arrived() {
-        let primary = ImageView { is_primary: true, site_uuid: "uuid-of-a".to_owned(), ..secondary(Vec::new()) };
-        let newest = |state| secondary(vec![mirror(3, state, true)]);
-        assert!(has_begun_to_follow(&newest(MirrorState::NonPrimary), &primary));
-        for state in [MirrorState::NonPrimaryDemoted, MirrorState::PrimaryDemoted, MirrorState::Primary] {
-            assert!(!has_begun_to_follow(&newest(state), &primary), "{state:?}");
+    fn a_copy_has_begun_to_follow_when_something_has_arrived_since_the_promotion() {
+        let of = |id| mirror_of(3, MirrorState::NonPrimary, true, id);
+        let primary =
+            |snapshots| ImageView { is_primary: true, site_uuid: "uuid-of-a".to_owned(), ..secondary(snapshots) };
+        let first = primary(vec![mirror(5, MirrorState::Primary, true), mirror(7, MirrorState::Primary, true)]);
+        for (id, has_begun) in [(4, false), (5, true), (7, true)] {
+            assert_eq!(has_begun_to_follow(&secondary(vec![of(id)]), &first), has_begun, "{id}");
         }
-        assert!(!has_begun_to_follow(&secondary(Vec::new()), &primary));
-        let other = ImageView { site_uuid: "uuid-of-c".to_owned(), ..primary };
-        assert!(!has_begun_to_follow(&newest(MirrorState::NonPrimary), &other));
+        // Demoted, and that was taken back before anything of it had arrived.
+        let again = [
+            mirror(5, MirrorState::Primary, true),
+            mirror(6, MirrorState::PrimaryDemoted, true),
+            mirror(8, MirrorState::Primary, true),
+        ];
+        let again = primary(again.to_vec());
+        for (id, has_begun) in [(5, false), (8, true)] {
+            assert_eq!(has_begun_to_follow(&secondary(vec![of(id)]), &again), has_begun, "{id}");
+        }
+        for state in [MirrorState::NonPrimaryDemoted, MirrorState::PrimaryDemoted, MirrorState::Primary] {
+            assert!(!has_begun_to_follow(&secondary(vec![mirror_of(3, state, true, 9)]), &again), "{state:?}");
+        }
+        assert!(!has_begun_to_follow(&secondary(Vec::new()), &again));
+        let other = ImageView { site_uuid: "uuid-of-c".to_owned(), ..again };
+        assert!(!has_begun_to_follow(&secondary(vec![of(8)]), &other));
     }
 }

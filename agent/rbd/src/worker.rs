@@ -9,6 +9,7 @@ use std::{
     io,
     os::{fd::AsFd, unix::net::UnixStream},
     process, thread,
+    time::Duration,
 };
 
 use drover_librbd::{Ceph, Cluster, Timeouts};
@@ -17,6 +18,9 @@ use crate::{
     request::{Connect, Connected, Failure, FailureKind, Reply, Request},
     wire,
 };
+
+/// Nothing that takes longer is worth waiting for, other than a change that may need a dead client's lock.
+pub(crate) const CONNECTING: Duration = Duration::from_secs(15);
 
 /// Serves the agent at the other end of standard input; ends when it has gone.
 pub fn serve() -> io::Result<()> {
@@ -60,7 +64,7 @@ fn open(connect: &Connect) -> Result<(Cluster, Connected), Failure> {
         configuration.keyring(keyring)?;
     }
     let timeout = connect.timeout;
-    configuration.timeouts(Timeouts { connect: timeout, monitor: timeout, osd: timeout })?;
+    configuration.timeouts(Timeouts { connect: timeout.min(CONNECTING), monitor: timeout, osd: timeout })?;
     let cluster = configuration.connect()?;
     let connected =
         Connected { fsid: cluster.fsid()?, address: cluster.address()?, rbd_version: ceph.rbd_version().to_string() };
@@ -110,6 +114,7 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
             pool::write_record(cluster, &pool, &namespace, &object, &key, value.as_deref())?;
         }
         Request::LookAtPool(place) => return Ok(Reply::Pool(Box::new(mirroring::look(cluster, &place)?))),
+        Request::PruneTrash { place, rest } => return Ok(Reply::Gone(pool::prune_trash(cluster, &place, rest)?)),
         Request::SetPoolMode { place, is_enabled } => mirroring::set_mode(cluster, &place, is_enabled)?,
         Request::SetSiteName(name) => cluster.set_site_name(&name)?,
         Request::CreatePeerToken(place) => return Ok(Reply::Token(mirroring::create_token(cluster, &place)?)),

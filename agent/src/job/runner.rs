@@ -96,7 +96,14 @@ impl Runner {
         let talk = move || talk(&engine_link, &control, &held, side, intent, request.as_str());
         let outcome = match self.lanes.run(Lane::Jobs, talk).await {
             Ok(Ok(report)) => Outcome::Succeeded(Box::new(report)),
-            Ok(Err(error)) => classify(Problem::of(&error, error.kind(), error.reason()), running),
+            Ok(Err(error)) => {
+                let mut problem = Problem::of(&error, error.kind(), error.reason());
+                // Whoever reads it may be on a third host.
+                if let SessionError::Peer(failure) = &error {
+                    problem.message = format!("{}: {failure}", route.peer);
+                }
+                classify(problem, running)
+            }
             Err(panicked) => Outcome::from(panicked),
         };
         if let Some(link) = Arc::into_inner(link) {

@@ -55,8 +55,11 @@ impl MirrorError {
             Self::IsPrimary(_) | Self::InGroup { .. } | Self::GroupElsewhere { .. } => Kind::Precondition,
             Self::NoGroup(_) => Kind::NotFound,
             Self::Group(error) => match error {
+                // Where one did not end in its time, that is why the others could not.
                 GroupError::Refused { failures, .. } | GroupError::Partly { failures, .. } => {
-                    failures.0.first().map_or(Kind::Internal, |(_, error)| kind_of_verb(error))
+                    let kinds = || failures.0.iter().map(|(_, error)| kind_of_verb(error));
+                    let late = kinds().find(|kind| *kind == Kind::TimedOut);
+                    late.or_else(|| kinds().next()).unwrap_or(Kind::Internal)
                 }
                 GroupError::NoCommonPoint
                 | GroupError::Apart
@@ -133,6 +136,7 @@ fn kind_of_verb(error: &VerbError) -> Kind {
         | VerbError::PeerNeeded { .. }
         | VerbError::LockedByHand(_)
         | VerbError::CopyGoes { .. }
+        | VerbError::Changing(_)
         | VerbError::NoLock(_)
         | VerbError::TurnUnknown(_) => Kind::Precondition,
         VerbError::EndedBehind { .. } | VerbError::EndedBeyond { .. } => Kind::DataLoss,
@@ -169,6 +173,7 @@ fn reason_of_verb(error: &VerbError) -> &'static str {
         VerbError::StillWritten { .. } => "still-written",
         VerbError::PeerNeeded { .. } => "peer-needed",
         VerbError::LockedByHand(_) => "image-locked",
+        VerbError::Changing(_) => "image-changing",
         VerbError::CopyGoes { .. } => "copy-would-go",
         VerbError::NoLock(_) => "image-without-lock",
         VerbError::Taken { .. } | VerbError::InVerb(_) => "image-in-verb",

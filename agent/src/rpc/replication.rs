@@ -58,8 +58,16 @@ impl ReplicationService {
         &self,
         call: impl FnOnce(&Volumes) -> Result<T, VolumesError> + Send + 'static,
     ) -> Result<T, Status> {
+        self.call_in(Lane::Calls, call).await
+    }
+
+    async fn call_in<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        call: impl FnOnce(&Volumes) -> Result<T, VolumesError> + Send + 'static,
+    ) -> Result<T, Status> {
         let volumes = self.volumes.clone();
-        let called = self.lanes.run(Lane::Calls, move || call(&volumes)).await;
+        let called = self.lanes.run(lane, move || call(&volumes)).await;
         called.map_err(|error| error.to_status())?.map_err(|error| error.to_status())
     }
 
@@ -68,11 +76,12 @@ impl ReplicationService {
         &self,
         volume_id: &str,
         name: &'static str,
+        lane: Lane,
         verb: impl FnOnce(&Held) -> Result<(), VolumeError> + Send + 'static,
     ) -> Result<v1::VolumeInfo, Status> {
         let id = convert::volume_id(volume_id).map_err(|error| error.to_status())?;
         let held = self
-            .call(move |volumes| {
+            .call_in(lane, move |volumes| {
                 let held = volumes.get(id)?;
                 verb(&held)?;
                 Ok(held)
@@ -245,7 +254,8 @@ impl Replication for ReplicationService {
         }
         let force = force(request.force);
         self.check_peer(&request.volume_id, force).await?;
-        let info = self.verb(&request.volume_id, "promoted", move |held| held.volume.promote(force)).await?;
+        let info =
+            self.verb(&request.volume_id, "promoted", Lane::Calls, move |held| held.volume.promote(force)).await?;
         Ok(Response::new(v1::PromoteResponse { volume: Some(info) }))
     }
 
@@ -256,7 +266,8 @@ impl Replication for ReplicationService {
             return Ok(Response::new(v1::DemoteResponse { volume }));
         }
         let force = force(is_forced);
-        let info = self.verb(&id, "demoted", move |held| held.volume.demote(force, &Control::default())).await?;
+        let info =
+            self.verb(&id, "demoted", Lane::Scans, move |held| held.volume.demote(force, &Control::default())).await?;
         Ok(Response::new(v1::DemoteResponse { volume: Some(info) }))
     }
 
@@ -266,7 +277,7 @@ impl Replication for ReplicationService {
             let volume = Some(self.resync_mirrored(mirrored).await?);
             return Ok(Response::new(v1::ResyncResponse { volume }));
         }
-        let info = self.verb(&id, "resync was asked for", |held| held.volume.request_resync()).await?;
+        let info = self.verb(&id, "resync was asked for", Lane::Calls, |held| held.volume.request_resync()).await?;
         Ok(Response::new(v1::ResyncResponse { volume: Some(info) }))
     }
 

@@ -166,6 +166,12 @@ pub const REASONS: &[Reason] = &[
         "stop the guest, or detach the loop device (`losetup -j IMAGE`, `fuser IMAGE`), then try again",
     ),
     reason(
+        "image-changing",
+        "the image's mirroring is being begun or ended by another hand",
+        "wait, or finish it (`rbd mirror image disable --force`), then try again",
+    ),
+    reason("image-in-two-clusters", "several clusters of the agent have an image by that name", "name the cluster"),
+    reason(
         "image-in-use",
         "a client has the image's lock, and its next write would be acknowledged and lost",
         "stop that client, or fence it; `drover-agent volume info` names it; the lock of one that died counts no more after 30 s",

@@ -17,6 +17,8 @@ fn a_copy_is_kept_unless_it_is_said_that_it_may_go() {
     const NAME: &str = "a_copy_is_kept_unless_it_is_said_that_it_may_go";
     /// rbd-mirror deletes the copy of an image that is not mirrored any more within a second.
     const DELETED: Duration = Duration::from_secs(15);
+    /// Agents look at the trash once a minute.
+    const SWEPT: Duration = Duration::from_secs(150);
     use v1::Disposal::{Forget, Keep};
     let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
     let number = sites.point(&sites.a);
@@ -40,8 +42,14 @@ fn a_copy_is_kept_unless_it_is_said_that_it_may_go() {
     sites.say("the copy was kept, and can be written to");
 
     // Once more, for a copy that may go.
-    sites.clusters.b.rbd(&["snap", "purge", "--no-progress", sites.there().spec()]);
-    sites.clusters.b.rbd(&["rm", "--no-progress", sites.there().spec()]);
+    sites.b.setup.more += "[defaults]\ntrash_days = 0\n";
+    sites.b.restart(&Faults::none());
+    let id = sites.there().id();
+    sites.clusters.b.rbd(&["trash", "mv", sites.there().spec()]);
+    process::until("an image in the trash can be purged", SWEPT, || {
+        let purged = ["trash", "rm", "--no-progress", &format!("{}/{id}", sites.clusters.b.pool())];
+        sites.clusters.b.try_rbd(&purged, SYNCED).is_ok_and(|done| done.status.success()).then_some(())
+    });
     sites.enable();
     let number = sites.point(&sites.a);
     sites.wait_for_point(&sites.b, number);
@@ -50,4 +58,39 @@ fn a_copy_is_kept_unless_it_is_said_that_it_may_go() {
     disable(&sites.a, &sites.volume, Keep, true).expect("let the copy go");
     process::until("the copy is deleted", SYNCED, || (!sites.there().exists()).then_some(()));
     sites.here().content().assert_is(&content, "the image itself");
+}
+
+/// librbd promotes a secondary before it ends its mirroring, so that it looks like a primary half way.
+#[test]
+fn a_disable_whose_agent_dies_is_finished_and_keeps_the_points() {
+    const NAME: &str = "a_disable_whose_agent_dies_is_finished_and_keeps_the_points";
+    const IN_THE_CALL: Duration = Duration::from_secs(3);
+    use v1::Disposal::Keep;
+    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+    let number = sites.point(&sites.a);
+    sites.wait_for_point(&sites.b, number);
+    let content = sites.here().content();
+    // Connected, so that the look needs the OSD alone; what changes needs the monitors.
+    sites.info(&sites.b);
+    sites.clusters.b.stop_processes(&[Kind::Mon]);
+    thread::scope(|scope| {
+        let (client, volume) = (Sites::client(&sites.b), sites.volume.clone());
+        let request = v1::DisableRequest { volume_id: volume, disposal: Keep.into(), force: false };
+        let disabled = scope.spawn(move || client.call(client.replication().disable(request)).map(drop));
+        thread::sleep(IN_THE_CALL);
+        assert!(!disabled.is_finished(), "the end of mirroring waits for the monitors");
+        let pid = rustix::process::Pid::from_raw(sites.b.pid().expect("a running agent").cast_signed());
+        rustix::process::kill_process(pid.expect("a process"), rustix::process::Signal::KILL).expect("kill the agent");
+        disabled.join().expect("it ends").expect_err("its agent was killed");
+    });
+    sites.clusters.b.cont(&[Kind::Mon]);
+    sites.b.restart(&Faults::none());
+    let image = sites.clusters.b.rbd_json(&["info", sites.there().spec()]);
+    println!("{NAME}: half way it is {}", image["mirroring"]);
+    disable(&sites.b, &sites.volume, Keep, false).expect("it is finished");
+    sites.there().content().assert_is(&content, "the copy is kept");
+    let points = sites.there().snapshots().iter().filter(|snapshot| snapshot.name.starts_with("drover.")).count();
+    assert_eq!(points, 1, "its point");
+    disable(&sites.a, &sites.volume, Keep, false).expect("no copy is mirrored any more");
+    sites.write_there(4);
 }

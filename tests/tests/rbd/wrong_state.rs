@@ -150,9 +150,12 @@ fn each_call_in_the_wrong_state_says_what_to_do() {
     let locks = cluster.rbd_json(&["lock", "ls", sites.here().spec()]);
     let locker = locks[0]["locker"].as_str().expect("who has the lock").to_owned();
     cluster.rbd(&["lock", "rm", sites.here().spec(), "a lock by hand", &locker]);
+    // So that nothing arrives there.
+    cluster.stop_processes(&[Kind::RbdMirror]);
     sites.switch(&sites.a, &sites.b);
     table.row("promote: demoted here, promoted there", a.promote(volume, false), FailedPrecondition, "peer-is-primary");
     table.row("demote: nothing has arrived at the peer", b.demote(volume), FailedPrecondition, "peer-needed");
+    cluster.cont(&[Kind::RbdMirror]);
     let second = sites.point(&sites.b);
     sites.wait_for_point(&sites.a, second);
     sites.switch(&sites.b, &sites.a);

@@ -53,8 +53,10 @@ pub fn planned(local: &VolumeState, peer: Result<&PeerCopy, String>) -> Result<(
     if peer.role == Role::Primary {
         return Err(Unsafe::PeerIsPrimary);
     }
-    let is_here =
-        |(id, root): (PointId, Digest)| local.history.iter().any(|point| point.id == id && point.root == root);
+    // After a rollback the tree is at an older point, and what came after that is not what it would go on from.
+    let at = local.current.and_then(|current| local.history.iter().position(|point| point.id == current));
+    let led_here = &local.history[..at.map_or(0, |at| at + 1)];
+    let is_here = |(id, root): (PointId, Digest)| led_here.iter().any(|point| point.id == id && point.root == root);
     match peer.newest {
         Some((newest, root)) if !is_here((newest, root)) => Err(Unsafe::Behind { newest, ours: local.current }),
         Some(_) | None => Ok(()),
@@ -107,6 +109,11 @@ mod tests {
         }
         let behind = planned(&local, Ok(&peer(Role::Secondary, Some(6))));
         assert_eq!(behind, Err(Unsafe::Behind { newest: PointId::sync(6), ours: Some(PointId::sync(5)) }));
+        // Rolled back, and so behind.
+        let rolled_back = VolumeState { current: Some(PointId::sync(3)), ..local.clone() };
+        assert_eq!(planned(&rolled_back, Ok(&peer(Role::Secondary, Some(3)))), Ok(()));
+        let behind = planned(&rolled_back, Ok(&peer(Role::Secondary, Some(5))));
+        assert_eq!(behind, Err(Unsafe::Behind { newest: PointId::sync(5), ours: Some(PointId::sync(3)) }));
         // The same number of another line.
         let other = PeerCopy { role: Role::Secondary, newest: Some((PointId::sync(5), digest(9))) };
         assert!(matches!(planned(&local, Ok(&other)), Err(Unsafe::Behind { .. })));

@@ -89,6 +89,7 @@ functions! {
         fn rbd_mirror_site_name_get(cluster: rados_t, name: *mut c_char, length: *mut usize) -> c_int;
         fn rbd_mirror_site_name_set(cluster: rados_t, name: *const c_char) -> c_int;
         fn rbd_mirror_mode_get(io: rados_ioctx_t, mode: *mut rbd_mirror_mode_t) -> c_int;
+        fn rbd_namespace_list(io: rados_ioctx_t, names: *mut c_char, size: *mut usize) -> c_int;
         fn rbd_mirror_mode_set(io: rados_ioctx_t, mode: rbd_mirror_mode_t) -> c_int;
         fn rbd_mirror_uuid_get(io: rados_ioctx_t, uuid: *mut c_char, length: *mut usize) -> c_int;
         fn rbd_mirror_peer_bootstrap_create(io: rados_ioctx_t, token: *mut c_char, length: *mut usize) -> c_int;

@@ -5,7 +5,7 @@ use super::VerbError;
 use crate::{
     point::{self, Point},
     request::Request,
-    turn::Turn,
+    turn::{Disabling, Left, Turn},
     verdict::{self, Unsafe},
     view::{ImageView, Mirroring},
 };
@@ -15,57 +15,82 @@ pub type Copy<'a> = &'a (dyn Fn() -> Result<Option<ImageView>, String> + Sync);
 
 impl Turn<'_> {
     /// Without force no copy of the image is deleted by it. What it holds stays, and so do a secondary's points; a primary's go, since nobody
-    /// would ever remove them.
+    /// would ever remove them. What it is doing is on record before the first change: on the way librbd promotes a secondary, and forgets of a
+    /// primary that it was one.
     pub fn disable(&mut self, copy: Copy<'_>, force: bool) -> Result<(), VerbError> {
         self.undo_half()?;
-        let place = self.image.place.clone();
         let view = match self.image.look() {
             // It is gone, and with it its mirroring.
-            Err(VerbError::NoImage { .. }) => return Ok(()),
+            Err(VerbError::NoImage { .. }) => {
+                *self.left() = Left::default();
+                return Ok(());
+            }
             view => view?,
         };
-        match view.mirroring {
+        let place = self.image.place.clone();
+        let what = match (self.left().disabling, view.mirroring) {
             _ if view.is_settling() => return Err(VerbError::Settling(place)),
-            Mirroring::Off => return Ok(()),
-            Mirroring::Journal => return Err(VerbError::Journal(place)),
-            Mirroring::Snapshot | Mirroring::Changing => {}
-        }
-        if view.is_primary {
-            if !force {
-                self.no_copy_goes(&view, copy)?;
-            }
-        } else {
-            // librbd 16 crashes in the middle of a sync, and would keep what was before the last complete one.
-            let is_half = view.newest_not_orphan().is_some_and(|(_, newest)| !point::is_proof(newest));
-            if is_half {
-                return Err(VerbError::Syncing(place));
-            }
-        }
+            (Some(begun), _) => begun,
+            (None, Mirroring::Off) => return Ok(()),
+            (None, Mirroring::Journal) => return Err(VerbError::Journal(place)),
+            (None, Mirroring::Changing) => return Err(VerbError::Changing(place)),
+            (None, Mirroring::Snapshot) => self.may_disable(&view, copy, force)?,
+        };
+        self.left().disabling = Some(what);
         let disable = Request::DisableMirroring { place, force: !view.is_primary };
         self.until(&disable, |view| view.mirroring == Mirroring::Off)?;
-        if view.is_primary {
-            self.remove_points();
+        match what {
+            Disabling::Primary => self.remove_points(),
+            Disabling::Copy => self.remove_unwhole(),
         }
-        let left = self.left();
-        (left.unwhole, left.forced, left.aside, left.group) = (Vec::new(), None, None, None);
+        let unwhole = std::mem::take(&mut self.left().unwhole);
+        *self.left() = Left { unwhole, ..Left::default() };
         Ok(())
+    }
+
+    fn may_disable(&mut self, view: &ImageView, copy: Copy<'_>, force: bool) -> Result<Disabling, VerbError> {
+        if view.is_primary {
+            if !force {
+                self.no_copy_goes(view, copy)?;
+            }
+            return Ok(Disabling::Primary);
+        }
+        // librbd 16 crashes in the middle of a sync, and would keep what was before the last complete one.
+        if view.newest_not_orphan().is_some_and(|(_, newest)| !point::is_proof(newest)) {
+            return Err(VerbError::Syncing(self.image.place.clone()));
+        }
+        // Of a snapshot that is here before its content nobody could tell later that it is not whole.
+        let unwhole = point::not_whole(view);
+        self.left().unwhole.extend(unwhole);
+        Ok(Disabling::Copy)
     }
 
     fn no_copy_goes(&self, view: &ImageView, copy: Copy<'_>) -> Result<(), VerbError> {
         let place = || self.image.place.clone();
-        let there = copy().map_err(|why| VerbError::CopyGoes {
-            place: place(),
-            why: format!("whether the peer has a copy is not known: {why}"),
-        })?;
-        let Some(there) = there else { return Ok(()) };
+        let goes = |why: &str| Err(VerbError::CopyGoes { place: place(), why: why.to_owned() });
+        let there = match copy() {
+            Err(why) => return goes(&format!("whether the peer has a copy is not known: {why}")),
+            Ok(None) => return Ok(()),
+            Ok(Some(there)) => there,
+        };
         if let Err(Unsafe::PeerIsChanging(turn)) = verdict::still(&there) {
             return Err(VerbError::PeerIsChanging { place: place(), turn });
         }
-        if there.mirroring == Mirroring::Off || there.is_primary || there.global_id != view.global_id {
+        if there.is_settling() {
+            return goes(
+                "the peer's image took the place of its copy, and still depends on that: wait until it is mirrored",
+            );
+        }
+        if there.mirroring == Mirroring::Off {
             return Ok(());
         }
-        let why = "rbd-mirror deletes the peer's copy then: disable it there first, which makes it an image of its own";
-        Err(VerbError::CopyGoes { place: place(), why: why.to_owned() })
+        if there.global_id != view.global_id {
+            return goes("the peer has another image by that name, so its copy may have any name");
+        }
+        if there.is_primary {
+            return Ok(());
+        }
+        goes("rbd-mirror deletes the peer's copy then: disable it there first, which makes it an image of its own")
     }
 
     fn remove_points(&mut self) {

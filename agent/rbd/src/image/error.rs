@@ -73,6 +73,10 @@ pub enum VerbError {
     SharedClient { place: ImagePlace, address: String, others: Vec<ImagePlace> },
     #[error("image {place} is still open at {}, although its writers were shut out: stop what starts them, then try again", addresses(.users))]
     StillWritten { place: ImagePlace, users: Vec<UserView> },
+    #[error(
+        "mirroring of image {0} is being begun or ended by another hand: wait, or finish it (`rbd mirror image disable --force`)"
+    )]
+    Changing(ImagePlace),
     #[error("mirroring of {place} goes on: {why}")]
     CopyGoes { place: ImagePlace, why: String },
     #[error(

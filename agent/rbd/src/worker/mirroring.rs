@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{image, pool};
 use crate::{
     pool::{DaemonView, PeerView, PoolMode, PoolPlace, PoolView, Token, Traffic},
-    request::{Failure, FailureKind},
+    request::{Failure, FailureKind, Schedule},
     view::ImagePlace,
 };
 
@@ -46,17 +46,32 @@ pub(super) fn look(cluster: &Cluster, place: &PoolPlace) -> Result<PoolView, Fai
         site_name: peer.site_name,
         mirror_uuid: peer.mirror_uuid,
     };
-    // A level of schedules that stands for every image.
-    let every = ImagePlace { pool: place.pool.clone(), namespace: place.namespace.clone(), image: String::new() };
+    // The peers of the default namespace are those of all.
+    let mut mirrored = mirrored_images(&pool)?;
+    if place.namespace.is_empty() {
+        for namespace in pool.namespaces()? {
+            mirrored += mirrored_images(&pool.with_namespace(&namespace)?)?;
+        }
+    }
+    // The mgr may be away: the rest is told all the same.
+    let (daemons, schedules) = (daemons(cluster), mgr_schedules(cluster, place));
+    let mgr_problem = daemons.as_ref().err().or(schedules.as_ref().err()).map(|failure| failure.message.clone());
     Ok(PoolView {
         mode,
         site_name,
         mirror_uuid,
         peers: peers.into_iter().map(peer).collect(),
-        daemons: daemons(cluster)?,
-        mirrored_images: mirrored_images(&pool)?,
-        schedules: pool::schedules(cluster, &every)?,
+        daemons: daemons.unwrap_or_default(),
+        mirrored_images: mirrored,
+        schedules: schedules.unwrap_or_default(),
+        mgr_problem,
     })
+}
+
+/// Those that reach every image of the pool.
+fn mgr_schedules(cluster: &Cluster, place: &PoolPlace) -> Result<Vec<Schedule>, Failure> {
+    let every = ImagePlace { pool: place.pool.clone(), namespace: place.namespace.clone(), image: String::new() };
+    pool::schedules(cluster, &every)
 }
 
 fn mirrored_images(pool: &Pool) -> Result<usize, drover_librbd::Error> {

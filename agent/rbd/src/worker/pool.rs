@@ -1,12 +1,19 @@
 //! Calls on a pool: records in an omap object, and what the mgr schedules.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
-use drover_librbd::{Cluster, Condition, Error, ErrorKind, Lock, OmapChange, Renewal, Written};
+use drover_librbd::{
+    Access, Cluster, Condition, Error, ErrorKind, ImageRef, Lock, OmapChange, Renewal, TrashEntry, TrashSource, Written,
+};
 use serde::Deserialize;
 
 use super::image::pool;
 use crate::{
+    point::PointName,
+    pool::PoolPlace,
     request::{Failure, FailureKind, Schedule},
     view::ImagePlace,
 };
@@ -64,6 +71,33 @@ pub(super) fn exchange_record(
         written => written?,
     };
     Ok(written == Written::Done)
+}
+
+/// Nobody can purge an image that has snapshots, and of these nobody but Drover knows. Those of others stay. `rest`: how long an image stays in
+/// the trash as it is, whatever its own time there.
+pub(super) fn prune_trash(cluster: &Cluster, place: &PoolPlace, rest: Duration) -> Result<usize, Error> {
+    /// Each takes a second or two; the rest is for the next call.
+    const AT_ONCE: usize = 20;
+    let pool = pool(cluster, &place.pool, &place.namespace)?;
+    let now = SystemTime::now();
+    let is_over = |entry: &TrashEntry| {
+        let has_rested = now.duration_since(entry.deleted).is_ok_and(|since| since >= rest);
+        has_rested && entry.kept_until <= now && matches!(entry.source, TrashSource::User | TrashSource::Mirroring)
+    };
+    let mut gone = 0;
+    for entry in pool.trash()?.into_iter().filter(is_over) {
+        // It was purged, taken out, or is used by somebody: the next one may be free.
+        let Ok(image) = pool.open(ImageRef::Id(&entry.id), Access::ReadWrite) else { continue };
+        for snapshot in image.snapshots().unwrap_or_default() {
+            if gone == AT_ONCE {
+                return Ok(gone);
+            }
+            if PointName::parse(&snapshot.name).is_some() && image.remove_snapshot_by_id(snapshot.id).is_ok() {
+                gone += 1;
+            }
+        }
+    }
+    Ok(gone)
 }
 
 #[derive(Deserialize)]

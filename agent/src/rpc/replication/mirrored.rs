@@ -98,6 +98,10 @@ impl ReplicationService {
             let message = format!("volume {} is on a root of this agent already", new.id);
             return Err(status(Kind::Exists, "volume-on-other-root", message));
         }
+        if new.flatten && new.is_primary {
+            let new = new.clone();
+            self.ceph(Lane::CephCopies, move |mirrors| mirrors.flatten(&new)).await?;
+        }
         let (mirrored, schedules) = self.ceph(Lane::CephVerbs, move |mirrors| mirrors.enable(&new)).await?;
         tracing::info!(volume = %mirrored.id, cluster = mirrored.cluster, image = %mirrored.place, "image is enabled");
         let of_mgr = |Schedule { level, interval }: Schedule| v1::MgrSchedule { level, interval };
@@ -107,9 +111,20 @@ impl ReplicationService {
 
     pub(super) async fn image_at(&self, id: VolumeId, image: v1::RbdImage) -> Result<v1::VolumeInfo, Status> {
         let (cluster, place) = (image.cluster.clone(), place(image).map_err(|error| error.to_status())?);
-        let missing = || no_image(&id.to_string());
-        let mirrored = self.mirrors.at(id, &cluster, &place).ok_or_else(missing)?;
-        self.mirrored_info(mirrored, Scope::Local).await
+        let mut told = Vec::new();
+        for mirrored in self.mirrors.at(id, &cluster, &place) {
+            told.push(self.mirrored_info(mirrored, Scope::Local).await?);
+        }
+        // In one cluster at most: which of several is meant nobody knows.
+        told.sort_by_key(|info| info.mirror.is_none());
+        match told.as_slice() {
+            [] => Err(no_image(&id.to_string())),
+            [one, other, ..] if one.mirror.is_some() && other.mirror.is_some() => {
+                let message = format!("{place} is in several clusters of this agent");
+                Err(status(Kind::Precondition, "image-in-two-clusters", message))
+            }
+            [one, ..] => Ok(one.clone()),
+        }
     }
 
     /// What the other site has by the image's name, volume or not.
@@ -119,6 +134,15 @@ impl ReplicationService {
         let spec = Some(v1::VolumeSpec { kind: Some(v1::volume_spec::Kind::RbdImage(image)) });
         let request = v1::GetInfoRequest { volume_id: mirrored.id.to_string(), local_only: true, spec };
         let info = self.ask_peer_about(mirrored.peer.as_deref(), request).await?;
+        let at = info.spec.as_ref().and_then(|spec| spec.kind.clone());
+        let is_asked_for = |at: &v1::RbdImage| {
+            (&at.pool, &at.namespace, &at.image)
+                == (&mirrored.place.pool, &mirrored.place.namespace, &mirrored.place.image)
+        };
+        match at {
+            Some(v1::volume_spec::Kind::RbdImage(at)) if is_asked_for(&at) => {}
+            _ => return Err("it has something else under the volume's id".to_owned()),
+        }
         if info.mirror.is_none() && info.health() == v1::Health::Error {
             return Err(info.health_because.join("; "));
         }
