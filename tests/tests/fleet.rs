@@ -139,5 +139,8 @@ fn a_promotion_of_many_images_in_which_the_cluster_hangs_is_told_and_taken_up_ag
 #[test]
 fn a_promotion_of_many_images_in_which_the_cluster_dies_is_told_and_taken_up_again() {
     const NAME: &str = "a_promotion_of_many_images_in_which_the_cluster_dies_is_told_and_taken_up_again";
+    if !Rounds::chosen().is_full() {
+        return skip::skipped(NAME, "it takes five minutes, and its hang is tested: only with tests/run --full");
+    }
     a_promotion_of_many_images_in_which_the_cluster_is(NAME, Fault::Kill);
 }

@@ -163,3 +163,38 @@ fn r6_a_lost_state_directory_loses_nothing() {
     pair.sync();
     pair.assert_same("after the loss");
 }
+
+/// Each site asks the other, which has not promoted yet.
+#[test]
+fn r6_of_two_sites_that_promote_at_once_one_does_at_most() {
+    const NAME: &str = "r6_of_two_sites_that_promote_at_once_one_does_at_most";
+    const ROUNDS: usize = 20;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    let pair = Pair::start();
+    tree::create(&pair.source(), &mut Seeds::of(NAME).rng(0), 20);
+    pair.sync();
+    let mut counts = [0; 2];
+    for _ in 0..ROUNDS {
+        for agent in [&pair.a, &pair.b] {
+            agent.controller().demote(&pair.volume).expect("demote");
+        }
+        let promoted = std::thread::scope(|scope| {
+            let promotions =
+                [&pair.a, &pair.b].map(|agent| scope.spawn(|| agent.controller().promote(&pair.volume, false)));
+            promotions.map(|promotion| promotion.join().expect("it ends"))
+        });
+        let count = promoted.iter().filter(|promoted| promoted.is_ok()).count();
+        assert!(count < 2, "both are primary");
+        counts[count] += 1;
+        for refused in promoted.into_iter().filter_map(Result::err) {
+            let reason = status_reason(&refused);
+            assert!(["peer-in-verb", "peer-is-primary"].contains(&reason.as_str()), "{reason}: {refused}");
+        }
+    }
+    println!("{NAME}: neither was promoted in {} rounds, one in {}", counts[0], counts[1]);
+    pair.b.controller().demote(&pair.volume).expect("demote");
+    pair.a.controller().demote(&pair.volume).expect("demote");
+    pair.a.controller().promote(&pair.volume, false).expect("promote one");
+}

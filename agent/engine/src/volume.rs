@@ -35,7 +35,7 @@ use crate::{
     index::Index,
     path::RelPath,
     plan::{Patched, Plan},
-    point::{Force, PointId, Role, VolumeKind, VolumeState},
+    point::{self, Force, PeerCopy, PointId, Role, VolumeKind, VolumeState},
     pool::Pool,
     scan::{Scan, ScanError, ScanOptions, scan},
     stage::{self, Staging},
@@ -160,6 +160,10 @@ impl Volume {
             _claim: claim,
         };
         volume.recovery = volume.recover()?;
+        // One that was interrupted has ended.
+        if volume.state().promoting {
+            volume.update_state(|state| state.promoting = false)?;
+        }
         volume.forget_strays();
         Ok(volume)
     }
@@ -460,18 +464,36 @@ impl Volume {
         }
     }
 
-    pub fn promote(&self, force: Force) -> Result<(), VolumeError> {
+    /// `ask`: what the peer says of its copy. It is on record before that is asked, so that of two sites that promote at once at least one sees
+    /// the other. By force what the peer has is given up, but never beside a primary that answers.
+    pub fn promote(&self, force: Force, ask: impl FnOnce() -> Result<PeerCopy, String>) -> Result<(), VolumeError> {
         let _occupied = self.occupy("promote")?;
         self.check_tree()?;
         self.finish_interrupted()?;
         let state = self.state();
+        if state.role == Role::Primary {
+            return Ok(());
+        }
         if state.kind == VolumeKind::BlockFile && state.current.is_some() {
             // Its directory is there, and a guest needs the image.
             self.live.stat(WINDOW_NAME).map_err(|source| VolumeError::Tree { path: self.path.clone(), source })?;
         }
-        let mut refused = None;
-        self.update_state(|state| refused = state.promote(force).err())?;
-        refused.map_or(Ok(()), |source| Err(VolumeError::Refused { volume: self.id, source }))
+        let refused = |source| VolumeError::Refused { volume: self.id, source };
+        let mut next = state.clone();
+        next.promote(force).map_err(refused)?;
+        self.update_state(|state| state.promoting = true)?;
+        let told = ask();
+        let planned = point::planned(&state, told.as_ref().map_err(Clone::clone));
+        if let Err(why) = planned {
+            if force == Force::No || why.is_final() {
+                self.update_state(|state| state.promoting = false)?;
+                return Err(VolumeError::PromoteUnsafe { volume: self.id, why });
+            }
+            tracing::warn!(volume = %self.id, "promoted by force: {why}");
+        }
+        let mut failed = None;
+        self.update_state(|state| failed = state.promote(force).err())?;
+        failed.map_or(Ok(()), |source| Err(refused(source)))
     }
 
     /// Without force only a copy that is what its newest point says: what was written since would not be where its users go on.

@@ -283,8 +283,8 @@ impl Worker<'_> {
             ProcessError::Failed(Failure { kind: FailureKind::TimedOut | FailureKind::Blocklisted, .. })
                 if request.changes() => {}
             ProcessError::Failed(failure) => {
-                // A connection that was blocklisted stays so.
-                if failure.kind == FailureKind::Blocklisted {
+                // A connection that was blocklisted stays so, and one that has lost a cluster for minutes may never find it again (seen on 16.2).
+                if matches!(failure.kind, FailureKind::Blocklisted | FailureKind::TimedOut) {
                     drop(self.place.process.take());
                 }
                 return Err(CallError::Failed { cluster: cluster(), failure });

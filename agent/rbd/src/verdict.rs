@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     point::{self, Point},
-    view::{ImageView, MirrorSnapshot, MirrorState, Mirroring, TurnView, Verb},
+    view::{ImageView, MirrorSnapshot, MirrorState, Mirroring, SnapshotKind, TurnView, Verb},
 };
 
 /// Why a promotion that loses nothing is not to be had.
@@ -44,6 +44,9 @@ pub fn planned(local: &ImageView, peer: Result<&ImageView, String>) -> Result<()
         return Err(Unsafe::NotMirrored);
     }
     let peer = peer.map_err(Unsafe::PeerUnknown)?;
+    // An interrupted promotion is demoted before it is begun again.
+    let demoted = local.is_half_primary.then(|| as_demoted(local));
+    let local = demoted.as_ref().unwrap_or(local);
     // Before all that force overrides.
     still(peer)?;
     if !peer.is_same_image(local) {
@@ -64,6 +67,9 @@ fn arrived(local: &ImageView, peer: &ImageView) -> Result<(), Unsafe> {
     if last.state != MirrorState::PrimaryDemoted {
         return Err(Unsafe::PeerNotDemoted { newest });
     }
+    if has_gone_on(local, peer, newest) {
+        return Ok(());
+    }
     let behind = |arrived: String| Unsafe::Behind { newest, arrived };
     let (_, ours) = local.newest_mirror_snapshot().ok_or_else(|| behind("nothing has".to_owned()))?;
     if ours.primary_uuid != peer.site_uuid || ours.primary_id != Some(newest) {
@@ -74,6 +80,32 @@ fn arrived(local: &ImageView, peer: &ImageView) -> Result<(), Unsafe> {
         return Err(behind(format!("{} of {} objects have", ours.objects_copied, local.objects)));
     }
     if ours.state == MirrorState::NonPrimaryDemoted { Ok(()) } else { Err(Unsafe::PeerNotDemoted { newest }) }
+}
+
+/// The peer's demotion `newest` is here whole, and what came after it is this copy's own: a promotion that was interrupted, or taken back.
+fn has_gone_on(local: &ImageView, peer: &ImageView, newest: u64) -> bool {
+    let is_demotion = |mirror: &MirrorSnapshot| {
+        mirror.state == MirrorState::NonPrimaryDemoted
+            && mirror.is_complete
+            && mirror.primary_uuid == peer.site_uuid
+            && mirror.primary_id == Some(newest)
+    };
+    let is_own = |mirror: &MirrorSnapshot| matches!(mirror.state, MirrorState::Primary | MirrorState::PrimaryDemoted);
+    let mut later = local.mirror_snapshots().skip_while(|(_, mirror)| !is_demotion(mirror)).skip(1).peekable();
+    later.peek().is_some() && later.all(|(_, mirror)| is_own(mirror))
+}
+
+/// What the next step of its promotion makes of it.
+fn as_demoted(half: &ImageView) -> ImageView {
+    let mut demoted = ImageView { is_primary: false, is_half_primary: false, ..half.clone() };
+    let mut mirrors = demoted.snapshots.iter_mut().rev().filter_map(|snapshot| match &mut snapshot.kind {
+        SnapshotKind::Mirror(mirror) => Some(mirror),
+        SnapshotKind::User | SnapshotKind::Other => None,
+    });
+    if let Some(newest) = mirrors.next().filter(|newest| newest.state == MirrorState::Primary) {
+        newest.state = MirrorState::PrimaryDemoted;
+    }
+    demoted
 }
 
 /// `demoted` was primary as its last act, and all that `follower` has is of it.
@@ -204,7 +236,6 @@ fn is_left_behind(demoted: &ImageView, primary: &ImageView) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::SnapshotKind;
     use crate::view::tests::{mirror, mirror_of, primary, secondary, user};
 
     #[test]
@@ -305,6 +336,22 @@ mod tests {
         let whole = mirror(2, MirrorState::NonPrimary, true);
         assert!(matches!(forced(&secondary(vec![whole.clone(), orphan.clone()])), Forced::OnNewest { .. }));
         assert!(matches!(forced(&secondary(vec![whole, half, orphan])), Forced::InTheMiddle { .. }));
+    }
+
+    /// librbd was interrupted in a promotion of what the peer's demotion had brought, and the peer may have begun to follow.
+    #[test]
+    fn an_interrupted_promotion_goes_on_without_loss() {
+        let here = [mirror_of(4, MirrorState::NonPrimaryDemoted, true, 9), mirror(5, MirrorState::Primary, true)];
+        let half = ImageView { is_primary: true, is_half_primary: true, ..secondary(here.to_vec()) };
+        let peer = |snapshots| ImageView { site_uuid: "uuid-of-a".to_owned(), ..secondary(snapshots) };
+        assert_eq!(planned(&half, Ok(&peer(vec![mirror(9, MirrorState::PrimaryDemoted, true)]))), Ok(()));
+        let mut copy = mirror_of(10, MirrorState::NonPrimary, true, 5);
+        let SnapshotKind::Mirror(of) = &mut copy.kind else { panic!("a mirror snapshot") };
+        of.primary_uuid = "uuid-of-b".to_owned();
+        assert_eq!(planned(&half, Ok(&peer(vec![mirror(9, MirrorState::PrimaryDemoted, true), copy]))), Ok(()));
+        // The peer was promoted and demoted again since.
+        let again = planned(&half, Ok(&peer(vec![mirror(12, MirrorState::PrimaryDemoted, true)])));
+        assert!(matches!(again, Err(Unsafe::Behind { newest: 12, .. })), "{again:?}");
     }
 
     /// rbd-mirror would not begin with an image that is demoted already.

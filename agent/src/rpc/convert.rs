@@ -190,7 +190,7 @@ pub fn peer_copy(info: &v1::VolumeInfo) -> Result<PeerCopy, String> {
     let role = role(info.role).map_err(|_| malformed())?;
     let newest = info.newest.as_ref().map(|newest| Some((newest.id.parse().ok()?, newest.root_digest.parse().ok()?)));
     let newest = newest.map(|newest| newest.ok_or_else(malformed)).transpose()?;
-    Ok(PeerCopy { role, newest })
+    Ok(PeerCopy { role, is_promoting: info.promoting, newest })
 }
 
 /// Newest first.
@@ -296,6 +296,7 @@ pub fn volume_info(held: &Held, jobs: Jobs) -> v1::VolumeInfo {
             damaged_bytes: scrub.damaged_bytes(),
         }),
         mirror: None,
+        promoting: state.promoting,
     }
 }
 

@@ -11,11 +11,11 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use drover_engine::{
     control::Control,
     id::VolumeId,
-    point::{self, Force, Role},
+    point::Force,
     volume::{Disposal, NewVolume, VolumeError},
 };
 use drover_proto::v1::{self, replication_client::ReplicationClient, replication_server::Replication};
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status};
@@ -123,25 +123,6 @@ impl ReplicationService {
         };
         let silent = |_| Err(format!("{name} did not answer within {} s", PEER_PATIENCE.as_secs()));
         tokio::time::timeout(PEER_PATIENCE, ask).await.unwrap_or_else(silent)
-    }
-
-    /// Whether a promotion would lose what the peer has. What was never synced is refused by the copy itself.
-    async fn check_peer(&self, id: &str, force: Force) -> Result<(), Status> {
-        let id = convert::volume_id(id).map_err(|error| error.to_status())?;
-        let state = self.volumes.get(id).map_err(|error| error.to_status())?.volume.state();
-        if state.role == Role::Primary || (state.current.is_none() && force == Force::No) {
-            return Ok(());
-        }
-        let told = self.ask_peer(state.peer.as_deref(), id).await;
-        let peer = told.and_then(|info| convert::peer_copy(&info));
-        match point::planned(&state, peer.as_ref().map_err(Clone::clone)) {
-            Err(why) if force == Force::No || why.is_final() => Err(why.to_status()),
-            Err(why) => {
-                tracing::warn!(volume = %id, "promoted by force: {why}");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
     }
 
     fn peer(&self, name: Option<String>) -> Result<Option<String>, Status> {
@@ -253,9 +234,13 @@ impl Replication for ReplicationService {
             return Ok(Response::new(v1::PromoteResponse { volume }));
         }
         let force = force(request.force);
-        self.check_peer(&request.volume_id, force).await?;
-        let info =
-            self.verb(&request.volume_id, "promoted", Lane::Calls, move |held| held.volume.promote(force)).await?;
+        let (service, runtime) = (self.clone(), Handle::current());
+        let promote = move |held: &Held| {
+            let (id, peer) = (held.volume.id(), held.volume.state().peer);
+            let ask = async || convert::peer_copy(&service.ask_peer(peer.as_deref(), id).await?);
+            held.volume.promote(force, || runtime.block_on(ask()))
+        };
+        let info = self.verb(&request.volume_id, "promoted", Lane::Scans, promote).await?;
         Ok(Response::new(v1::PromoteResponse { volume: Some(info) }))
     }
 

@@ -119,7 +119,6 @@ into_status!(
     crate::peers::PeerError,
     crate::volumes::VolumesError,
     super::convert::ConvertError,
-    drover_engine::point::Unsafe,
     drover_engine::volume::VolumeError,
 );
 

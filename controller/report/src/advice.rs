@@ -373,7 +373,7 @@ pub const REASONS: &[Reason] = &[
     reason("peer-failed", "the other side failed", "its own reason stands in its log and in the message"),
     reason(
         "peer-in-verb",
-        "an agent at the other site is in the middle of a verb of this image",
+        "an agent at the other site is in the middle of a verb of this volume",
         "wait until it has ended and try again; `drover-agent volume info` there names it",
     ),
     reason(

@@ -125,6 +125,9 @@ pub struct VolumeState {
     /// Which device it is (`drover_linux::device::identity`).
     #[serde(default)]
     pub device: Option<String>,
+    /// A promotion asks the peer: written before it does, so that of two sites that promote at least one sees the other.
+    #[serde(default)]
+    pub promoting: bool,
 }
 
 impl VolumeState {
@@ -155,6 +158,7 @@ impl VolumeState {
             blank: false,
             first_copy_begun: false,
             device: None,
+            promoting: false,
         }
     }
 
@@ -190,6 +194,7 @@ impl VolumeState {
             self.history.truncate(at + 1);
         }
         self.role = Role::Primary;
+        self.promoting = false;
         self.blank = false;
         self.epoch += 1;
         self.lineage = LineageId::random();

@@ -7,6 +7,8 @@ use crate::{digest::Digest, error::Kind};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCopy {
     pub role: Role,
+    /// In the middle of a promotion of its own.
+    pub is_promoting: bool,
     /// Newest sync point, and its root digest.
     pub newest: Option<(PointId, Digest)>,
 }
@@ -18,6 +20,8 @@ pub enum Unsafe {
     PeerUnknown(String),
     #[error("the copy at the peer is primary: demote it first, so that nothing is written there any more")]
     PeerIsPrimary,
+    #[error("the copy at the peer is being promoted: wait until that has ended, and look which one is primary")]
+    PeerIsPromoting,
     #[error(
         "the peer has point {newest}, which this copy lacks: it is at {}",
         ours.map_or_else(|| "none".to_owned(), |id| format!("point {id}"))
@@ -29,18 +33,22 @@ impl Unsafe {
     /// By force it would not be had either: both copies would be written to.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::PeerIsPrimary => true,
+            Self::PeerIsPrimary | Self::PeerIsPromoting => true,
             Self::PeerUnknown(_) | Self::Behind { .. } => false,
         }
     }
 
     pub fn kind(&self) -> Kind {
-        Kind::Precondition
+        match self {
+            Self::PeerIsPromoting => Kind::Conflict,
+            Self::PeerUnknown(_) | Self::PeerIsPrimary | Self::Behind { .. } => Kind::Precondition,
+        }
     }
 
     pub fn reason(&self) -> &'static str {
         match self {
             Self::PeerIsPrimary => "peer-is-primary",
+            Self::PeerIsPromoting => "peer-in-verb",
             Self::PeerUnknown(_) | Self::Behind { .. } => "promote-unsafe",
         }
     }
@@ -52,6 +60,9 @@ pub fn planned(local: &VolumeState, peer: Result<&PeerCopy, String>) -> Result<(
     let peer = peer.map_err(Unsafe::PeerUnknown)?;
     if peer.role == Role::Primary {
         return Err(Unsafe::PeerIsPrimary);
+    }
+    if peer.is_promoting {
+        return Err(Unsafe::PeerIsPromoting);
     }
     // After a rollback the tree is at an older point, and what came after that is not what it would go on from.
     let at = local.current.and_then(|current| local.history.iter().position(|point| point.id == current));
@@ -98,7 +109,7 @@ mod tests {
     }
 
     fn peer(role: Role, newest: Option<u64>) -> PeerCopy {
-        PeerCopy { role, newest: newest.map(|number| (PointId::sync(number), digest(number))) }
+        PeerCopy { role, is_promoting: false, newest: newest.map(|number| (PointId::sync(number), digest(number))) }
     }
 
     #[test]
@@ -115,7 +126,8 @@ mod tests {
         let behind = planned(&rolled_back, Ok(&peer(Role::Secondary, Some(5))));
         assert_eq!(behind, Err(Unsafe::Behind { newest: PointId::sync(5), ours: Some(PointId::sync(3)) }));
         // The same number of another line.
-        let other = PeerCopy { role: Role::Secondary, newest: Some((PointId::sync(5), digest(9))) };
+        let other =
+            PeerCopy { role: Role::Secondary, is_promoting: false, newest: Some((PointId::sync(5), digest(9))) };
         assert!(matches!(planned(&local, Ok(&other)), Err(Unsafe::Behind { .. })));
     }
 
@@ -125,6 +137,8 @@ mod tests {
         let primary = planned(&local, Ok(&peer(Role::Primary, Some(5)))).unwrap_err();
         let unknown = planned(&local, Err("it is dead".to_owned())).unwrap_err();
         let behind = planned(&local, Ok(&peer(Role::Secondary, Some(6)))).unwrap_err();
-        assert_eq!([primary, unknown, behind].map(|why| why.is_final()), [true, false, false]);
+        let promoting = PeerCopy { is_promoting: true, ..peer(Role::Secondary, Some(5)) };
+        let promoting = planned(&local, Ok(&promoting)).unwrap_err();
+        assert_eq!([primary, promoting, unknown, behind].map(|why| why.is_final()), [true, true, false, false]);
     }
 }

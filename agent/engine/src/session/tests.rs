@@ -167,7 +167,7 @@ fn r7_the_old_primary_catches_up_and_its_diverged_data_is_kept() {
     fill(&pair.src());
     pair.sync();
     fs::write(pair.src().join("only-here"), "written after the last sync").unwrap();
-    pair.b.promote(Force::No).unwrap();
+    pair.b.promote(Force::Yes, || Err("it is not asked".to_owned())).unwrap();
     fs::write(pair.dst().join("new-site"), "written there").unwrap();
     let both = pair.run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default()));
     assert_eq!(both.unwrap_err().reason(), "both-primary");
@@ -189,7 +189,7 @@ fn r7_the_point_of_a_planned_switch_stays_at_the_old_primary() {
     let saved = pair.dir.path().join("saved");
     assert!(Command::new("cp").arg("-a").args([&pair.src(), &saved]).status().unwrap().success());
     pair.a.demote(Force::Yes, &Control::default()).unwrap();
-    pair.b.promote(Force::No).unwrap();
+    pair.b.promote(Force::Yes, || Err("it is not asked".to_owned())).unwrap();
     fs::write(pair.dst().join("d0/sub/f7"), "written there").unwrap();
     let Report::Sync(report) = pair.run(&pair.b, &pair.a, &Intent::Sync(SyncOptions::default())).unwrap() else {
         panic!()
@@ -209,10 +209,10 @@ fn r6_split_brain_is_told_and_resync_keeps_the_loser() {
     let pair = Pair::new();
     fill(&pair.src());
     pair.sync();
-    pair.b.promote(Force::No).unwrap();
+    pair.b.promote(Force::Yes, || Err("it is not asked".to_owned())).unwrap();
     fs::write(pair.dst().join("theirs"), "theirs").unwrap();
     pair.a.demote(Force::Yes, &Control::default()).unwrap();
-    pair.a.promote(Force::No).unwrap();
+    pair.a.promote(Force::Yes, || Err("it is not asked".to_owned())).unwrap();
     assert_eq!(pair.a.state().epoch, pair.b.state().epoch);
     pair.b.demote(Force::Yes, &Control::default()).unwrap();
     let refused = pair.run(&pair.a, &pair.b, &Intent::Sync(SyncOptions::default())).unwrap_err();

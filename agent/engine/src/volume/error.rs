@@ -6,7 +6,7 @@ use crate::{
     error::Kind,
     id::VolumeId,
     path::RelPath,
-    point::{PointId, StateError},
+    point::{PointId, StateError, Unsafe},
     record::RecordError,
     scan::ScanError,
     transaction::{CommitError, LoadManifestError},
@@ -80,6 +80,8 @@ pub enum VolumeError {
     },
     #[error("volume {volume}: {source}")]
     Refused { volume: VolumeId, source: StateError },
+    #[error("a promotion of volume {volume} is not safe: {why}")]
+    PromoteUnsafe { volume: VolumeId, why: Unsafe },
     #[error("volume {0} is primary here: demote it before it can be synced again")]
     PrimaryCantResync(VolumeId),
     #[error("volume {0} is primary here: demote it before it is rolled back")]
@@ -159,6 +161,7 @@ impl VolumeError {
             | Self::PrimaryCantRollBack(_)
             | Self::PrimaryCantBeTrashed(_)
             | Self::NotSynced { .. } => Kind::Precondition,
+            Self::PromoteUnsafe { why, .. } => why.kind(),
             Self::Refused { source: StateError::NoSuchPoint(_), .. } => Kind::NotFound,
             Self::State { source, .. } => source.kind(),
             Self::Incomplete { .. } | Self::Manifest(_) => Kind::DataLoss,
@@ -195,6 +198,7 @@ impl VolumeError {
             Self::Refused { source: StateError::NeverSynced, .. } => "never-synced",
             Self::Refused { source: StateError::NoSuchPoint(_), .. } => "no-such-point",
             Self::PrimaryCantResync(_) | Self::PrimaryCantRollBack(_) | Self::PrimaryCantBeTrashed(_) => "is-primary",
+            Self::PromoteUnsafe { why, .. } => why.reason(),
             Self::NotSynced { .. } => "not-synced",
             Self::Incomplete { .. } => "point-incomplete",
             Self::NoFileNamed(_) => "no-file-named",
