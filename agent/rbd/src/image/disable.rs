@@ -30,11 +30,12 @@ impl Turn<'_> {
         let place = self.image.place.clone();
         let what = match (self.left().disabling, view.mirroring) {
             _ if view.is_settling() => return Err(VerbError::Settling(place)),
+            // What was begun and left nothing behind is decided anew: the image may have another role by now.
+            (_, Mirroring::Snapshot) => self.may_disable(&view, copy, force)?,
             (Some(begun), _) => begun,
             (None, Mirroring::Off) => return Ok(()),
             (None, Mirroring::Journal) => return Err(VerbError::Journal(place)),
             (None, Mirroring::Changing) => return Err(VerbError::Changing(place)),
-            (None, Mirroring::Snapshot) => self.may_disable(&view, copy, force)?,
         };
         self.left().disabling = Some(what);
         let disable = Request::DisableMirroring { place, force: !view.is_primary };
