@@ -114,6 +114,8 @@ pub enum Request {
     },
     /// Copies what a clone has of its parent. Invalid: it is no clone (any more).
     Flatten(ImagePlace),
+    /// An image that was begun and never used. Refused (Exists) where it has a snapshot or is mirrored.
+    RemoveUnused(ImagePlace),
     /// Within its pool and namespace.
     Rename {
         place: ImagePlace,
@@ -277,6 +279,7 @@ impl Request {
             | Self::SetMetadata { place, .. }
             | Self::MarkNonPrimary { place, .. }
             | Self::Flatten(place)
+            | Self::RemoveUnused(place)
             | Self::Rename { place, .. }
             | Self::ExchangeRecord { place, .. } => Some(place),
             Self::Check

@@ -57,6 +57,9 @@ pub struct Left {
     pub aside: Option<Aside>,
     #[serde(default)]
     pub half: Option<Half>,
+    /// Names of clones that were begun to take its place, and did not.
+    #[serde(default)]
+    pub clones: Vec<String>,
     /// The point that a promotion by force of its whole group ends on, until all of that is done.
     #[serde(default)]
     pub group: Option<PointName>,
@@ -220,6 +223,10 @@ impl Turns {
             if let Some(half) = record.left.half.as_ref().filter(|_| record.agent == self.agent || is_orphan) {
                 self.settle(Image { crew, place }, half, now_unix_secs);
             }
+            let is_idle = record.has_ended && (record.agent == self.agent || is_orphan);
+            if is_idle && !record.left.clones.is_empty() {
+                self.clear_away(Image { crew, place }, &record.left, now_unix_secs);
+            }
         }
         Ok(())
     }
@@ -230,6 +237,31 @@ impl Turns {
             image.settle(half).and_then(|()| self.with(image, Verb::Promote, now_unix_secs, |turn| turn.settle()));
         if let Err(error) = settled {
             tracing::warn!(image = %image.place, "an image that took another one's place is not mirrored yet: {error}");
+        }
+    }
+
+    /// Clones of verbs that had ended when the record was read, outside of any turn: a verb that has begun since makes others.
+    fn clear_away(&self, image: Image<'_>, left: &Left, now_unix_secs: i64) {
+        let is_used = |name: &&String| left.half.as_ref().is_some_and(|half| half.new == **name);
+        let mut gone = Vec::new();
+        for name in left.clones.iter().filter(|name| !is_used(name)) {
+            match image.remove_clone(name) {
+                Ok(()) => gone.push(name),
+                Err(error) => {
+                    tracing::info!(image = %image.place, clone = name, "a clone that nobody needs stays for now: {error}");
+                }
+            }
+        }
+        if gone.is_empty() {
+            return;
+        }
+        let forget = |turn: &mut Turn<'_>| {
+            turn.left().clones.retain(|name| !gone.contains(&name));
+            Ok(())
+        };
+        // It is looked for once more.
+        if let Err(error) = self.with(image, Verb::Promote, now_unix_secs, forget) {
+            tracing::info!(image = %image.place, "that clones are gone is not written yet: {error}");
         }
     }
 

@@ -106,6 +106,7 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
             image::pool(cluster, &place.pool, &place.namespace)?.mark_non_primary(&image_id, is_non_primary)?;
         }
         Request::Flatten(place) => image::flatten(cluster, &place)?,
+        Request::RemoveUnused(place) => image::remove_unused(cluster, &place)?,
         Request::Rename { place, to } => {
             image::pool(cluster, &place.pool, &place.namespace)?.rename(&place.image, &to)?;
         }

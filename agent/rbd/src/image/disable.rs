@@ -22,7 +22,8 @@ impl Turn<'_> {
         let view = match self.image.look() {
             // It is gone, and with it its mirroring.
             Err(VerbError::NoImage { .. }) => {
-                *self.left() = Left::default();
+                let clones = std::mem::take(&mut self.left().clones);
+                *self.left() = Left { clones, ..Left::default() };
                 return Ok(());
             }
             view => view?,
@@ -44,8 +45,8 @@ impl Turn<'_> {
             Disabling::Primary => self.remove_points(),
             Disabling::Copy => self.remove_unwhole(),
         }
-        let unwhole = std::mem::take(&mut self.left().unwhole);
-        *self.left() = Left { unwhole, ..Left::default() };
+        let Left { unwhole, clones, .. } = std::mem::take(self.left());
+        *self.left() = Left { unwhole, clones, ..Left::default() };
         Ok(())
     }
 

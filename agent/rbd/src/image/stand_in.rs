@@ -2,14 +2,14 @@
 //! whole point takes its place under its name, which is the one that users open.
 //!
 //! ```text
-//! 1  the point is cloned under a new name, and marked with what it stands in for
+//! 1  the point is cloned under a new name that is on record, and marked with what it stands in for
 //! 2  the half copied image gets another name   (no secondary can be renamed: its mark is taken away for that)
 //! 3  the clone gets its name                   -> users may start
 //! 4  the clone is made independent (flattened), which copies all that it has
 //! 5  it is mirrored, and the peer can be resynced; what is half copied goes when the peer gives its own copy of it up
 //! ```
 //! Until 3 is done nothing was promoted: what is interrupted before is undone, because the peer may have become primary meanwhile. Which image
-//! has the name tells how far it came.
+//! has the name tells how far it came. A clone that came to nothing is removed later: librbd may wait for its dead user's watch.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -39,6 +39,14 @@ impl Image<'_> {
         }
     }
 
+    /// A clone that no verb uses, whose name is on record; one that is gone already is removed.
+    pub(crate) fn remove_clone(&self, name: &str) -> Result<(), VerbError> {
+        match self.crew.call(&Request::RemoveUnused(self.beside(name))) {
+            Err(error) if error.is(FailureKind::NotFound) => Ok(()),
+            removed => Ok(removed.map(drop)?),
+        }
+    }
+
     fn beside(&self, name: &str) -> ImagePlace {
         ImagePlace { image: name.to_owned(), ..self.place.clone() }
     }
@@ -52,7 +60,7 @@ impl Turn<'_> {
     /// Users may open the image once this returns. After an error the half copied one is under its name again, or the next verb puts it there.
     pub(super) fn stand_in(&mut self, half: &ImageView, point: Point, now: Timestamp) -> Result<(), VerbError> {
         let mut tried = self.clone_point(self.half_of(half, point, now));
-        // Of a verb that was interrupted in this second.
+        // Of a verb that was interrupted in this millisecond.
         for later in 1..TRIES {
             if !tried.as_ref().is_err_and(|error| error.is(FailureKind::Exists)) {
                 break;
@@ -66,10 +74,7 @@ impl Turn<'_> {
         };
         match self.undo_half() {
             Ok(Some(_)) => return Ok(()),
-            Ok(None) => tracing::warn!(
-                image = %self.image.place,
-                "nothing was promoted; a clone named IMAGE.drover-new.<UTC> may be left, which nobody needs"
-            ),
+            Ok(None) => tracing::warn!(image = %self.image.place, "nothing was promoted, and what was begun is undone"),
             Err(undoing) => {
                 tracing::warn!(image = %self.image.place, "what was begun is undone by the next verb: {undoing}");
             }
@@ -78,10 +83,11 @@ impl Turn<'_> {
     }
 
     fn half_of(&self, half: &ImageView, point: Point, now: Timestamp) -> Half {
-        let name = |what: &str| format!("{}.drover-{what}.{}", self.image.place.image, now.strftime("%Y%m%dT%H%M%SZ"));
+        let name =
+            |what: &str, format: &str| format!("{}.drover-{what}.{}", self.image.place.image, now.strftime(format));
         Half {
-            name: name("half"),
-            new: name("new"),
+            name: name("half", "%Y%m%dT%H%M%SZ"),
+            new: name("new", "%Y%m%dT%H%M%S.%3fZ"),
             clone_id: None,
             image_id: half.id.clone(),
             global_id: half.global_id.clone(),
@@ -98,8 +104,16 @@ impl Turn<'_> {
     /// Only a call that said that it was done counts: of an interrupted one there may be an image without content.
     fn clone_point(&mut self, half: Half) -> Result<(), VerbError> {
         let (place, new) = (self.image.place.clone(), self.image.beside(&half.new));
+        self.left().clones.push(half.new.clone());
         let snapshot = half.point.name.to_string();
-        self.change(&Request::Clone { place, snapshot, child: half.new.clone() })?;
+        let cloned = self.change(&Request::Clone { place, snapshot, child: half.new.clone() });
+        if let Err(error) = &cloned
+            && error.is(FailureKind::Exists)
+        {
+            // It is not this verb's.
+            self.left().clones.pop();
+        }
+        cloned?;
         let image_id = self.image.look_at(&half.new)?.id;
         let mark =
             StandIn { image_id: image_id.clone(), global_id: half.global_id.clone(), number: half.point.name.number };
@@ -114,7 +128,11 @@ impl Turn<'_> {
         self.rename_secondary(&half.image_id, self.image.place.clone(), &half.name)?;
         self.rename(self.image.beside(&half.new), &self.image.place.image.clone())?;
         let id = self.image.look()?.id;
-        if half.clone_id == Some(id) { Ok(()) } else { Err(VerbError::NotSeen(self.image.place.clone())) }
+        if half.clone_id != Some(id) {
+            return Err(VerbError::NotSeen(self.image.place.clone()));
+        }
+        self.left().clones.retain(|name| *name != half.new);
+        Ok(())
     }
 
     /// The mark is set again whatever came of it.

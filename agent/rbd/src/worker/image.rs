@@ -245,6 +245,16 @@ pub(super) fn flatten(cluster: &Cluster, place: &ImagePlace) -> Result<(), Error
     with_image(cluster, place, |image| image.flatten(&mut |_, _| {}))
 }
 
+pub(super) fn remove_unused(cluster: &Cluster, place: &ImagePlace) -> Result<(), Failure> {
+    let image = open(cluster, place, Access::ReadOnly)?;
+    if !image.snapshots()?.is_empty() || image.mirror_info()?.state != ImageState::Disabled {
+        let message = format!("image {place} has a snapshot or is mirrored: somebody uses it");
+        return Err(Failure { call: "rbd_remove".to_owned(), kind: FailureKind::Exists, message });
+    }
+    image.close()?;
+    Ok(pool(cluster, &place.pool, &place.namespace)?.remove(&place.image, &mut |_, _| {})?)
+}
+
 pub(super) fn remove_snapshot(cluster: &Cluster, place: &ImagePlace, id: u64) -> Result<(), Error> {
     with_image(cluster, place, |image| image.remove_snapshot_by_id(id))
 }
