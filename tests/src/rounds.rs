@@ -21,6 +21,8 @@ pub struct Rounds {
     pub rollback_chains: u64,
     /// Size of the transfer of the resume test: large against what may be in flight, which a kill always loses.
     pub resume_bytes: u64,
+    /// Syncs of each kind of target in which a peer lies once.
+    pub lies: u64,
     /// Edit-and-sync rounds of an image on each file system.
     pub image_rounds: u64,
     /// Promotions by force of an RBD image that is half copied, each of new clusters.
@@ -43,6 +45,7 @@ impl Rounds {
         mover_syncs: 10,
         rollback_chains: 1,
         resume_bytes: 1 << 30,
+        lies: 12,
         image_rounds: 20,
         half_way: 1,
         many_images: 12,
@@ -60,6 +63,7 @@ impl Rounds {
         mover_syncs: 50,
         rollback_chains: 5,
         resume_bytes: 2 << 30,
+        lies: 200,
         image_rounds: 200,
         half_way: 20,
         many_images: 50,

@@ -9,6 +9,7 @@ mod failpoints;
 mod fleet;
 mod full;
 mod groups;
+mod hostile;
 mod judges;
 mod link;
 mod movers;

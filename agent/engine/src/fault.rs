@@ -3,7 +3,7 @@
 //!
 //! `DROVER_FAULT` holds `name[#n]=action` joined by `;`: at the n-th hit (1 by default) of `name` the action runs:
 //! `kill` (SIGKILL to this process), `error` (an I/O error is returned), `pause:PATH` (PATH is created, then the
-//! thread waits until it is gone). `name` may end in `*`. `DROVER_FAULT_LOG` names a file to which each hit appends
+//! thread waits until it is gone), `forge:SEED` (what is sent there is another thing). `name` may end in `*`. `DROVER_FAULT_LOG` names a file to which each hit appends
 //! a line. `DROVER_FAULT_OFF` switches mechanisms off, to show that a test notices: `fsync`, `recovery`.
 
 #[cfg(not(feature = "faults"))]
@@ -21,8 +21,12 @@ pub fn is_off(_mechanism: &'static str) -> bool {
     false
 }
 
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn forge(_name: &'static str, _bytes: &mut Vec<u8>) {}
+
 #[cfg(feature = "faults")]
-pub use on::{hit, is_off};
+pub use on::{forge, hit, is_off};
 
 #[cfg(feature = "faults")]
 mod on {
@@ -40,6 +44,7 @@ mod on {
         Kill,
         Error,
         Pause(String),
+        Forge(u64),
     }
 
     struct Rule {
@@ -70,6 +75,7 @@ mod on {
             None if action == "kill" => Action::Kill,
             None if action == "error" => Action::Error,
             Some(("pause", path)) => Action::Pause(path.to_owned()),
+            Some(("forge", seed)) => Action::Forge(seed.parse().expect("DROVER_FAULT: a number after forge:")),
             _ => panic!("DROVER_FAULT: unknown action {action}"),
         };
         Rule { name: name.to_owned(), at: at.parse().expect("DROVER_FAULT: a number after #"), action }
@@ -81,22 +87,23 @@ mod on {
         }
     }
 
+    fn action(name: &'static str) -> Option<Action> {
+        let mut plan = PLAN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let plan = &mut *plan;
+        if let Some(log) = &mut plan.log {
+            // One write, so that lines of several threads do not mix.
+            let _ = log.write_all(format!("{name}\n").as_bytes());
+        }
+        plan.rules.iter().filter(|rule| rule.matches(name)).find_map(|rule| {
+            let hits = plan.hits.entry(rule.name.clone()).or_default();
+            *hits += 1;
+            (*hits == rule.at).then(|| rule.action.clone())
+        })
+    }
+
     pub fn hit(name: &'static str) -> io::Result<()> {
-        let action = {
-            let mut plan = PLAN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let plan = &mut *plan;
-            if let Some(log) = &mut plan.log {
-                // One write, so that lines of several threads do not mix.
-                let _ = log.write_all(format!("{name}\n").as_bytes());
-            }
-            plan.rules.iter().filter(|rule| rule.matches(name)).find_map(|rule| {
-                let hits = plan.hits.entry(rule.name.clone()).or_default();
-                *hits += 1;
-                (*hits == rule.at).then(|| rule.action.clone())
-            })
-        };
-        match action {
-            None => Ok(()),
+        match action(name) {
+            None | Some(Action::Forge(_)) => Ok(()),
             Some(Action::Kill) => drover_linux::kill_self(),
             Some(Action::Error) => Err(io::Error::other(format!("failpoint {name}"))),
             Some(Action::Pause(path)) => {
@@ -107,6 +114,35 @@ mod on {
                 Ok(())
             }
         }
+    }
+
+    /// A hostile peer in place of this agent: what it says is damaged before its checksum is made.
+    pub fn forge(name: &'static str, bytes: &mut Vec<u8>) {
+        let Some(Action::Forge(mut seed)) = action(name) else { return };
+        // splitmix64
+        let mut random = |below: usize| {
+            seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) % below.max(1) as u64) as usize
+        };
+        let length = bytes.len();
+        // Ids, offsets and lengths are at the beginning.
+        let near = if random(2) == 0 { length.min(40) } else { length };
+        let at = random(near);
+        let what = random(6);
+        match what {
+            0 => bytes[at] ^= 1 << random(8),
+            1 => bytes[at] = 0xff,
+            2 => bytes.truncate(at),
+            3 => bytes.extend((0..=random(64)).map(|_| 0x5a)),
+            4 => drop(bytes.drain(at..(at + 1 + random(16)).min(length))),
+            _ => bytes[at..(at + 8).min(length)].fill(random(256) as u8),
+        }
+        eprintln!(
+            "failpoint {name}: a message of {length} bytes, of kind {}, forged in way {what} at {at}",
+            bytes.first().copied().unwrap_or(0)
+        );
     }
 
     pub fn is_off(mechanism: &'static str) -> bool {

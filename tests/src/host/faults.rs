@@ -36,6 +36,11 @@ impl Faults {
         Self::none().and(format!("{name}=pause:{}", flag.display()))
     }
 
+    /// The n-th message to a peer is another one, with a checksum that is right.
+    pub fn forge(at: u64, seed: u64) -> Self {
+        Self::none().and(format!("wire.send#{at}=forge:{seed}"))
+    }
+
     pub fn and(mut self, rule: String) -> Self {
         self.rules.push(rule);
         self

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{FrameError, Message, frame};
-use crate::control::{Cancelled, Control};
+use crate::{
+    control::{Cancelled, Control},
+    fault,
+};
 
 #[derive(Debug, thiserror::Error)]
 #[error("link is closed")]
@@ -75,7 +78,9 @@ impl<'a> Wire<'a> {
     }
 
     pub fn send(&self, message: &Message) -> Result<(), WireError> {
-        let frame = frame::seal(message.encode())?;
+        let mut message = message.encode();
+        fault::forge("wire.send", &mut message);
+        let frame = frame::seal(message)?;
         let bytes = frame.len() as u64;
         self.control.pace(bytes)?;
         self.control.progress.wire_sent.add(bytes);
