@@ -118,7 +118,11 @@ mod on {
 
     /// A hostile peer in place of this agent: what it says is damaged before its checksum is made.
     pub fn forge(name: &'static str, bytes: &mut Vec<u8>) {
-        let Some(Action::Forge(mut seed)) = action(name) else { return };
+        let mut seed = match action(name) {
+            Some(Action::Forge(seed)) => seed,
+            Some(Action::Kill) => drover_linux::kill_self(),
+            Some(Action::Error | Action::Pause(_)) | None => return,
+        };
         // splitmix64
         let mut random = |below: usize| {
             seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
