@@ -15,6 +15,7 @@ pub mod error;
 pub mod fault;
 pub mod hash;
 pub mod id;
+pub mod image;
 pub mod index;
 mod leaves;
 pub mod meta;

@@ -26,6 +26,7 @@ mod compare;
 mod descend;
 mod error;
 mod frame;
+pub mod image;
 mod link;
 mod message;
 mod point;
@@ -43,6 +44,7 @@ pub use message::{Failure, Hello, Intent, Message, Offer, Piece, Side, SyncOptio
 
 use crate::{
     control::Phase,
+    id::VolumeId,
     report::Report,
     volume::{Occupied, Volume},
 };
@@ -61,25 +63,34 @@ pub fn dial(
     request: &str,
 ) -> Result<Report, SessionError> {
     let occupied = volume.occupy("a sync or verify")?;
+    introduce(wire, volume.id(), side, &intent, request)?;
+    carry_out(wire, volume, side, &intent, occupied)
+}
+
+/// Until the listener has said that it goes on.
+fn introduce(
+    wire: &Wire<'_>,
+    volume: VolumeId,
+    side: Side,
+    intent: &Intent,
+    request: &str,
+) -> Result<(), SessionError> {
     wire.control().progress.enter(Phase::Connecting, 0, 0);
     wire.send(&Message::Hello(Hello {
         version_min: VERSION,
         version_max: VERSION,
         release: RELEASE.to_owned(),
-        volume: volume.id(),
+        volume,
         side,
         intent: intent.clone(),
         request: request.to_owned(),
     }))?;
     match wire.receive()? {
-        Message::Welcome(welcome) if welcome.version == VERSION => {}
-        Message::Welcome(welcome) => return Err(SessionError::version(welcome.release)),
-        Message::Failure(failure) => return Err(SessionError::Peer(failure)),
-        other => {
-            return Err(SessionError::Unexpected { expected: "welcome", got: other.name() });
-        }
+        Message::Welcome(welcome) if welcome.version == VERSION => Ok(()),
+        Message::Welcome(welcome) => Err(SessionError::version(welcome.release)),
+        Message::Failure(failure) => Err(SessionError::Peer(failure)),
+        other => Err(SessionError::Unexpected { expected: "welcome", got: other.name() }),
     }
-    carry_out(wire, volume, side, &intent, occupied)
 }
 
 /// The listener reads what the dialer wants; it then finds the volume and answers, or refuses.
@@ -92,20 +103,21 @@ pub fn greet(wire: &Wire<'_>) -> Result<Hello, SessionError> {
 
 /// The listener's part, to the end.
 pub fn answer(wire: &Wire<'_>, hello: &Hello, volume: &Volume) -> Result<Report, SessionError> {
-    let prepared = if (hello.version_min..=hello.version_max).contains(&VERSION) {
-        volume.occupy("a sync or verify").map_err(SessionError::from)
-    } else {
-        Err(SessionError::version(hello.release.clone()))
-    };
-    let occupied = match prepared {
-        Ok(occupied) => occupied,
-        Err(error) => {
-            refuse(wire, error.to_failure());
-            return Err(error);
-        }
-    };
-    wire.send(&Message::Welcome(Welcome { version: VERSION, release: RELEASE.to_owned() }))?;
+    let occupied = volume
+        .occupy("a sync or verify")
+        .map_err(SessionError::from)
+        .inspect_err(|error| refuse(wire, error.to_failure()))?;
+    welcome(wire, hello)?;
     carry_out(wire, volume, hello.side.other(), &hello.intent, occupied)
+}
+
+fn welcome(wire: &Wire<'_>, hello: &Hello) -> Result<(), SessionError> {
+    if !(hello.version_min..=hello.version_max).contains(&VERSION) {
+        let error = SessionError::version(hello.release.clone());
+        refuse(wire, error.to_failure());
+        return Err(error);
+    }
+    Ok(wire.send(&Message::Welcome(Welcome { version: VERSION, release: RELEASE.to_owned() }))?)
 }
 
 /// Tells the other side why not. It may be gone already; then there is nobody to tell.

@@ -131,7 +131,7 @@ impl Parts<'_> {
 }
 
 /// Whole words at a time; a page that holds anything usually says so in its first bytes.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<32>();
     words.iter().all(|word| *word == [0; 32]) && rest.iter().all(|byte| *byte == 0)
 }

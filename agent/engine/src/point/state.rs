@@ -34,7 +34,7 @@ pub enum VolumeKind {
     /// A directory and everything beneath it.
     #[default]
     Directory,
-    /// One regular file: a raw image.
+    /// One regular file: a raw image. Or an image of a cluster, which has no path.
     BlockFile,
     /// One block device.
     BlockDevice,
@@ -128,6 +128,12 @@ pub struct VolumeState {
     /// A promotion asks the peer: written before it does, so that of two sites that promote at least one sees the other.
     #[serde(default)]
     pub promoting: bool,
+    /// Of an image: a sync has begun to write to it, and has not made a point of that.
+    #[serde(default)]
+    pub staging: bool,
+    /// Of an image: points up to this number are of others, as of an earlier life of the image, and stay.
+    #[serde(default)]
+    pub floor: u64,
 }
 
 impl VolumeState {
@@ -159,6 +165,8 @@ impl VolumeState {
             first_copy_begun: false,
             device: None,
             promoting: false,
+            staging: false,
+            floor: 0,
         }
     }
 
@@ -174,7 +182,7 @@ impl VolumeState {
     /// Highest number ever used here, so that no number means two things.
     pub fn highest_number(&self) -> u64 {
         let points = self.history.iter().chain(&self.offered).chain(&self.restorable);
-        points.map(|point| point.id.number).max().unwrap_or(0)
+        points.map(|point| point.id.number).max().unwrap_or(0).max(self.floor)
     }
 
     pub fn restorable(&self, id: PointId) -> Result<&Point, StateError> {
@@ -194,7 +202,7 @@ impl VolumeState {
             self.history.truncate(at + 1);
         }
         self.role = Role::Primary;
-        self.promoting = false;
+        (self.promoting, self.staging) = (false, false);
         self.blank = false;
         self.epoch += 1;
         self.lineage = LineageId::random();

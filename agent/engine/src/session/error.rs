@@ -57,6 +57,9 @@ pub enum SessionError {
     Stage(#[from] StageError),
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// Of what keeps an image.
+    #[error(transparent)]
+    Image(Failure),
 }
 
 impl SessionError {
@@ -88,6 +91,7 @@ impl SessionError {
             Self::Body(error) => error.kind(),
             Self::Stage(error) => error.kind(),
             Self::Commit(error) => error.kind(),
+            Self::Image(failure) => failure.kind,
         }
     }
 
@@ -111,11 +115,18 @@ impl SessionError {
             Self::Body(error) => error.reason(),
             Self::Stage(error) => error.reason(),
             Self::Commit(error) => error.reason(),
+            Self::Image(failure) => &failure.reason,
         }
     }
 
     pub fn to_failure(&self) -> Failure {
         Failure { kind: self.kind(), reason: self.reason().to_owned(), message: crate::error::chain(self) }
+    }
+}
+
+impl From<Failure> for SessionError {
+    fn from(failure: Failure) -> Self {
+        Self::Image(failure)
     }
 }
 

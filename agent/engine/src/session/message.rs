@@ -6,7 +6,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::body::{BodyMessage, Known};
+use super::{
+    body::{BodyMessage, Known},
+    image::ImageMessage,
+};
 use crate::{
     bases::FoundByCounts,
     codec::{DecodeError, Reader, Writer},
@@ -123,7 +126,6 @@ pub struct Piece {
 }
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "an offer comes once a session; messages are encoded, not stored")]
 pub enum Message {
     Hello(Hello),
     Welcome(Welcome),
@@ -146,6 +148,7 @@ pub enum Message {
     /// Bytes at most; `None` when the source does not know that content.
     DifferingIs(Option<u64>),
     Body(BodyMessage),
+    Image(ImageMessage),
     Propose(Box<Point>),
     Proceed,
     /// JSON of the sink's report.
@@ -164,6 +167,7 @@ impl Message {
             Self::Body(BodyMessage::Range { parts, .. } | BodyMessage::Proved { parts, .. }) => {
                 parts.iter().map(Part::encoded_bytes).sum()
             }
+            Self::Image(image) => image.content_bytes(),
             _ => 0,
         }
     }
@@ -197,6 +201,7 @@ impl Message {
                 w.u8(16).u8(bytes.is_some().into()).uint(bytes.unwrap_or(0));
             }
             Self::Body(body) => body.encode(w.u8(8)),
+            Self::Image(image) => image.encode(w.u8(17)),
             Self::Propose(point) => json(w.u8(9), point),
             Self::Proceed => {
                 w.u8(10);
@@ -244,6 +249,7 @@ impl Message {
                 let (is_known, bytes) = (r.u8()? != 0, r.uint()?);
                 Self::DifferingIs(is_known.then_some(bytes))
             }
+            17 => return ImageMessage::decode(&payload).map(Self::Image),
             other => {
                 return Err(DecodeError::Unknown { what: "message", value: other.into() });
             }
@@ -267,6 +273,7 @@ impl Message {
             Self::Differing { .. } => "differing",
             Self::DifferingIs(_) => "differing-is",
             Self::Body(_) => "body",
+            Self::Image(image) => image.name(),
             Self::Propose(_) => "propose",
             Self::Proceed => "proceed",
             Self::Finished(_) => "finished",
@@ -275,11 +282,11 @@ impl Message {
     }
 }
 
-fn json<T: Serialize>(w: &mut Writer, value: &T) {
+pub(super) fn json<T: Serialize>(w: &mut Writer, value: &T) {
     w.raw(&serde_json::to_vec(value).expect("messages are plain data"));
 }
 
-fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
+pub(super) fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
     serde_json::from_slice(payload).map_err(|_| DecodeError::Json)
 }
 

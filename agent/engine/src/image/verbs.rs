@@ -1,0 +1,122 @@
+//! Promotion, demotion and their like of an image: as those of a volume beneath a root (`crate::volume`), and what is different with an image:
+//! its head.
+
+use super::{ImageCopy, SnapshotName, is_at, keep};
+use crate::{
+    error::Kind,
+    point::{self, Force, PeerCopy, PointId, Role, VolumeState},
+    session::Failure,
+};
+
+fn refused(reason: &str, message: String) -> Failure {
+    Failure { kind: Kind::Precondition, reason: reason.to_owned(), message }
+}
+
+/// R11: the head becomes what the newest point is, and what it held besides that is nobody's staging is kept first (R7). Returns how that is
+/// named.
+pub fn settle(image: &dyn ImageCopy, state: &mut VolumeState) -> Result<Option<PointId>, Failure> {
+    image.check_unused()?;
+    let Some(current) = state.current_point().map(SnapshotName::from) else { return Ok(None) };
+    if is_at(image, current)? {
+        state.staging = false;
+        return Ok(None);
+    }
+    let kept = keep(image, state)?;
+    // What is half restored is nobody's content.
+    state.staging = true;
+    image.set_state(state)?;
+    image.restore(current)?;
+    state.staging = false;
+    image.set_state(state)?;
+    Ok(kept)
+}
+
+/// `ask`: what the peer says of its copy. The promotion is on record before that is asked, so that of two sites that promote at once at least one sees
+/// the other. By force what the peer has is given up, but never beside a primary that answers. Returns what was kept of the head.
+pub fn promote(
+    image: &dyn ImageCopy,
+    force: Force,
+    ask: impl FnOnce() -> Result<PeerCopy, String>,
+) -> Result<Option<PointId>, Failure> {
+    let mut state = image.state()?;
+    if state.role == Role::Primary {
+        return Ok(None);
+    }
+    if image.look()?.is_none() {
+        return Err(Failure {
+            kind: Kind::NotFound,
+            reason: "no-such-image".to_owned(),
+            message: "the image is not there: no sync has ever come here".to_owned(),
+        });
+    }
+    let never = |error: point::StateError| refused("never-synced", error.to_string());
+    state.clone().promote(force).map_err(never)?;
+    state.promoting = true;
+    image.set_state(&state)?;
+    let told = ask();
+    let planned = point::planned(&state, told.as_ref().map_err(Clone::clone));
+    if let Err(why) = planned {
+        if force == Force::No || why.is_final() {
+            state.promoting = false;
+            image.set_state(&state)?;
+            let (kind, reason) = (why.kind(), why.reason().to_owned());
+            return Err(Failure { kind, reason, message: format!("a promotion is not safe: {why}") });
+        }
+        tracing::warn!(volume = %state.volume, "promoted by force: {why}");
+    }
+    let settled = settle(image, &mut state);
+    if settled.is_err() {
+        state.promoting = false;
+        // What went wrong says more.
+        let _ = image.set_state(&state);
+    }
+    let kept = settled?;
+    state.promote(force).map_err(never)?;
+    image.set_state(&state)?;
+    Ok(kept)
+}
+
+/// Without force only a copy that is what its newest point says: what was written since would not be where its users go on.
+pub fn demote(image: &dyn ImageCopy, force: Force) -> Result<(), Failure> {
+    let mut state = image.state()?;
+    if state.role == Role::Secondary {
+        return Ok(());
+    }
+    image.check_unused()?;
+    // A point whose confirmation was lost is the newest.
+    let newest = state.offered.as_ref().or(state.newest());
+    if let Some(newest) = newest.filter(|_| force == Force::No)
+        && !is_at(image, newest.into())?
+    {
+        let message = format!(
+            "what the image holds is not its newest point {}: it was written to since, and a demotion would leave that behind",
+            newest.id
+        );
+        return Err(refused("not-synced", message));
+    }
+    state.demote();
+    image.set_state(&state)
+}
+
+/// The next sync gives this copy's line up, after keeping what it holds.
+pub fn request_resync(image: &dyn ImageCopy) -> Result<(), Failure> {
+    let mut state = image.state()?;
+    if state.role == Role::Primary {
+        return Err(refused(
+            "is-primary",
+            "the image is primary here: demote it before it can be synced again".to_owned(),
+        ));
+    }
+    state.resync = true;
+    image.set_state(&state)
+}
+
+/// No volume any more. A secondary's head becomes its newest point, and its points stay; those of a primary go, since nobody would ever remove them.
+pub fn retire(image: &dyn ImageCopy) -> Result<(), Failure> {
+    let mut state = image.state()?;
+    let Some(look) = image.look()? else { return Ok(()) };
+    match state.role {
+        Role::Primary => look.snapshots.into_iter().try_for_each(|snapshot| image.remove(snapshot)),
+        Role::Secondary => settle(image, &mut state).map(drop),
+    }
+}

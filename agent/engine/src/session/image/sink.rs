@@ -1,0 +1,263 @@
+//! The side that becomes the same.
+
+use std::time::Instant;
+
+use super::{
+    ImageEnd, ImageFrom, ImageMessage, ImageOffer, NUMBER_MAX, RANGES_MAX, TIME_MAX, held, receive, remove_expired,
+    send, source::failpoint, sweep,
+};
+use crate::{
+    control::Phase,
+    error::Kind,
+    fault,
+    image::{ImageCopy, Range, keep, root_digest, stream},
+    point::{Acceptance, Origin, Point, PointId, PointTotals, VolumeState, accept},
+    report::{Changes, Durations, Report, SyncReport},
+    session::{Failure, Offer, SessionError, Wire, point::advance, sink::finish},
+    volume::unix_now,
+};
+
+pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy) -> Result<Report, SessionError> {
+    wire.control().progress.enter(Phase::Comparing, 0, 0);
+    let ImageMessage::Offer(offer) = receive(wire, "image offer")? else {
+        return Err(SessionError::Protocol("offered nothing"));
+    };
+    let mut state = image.state()?;
+    // Its turn is held: that one was interrupted.
+    state.promoting = false;
+    let acceptance = accept(&offer.state, &state)?;
+    if offer.state.history.iter().chain(&offer.state.offered).any(|point| !point.lost.is_empty()) {
+        return Err(SessionError::Protocol("sent points that no image has"));
+    }
+    let look = match image.look()? {
+        Some(look) => look,
+        None if acceptance == Acceptance::Initial => {
+            image.create(offer.size_bytes, offer.order)?;
+            image.look()?.ok_or_else(gone)?
+        }
+        None => return Err(gone()),
+    };
+    sweep(image, &mut state, &look.snapshots);
+    // Who writes to it goes on after it was kept.
+    image.check_unused()?;
+    let ours = held(&state, &look.snapshots);
+    let base = ours.into_iter().rev().find(|point| offer.points.iter().any(|theirs| theirs.is(point)));
+    let kept = keep(image, &mut state)?;
+    let mut ranges = image.head_changes(base.as_ref().map(Into::into))?;
+    if let Some(base) = base.as_ref().filter(|_| ranges.is_empty()) {
+        ranges.extend(resized(look.size_bytes, image.size_at(base.into())?));
+    }
+    fault::hit("image.compared").map_err(failpoint)?;
+    for ranges in ranges.chunks(RANGES_MAX) {
+        send(wire, ImageMessage::Ranges(ranges.to_vec()))?;
+    }
+    send(
+        wire,
+        ImageMessage::From(ImageFrom {
+            base: base.as_ref().map(|base| base.id),
+            current: state.current_point().cloned(),
+            highest_number: state.highest_number(),
+        }),
+    )?;
+    let sink = Sink { wire, image, offer, kept_as: kept, order: look.order.clamp(12, 30), begun: Instant::now() };
+    match receive(wire, "begin")? {
+        ImageMessage::Begin(size_bytes) => sink.take(state, base.as_ref(), size_bytes),
+        ImageMessage::Unchanged if ranges.is_empty() && base.is_some() => sink.unchanged(state),
+        _ => Err(SessionError::Protocol("sent another thing than what was asked for")),
+    }
+}
+
+/// Of a head that somebody, or an interrupted sync, has made another size and nothing else: something to ask for, so that a point is made.
+fn resized(head_bytes: u64, base_bytes: u64) -> Option<Range> {
+    let (offset, end) = (head_bytes.min(base_bytes), head_bytes.max(base_bytes));
+    (offset < end).then_some(Range { offset, length: end - offset })
+}
+
+fn gone() -> SessionError {
+    SessionError::Image(Failure {
+        kind: Kind::NotFound,
+        reason: "no-such-image".to_owned(),
+        message: "the replica's image is gone, and its points with it: disable the volume there and enable it again"
+            .to_owned(),
+    })
+}
+
+/// Where a change was told, in objects of the image: a cluster may tell a write by all of its object.
+struct Told {
+    object_bytes: u64,
+    end: u64,
+    /// In order; neighbours are joined.
+    ranges: Vec<Range>,
+}
+
+impl Told {
+    fn add(&mut self, frame: &[u8]) -> Result<(), SessionError> {
+        let malformed = |_| SessionError::Protocol("sent a frame that is malformed");
+        for range in stream::ranges(frame, &mut self.end).map_err(malformed)? {
+            let object = self.object_bytes;
+            let (begin, end) = (range.offset / object * object, range.end().div_ceil(object).saturating_mul(object));
+            match self.ranges.last_mut() {
+                Some(last) if begin <= last.end() => last.length = last.length.max(end - last.offset),
+                _ => self.ranges.push(Range { offset: begin, length: end - begin }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to the image's end.
+    fn covers(&self, range: Range, size_bytes: u64) -> bool {
+        let end = range.end().min(size_bytes);
+        let after = self.ranges.partition_point(|told| told.offset <= range.offset);
+        range.offset >= end || after > 0 && self.ranges[after - 1].end() >= end
+    }
+}
+
+struct Sink<'a> {
+    wire: &'a Wire<'a>,
+    image: &'a dyn ImageCopy,
+    offer: ImageOffer,
+    kept_as: Option<PointId>,
+    order: u8,
+    begun: Instant,
+}
+
+impl Sink<'_> {
+    fn take(self, mut state: VolumeState, base: Option<&Point>, size_bytes: u64) -> Result<Report, SessionError> {
+        let progress = &self.wire.control().progress;
+        // From the first byte on the head is no point's.
+        state.staging = true;
+        self.image.set_state(&state)?;
+        fault::hit("image.staging").map_err(failpoint)?;
+        progress.enter(Phase::Transferring, 0, 0);
+        let mut end: Option<ImageEnd> = None;
+        let mut told = Told { object_bytes: 1 << self.order, end: 0, ranges: Vec::new() };
+        let written = self.image.write(size_bytes, &mut || {
+            fault::hit("image.received").map_err(failpoint)?;
+            match receive(self.wire, "delta")? {
+                ImageMessage::Delta(frame) => {
+                    told.add(&frame)?;
+                    progress.bytes_done.add(frame.len() as u64);
+                    Ok(Some(frame))
+                }
+                ImageMessage::End(last) => {
+                    end = Some(last);
+                    Ok(None)
+                }
+                _ => Err(SessionError::Protocol("sent another thing than a delta")),
+            }
+        })?;
+        let transfer = self.begun.elapsed();
+        let Some(ImageEnd { point, totals }) = end else { return Err(SessionError::Protocol("ended without an end")) };
+        if written != totals || point.root != root_digest(base, size_bytes, &totals) {
+            return Err(SessionError::Image(Failure {
+                kind: Kind::DataLoss,
+                reason: "content-mismatch".to_owned(),
+                message: "what was written is not what the source has sent: the replica stays at its point".to_owned(),
+            }));
+        }
+        self.check(&state, &point, base, size_bytes)?;
+        let commit = Instant::now();
+        progress.enter(Phase::Committing, 0, 0);
+        fault::hit("image.written").map_err(failpoint)?;
+        self.image.take((&point).into())?;
+        fault::hit("image.snapped").map_err(failpoint)?;
+        self.nobody_else(&point, base, size_bytes, &told)?;
+        let offer = Offer {
+            state: self.offer.state.clone(),
+            root: String::new(),
+            label: point.label,
+            fuzzy: Vec::new(),
+            taken_at: point.taken_at,
+            rotten: Vec::new(),
+            found_by: Default::default(),
+        };
+        let (mut state, expired) = advance(&offer, &state, &point, None, Vec::new(), unix_now());
+        state.staging = false;
+        state.blank = false;
+        self.image.set_state(&state)?;
+        fault::hit("image.committed").map_err(failpoint)?;
+        remove_expired(self.image, &expired);
+        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let durations =
+            Durations { transfer: millis(transfer), commit: millis(commit.elapsed()), ..Durations::default() };
+        let changed = totals.data_bytes + totals.zero_bytes;
+        let changes =
+            Changes { updated: 1, bytes_changed: changed, bytes_needed: totals.data_bytes, ..Changes::default() };
+        self.finish(SyncReport { point: Some(point), changes, durations, ..self.report() })
+    }
+
+    /// No object of the snapshot changed but those of which something was sent: somebody may have written to the image, or cut it, since it was
+    /// looked at.
+    fn nobody_else(
+        &self,
+        point: &Point,
+        base: Option<&Point>,
+        size_bytes: u64,
+        told: &Told,
+    ) -> Result<(), SessionError> {
+        let is_size = self.image.size_at(point.into())? == size_bytes;
+        let found = self.image.head_changes(base.map(Into::into))?;
+        if is_size && found.iter().all(|range| told.covers(*range, size_bytes)) {
+            return Ok(());
+        }
+        self.image.remove(point.into())?;
+        Err(SessionError::Image(Failure {
+            kind: Kind::Conflict,
+            reason: "foreign-write".to_owned(),
+            message: "somebody wrote to the replica while it was synced: no point was made. Keep clients away from it"
+                .to_owned(),
+        }))
+    }
+
+    /// What the source says of its point is what a point can be.
+    fn check(
+        &self,
+        state: &VolumeState,
+        point: &Point,
+        base: Option<&Point>,
+        size_bytes: u64,
+    ) -> Result<(), SessionError> {
+        let theirs = &self.offer.state;
+        let is_next = point.id.kept == 0
+            && (state.highest_number() + 1..=NUMBER_MAX + 1).contains(&point.id.number)
+            && (0..TIME_MAX).contains(&point.taken_at)
+            && point.lost.is_empty()
+            && point.origin == Origin::Sync
+            && (point.lineage, point.epoch) == (theirs.lineage, theirs.epoch)
+            && point.parent == base.map(|base| base.id)
+            && point.totals == PointTotals { entries: 1, bytes: size_bytes };
+        if is_next { Ok(()) } else { Err(SessionError::Protocol("proposed a point that can't be the next one")) }
+    }
+
+    fn unchanged(self, mut state: VolumeState) -> Result<Report, SessionError> {
+        let now = unix_now();
+        state.confirmed_at = Some(now);
+        (state.resync, state.staging) = (false, false);
+        self.image.set_state(&state)?;
+        let point = state.current_point().cloned();
+        self.finish(SyncReport { point, unchanged: true, ..self.report() })
+    }
+
+    fn report(&self) -> SyncReport {
+        let progress = &self.wire.control().progress;
+        SyncReport {
+            point: None,
+            unchanged: false,
+            changes: Changes::default(),
+            wire_sent: progress.wire_sent.get(),
+            wire_received: progress.wire_received.get(),
+            durations: Durations::default(),
+            fuzzy: Vec::new(),
+            not_deleted: Vec::new(),
+            repaired: Vec::new(),
+            kept_as: self.kept_as,
+            found_by: Default::default(),
+        }
+    }
+
+    fn finish(&self, report: SyncReport) -> Result<Report, SessionError> {
+        let report = Report::Sync(report);
+        finish(self.wire, &report)?;
+        Ok(report)
+    }
+}

@@ -1,0 +1,416 @@
+//! The bookkeeping of points, on images in memory that fail where they are told to. Real ones are in the end-to-end tests.
+
+use std::{cell::RefCell, collections::BTreeMap, thread};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    control::Control,
+    image::{
+        Look,
+        stream::{Change, Decoder, Encoder},
+        verbs,
+    },
+    path::RelPath,
+    point::{Force, Origin, Role},
+    report::SyncReport,
+    session::{LocalLink, SyncOptions, greet},
+};
+
+const BLOCK: usize = 64;
+
+#[derive(Clone, Debug)]
+struct Copy {
+    state: VolumeState,
+    head: Vec<u8>,
+    snapshots: BTreeMap<SnapshotName, Vec<u8>>,
+    /// Calls that change something until one fails; that one is not carried out.
+    calls_left: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Memory(RefCell<Copy>);
+
+fn failed() -> Failure {
+    Failure { kind: Kind::Unavailable, reason: "test".to_owned(), message: "told to fail".to_owned() }
+}
+
+impl Memory {
+    fn new(volume: VolumeId, role: Role, blocks: usize) -> Self {
+        let mut state = VolumeState::new(volume, RelPath::root(), role, 3);
+        state.blank = role == Role::Secondary;
+        Self(RefCell::new(Copy { state, head: vec![0; blocks * BLOCK], snapshots: BTreeMap::new(), calls_left: None }))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Copy) -> T) -> Result<T, Failure> {
+        let mut copy = self.0.borrow_mut();
+        if let Some(left) = &mut copy.calls_left {
+            *left = left.checked_sub(1).ok_or_else(failed)?;
+        }
+        Ok(change(&mut copy))
+    }
+
+    fn write_block(&self, block: usize, byte: u8) {
+        let mut copy = self.0.borrow_mut();
+        let at = block * BLOCK % copy.head.len();
+        copy.head[at..at + BLOCK].fill(byte);
+    }
+
+    fn at(&self, snapshot: Option<SnapshotName>, length: usize) -> Vec<u8> {
+        let copy = self.0.borrow();
+        let mut content = snapshot.map_or_else(Vec::new, |snapshot| copy.snapshots[&snapshot].clone());
+        content.resize(length, 0);
+        content
+    }
+
+    fn newest(&self) -> Vec<u8> {
+        let point = self.0.borrow().state.current_point().map(SnapshotName::from).expect("a point");
+        self.0.borrow().snapshots[&point].clone()
+    }
+
+    fn promote(&self) {
+        verbs::promote(self, Force::Yes, || Err("it is dead".to_owned())).unwrap();
+    }
+}
+
+fn differing(old: &[u8], new: &[u8]) -> Vec<Range> {
+    let blocks = new.chunks(BLOCK).enumerate().filter(|(n, block)| **block != old[n * BLOCK..][..block.len()]);
+    blocks.map(|(n, block)| Range { offset: (n * BLOCK) as u64, length: block.len() as u64 }).collect()
+}
+
+impl ImageCopy for Memory {
+    fn state(&self) -> Result<VolumeState, Failure> {
+        Ok(self.0.borrow().state.clone())
+    }
+
+    fn check_unused(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn set_state(&self, state: &VolumeState) -> Result<(), Failure> {
+        self.change(|copy| copy.state = state.clone())
+    }
+
+    fn look(&self) -> Result<Option<Look>, Failure> {
+        let copy = self.0.borrow();
+        let snapshots = copy.snapshots.keys().copied().collect();
+        Ok(Some(Look { size_bytes: copy.head.len() as u64, order: 22, snapshots }))
+    }
+
+    fn create(&self, _: u64, _: u8) -> Result<(), Failure> {
+        unreachable!("it is there")
+    }
+
+    fn size_at(&self, snapshot: SnapshotName) -> Result<u64, Failure> {
+        Ok(self.0.borrow().snapshots[&snapshot].len() as u64)
+    }
+
+    fn take(&self, snapshot: SnapshotName) -> Result<(), Failure> {
+        self.change(|copy| {
+            let head = copy.head.clone();
+            copy.snapshots.entry(snapshot).or_insert(head);
+        })
+    }
+
+    fn remove(&self, snapshot: SnapshotName) -> Result<(), Failure> {
+        self.change(|copy| drop(copy.snapshots.remove(&snapshot)))
+    }
+
+    fn head_changes(&self, since: Option<SnapshotName>) -> Result<Vec<Range>, Failure> {
+        let head = self.0.borrow().head.clone();
+        let length = since.map_or(0, |since| self.0.borrow().snapshots[&since].len()).max(head.len());
+        let mut padded = head;
+        padded.resize(length, 0);
+        Ok(differing(&self.at(since, length), &padded))
+    }
+
+    fn read(
+        &self,
+        from: Option<SnapshotName>,
+        to: SnapshotName,
+        also: &[Range],
+        frame: &mut dyn FnMut(Bytes) -> Result<(), SessionError>,
+    ) -> Result<Totals, SessionError> {
+        let new = self.0.borrow().snapshots[&to].clone();
+        let old = self.at(from, new.len());
+        let mut encoder = Encoder::default();
+        for (n, block) in new.chunks(BLOCK).enumerate() {
+            let range = Range { offset: (n * BLOCK) as u64, length: block.len() as u64 };
+            let is_asked = also.iter().any(|also| also.offset < range.end() && range.offset < also.end());
+            if !is_asked && old[n * BLOCK..][..block.len()] == *block {
+                continue;
+            }
+            match block.iter().all(|byte| *byte == 0) {
+                true => encoder.zeros(range),
+                false => encoder.data(range.offset, block),
+            }
+        }
+        let (last, totals) = encoder.finish();
+        last.map_or(Ok(()), |last| frame(last.into()))?;
+        Ok(totals)
+    }
+
+    fn write(
+        &self,
+        size_bytes: u64,
+        frames: &mut dyn FnMut() -> Result<Option<Bytes>, SessionError>,
+    ) -> Result<Totals, SessionError> {
+        self.change(|copy| copy.head.resize(size_bytes as usize, 0))?;
+        let mut decoder = Decoder::new(size_bytes);
+        while let Some(frame) = frames()? {
+            for change in decoder.changes(&frame).expect("a frame") {
+                self.change(|copy| match change {
+                    Change::Data { offset, data } => copy.head[offset as usize..][..data.len()].copy_from_slice(data),
+                    Change::Zeros(range) => copy.head[range.offset as usize..][..range.length as usize].fill(0),
+                })?;
+            }
+        }
+        Ok(decoder.totals())
+    }
+
+    fn restore(&self, to: SnapshotName) -> Result<(), Failure> {
+        self.change(|copy| copy.head.clone_from(&copy.snapshots[&to]))
+    }
+}
+
+/// Each side on a thread of its own, with a copy of its image that comes back.
+fn sync(source: &Memory, sink: &Memory) -> Result<SyncReport, SessionError> {
+    let (left, right) = LocalLink::pair();
+    let volume = source.0.borrow().state.volume;
+    let (theirs, answered) = thread::scope(|scope| {
+        let copy = sink.0.borrow().clone();
+        let listener = scope.spawn(move || {
+            let (control, copy) = (Control::default(), Memory(RefCell::new(copy)));
+            let wire = Wire::new(&right, &control);
+            let answered = greet(&wire).and_then(|hello| answer_image(&wire, &hello, &copy));
+            drop(right);
+            (copy.0.into_inner(), answered)
+        });
+        let control = Control::default();
+        let wire = Wire::new(&left, &control);
+        let intent = Intent::Sync(SyncOptions::default());
+        let dialled = dial_image(&wire, volume, source, Side::Source, &intent, "test");
+        drop(left);
+        let (copy, answered) = listener.join().unwrap();
+        (copy, answered.and(dialled))
+    });
+    *sink.0.borrow_mut() = theirs;
+    match answered? {
+        Report::Sync(report) => Ok(report),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn pair(blocks: usize) -> (Memory, Memory) {
+    let volume = VolumeId::random();
+    (Memory::new(volume, Role::Primary, blocks), Memory::new(volume, Role::Secondary, blocks))
+}
+
+#[test]
+fn what_changed_moves_and_points_are_kept() {
+    let (a, b) = pair(32);
+    for round in 1..=6 {
+        a.write_block(round * 3, round as u8);
+        let report = sync(&a, &b).unwrap();
+        assert_eq!(report.changes.bytes_changed, BLOCK as u64, "round {round}");
+        assert_eq!((report.point.unwrap().id, report.unchanged), (PointId::sync(round as u64), false));
+        assert_eq!(b.newest(), a.0.borrow().head);
+        let report = sync(&a, &b).unwrap();
+        assert!(report.unchanged && report.changes.is_empty());
+    }
+    for copy in [&a, &b] {
+        let copy = copy.0.borrow();
+        // Three besides the current one.
+        assert_eq!((copy.snapshots.len(), copy.state.restorable.len()), (4, 4));
+        assert_eq!(copy.state.history.len(), 6);
+    }
+}
+
+#[test]
+fn a_size_that_changes_alone_is_a_point() {
+    let (a, b) = pair(8);
+    a.write_block(7, 1);
+    sync(&a, &b).unwrap();
+    for blocks in [4, 6, 8] {
+        a.0.borrow_mut().head.resize(blocks * BLOCK, 0);
+        assert!(!sync(&a, &b).unwrap().unchanged);
+        assert_eq!(b.newest(), a.0.borrow().head);
+    }
+}
+
+/// A failover after which nobody wrote, and back again.
+#[test]
+fn a_line_without_a_change_is_known_to_both() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    a.0.borrow_mut().state.demote();
+    b.promote();
+    sync(&b, &a).unwrap();
+    b.0.borrow_mut().state.demote();
+    a.promote();
+    assert!(sync(&a, &b).is_ok() && sync(&a, &b).unwrap().unchanged);
+}
+
+/// A sync that was interrupted before its first byte, and a replica that was primary since: what was written then is nobody's staging.
+#[test]
+fn staging_ends_with_a_promotion() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    b.0.borrow_mut().state.staging = true;
+    b.promote();
+    b.write_block(3, 3);
+    let written = b.0.borrow().head.clone();
+    b.0.borrow_mut().state.demote();
+    b.0.borrow_mut().state.resync = true;
+    a.0.borrow_mut().state.epoch = 9;
+    assert!(sync(&a, &b).unwrap().kept_as.is_some());
+    assert!(b.0.borrow().snapshots.values().any(|content| *content == written));
+}
+
+/// The first point's confirmation was lost, and its users wrote on.
+#[test]
+fn a_primary_without_a_confirmed_point_is_kept_too() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    {
+        let state = &mut a.0.borrow_mut().state;
+        (state.offered, state.current) = (state.history.pop(), None);
+        state.restorable.clear();
+    }
+    a.write_block(2, 2);
+    let written = a.0.borrow().head.clone();
+    assert_eq!(verbs::demote(&a, Force::No).unwrap_err().reason, "not-synced");
+    verbs::demote(&a, Force::Yes).unwrap();
+    b.promote();
+    b.write_block(5, 5);
+    sync(&b, &a).unwrap();
+    assert_eq!(a.newest(), b.0.borrow().head);
+    assert!(a.0.borrow().snapshots.values().any(|content| *content == written), "what its users wrote");
+}
+
+/// Nothing but its size, which no range tells.
+#[test]
+fn a_replica_that_was_made_larger_is_not_its_point() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    let content = b.newest();
+    for staging in [false, true] {
+        b.0.borrow_mut().head.resize(12 * BLOCK, 0);
+        b.0.borrow_mut().state.staging = staging;
+        let promoted = Memory(RefCell::new(b.0.borrow().clone()));
+        promoted.promote();
+        assert_eq!(promoted.0.borrow().head, content);
+        assert!(!sync(&a, &b).unwrap().unchanged);
+        assert_eq!(b.0.borrow().head, content);
+    }
+}
+
+/// R11: what is in the head and in no point goes with the next sync; and is kept where it is nobody's staging (R7).
+#[test]
+fn a_foreign_write_to_a_replica_is_kept_and_overwritten() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    b.write_block(5, 9);
+    let foreign = b.0.borrow().head.clone();
+    let report = sync(&a, &b).unwrap();
+    assert_eq!(report.kept_as, Some(PointId { number: 1, kept: 1 }));
+    assert_eq!(b.newest(), a.0.borrow().head);
+    let copy = b.0.borrow();
+    let kept = copy.state.restorable.iter().find(|point| point.origin == Origin::Kept).unwrap();
+    assert_eq!(copy.snapshots[&kept.into()], foreign);
+}
+
+/// R7: the blocks that changed on either side move, and what the old primary had is a restore point.
+#[test]
+fn an_old_primary_catches_up_by_what_changed_on_either_side() {
+    let (a, b) = pair(64);
+    for block in 0..64 {
+        a.write_block(block, 1);
+    }
+    sync(&a, &b).unwrap();
+    a.write_block(3, 7);
+    let lost = a.0.borrow().head.clone();
+    b.promote();
+    b.write_block(9, 8);
+    assert_eq!(sync(&b, &a).unwrap_err().reason(), "both-primary");
+    a.0.borrow_mut().state.demote();
+    let report = sync(&b, &a).unwrap();
+    assert_eq!(report.changes.bytes_changed, 2 * BLOCK as u64);
+    assert_eq!(a.newest(), b.0.borrow().head);
+    let copy = a.0.borrow();
+    let kept = copy.state.restorable.iter().find(|point| point.origin == Origin::Kept).unwrap();
+    assert_eq!(copy.snapshots[&kept.into()], lost);
+}
+
+/// R6: the old primary made a point of its own that nobody else has.
+#[test]
+fn a_diverged_line_is_given_up_only_when_it_is_said() {
+    let (a, b) = pair(16);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    let stale = b.0.borrow().clone();
+    a.write_block(2, 2);
+    sync(&a, &b).unwrap();
+    // The replica that is promoted has never seen the second point.
+    *b.0.borrow_mut() = stale;
+    b.promote();
+    b.write_block(4, 4);
+    a.0.borrow_mut().state.demote();
+    let lost = a.0.borrow().head.clone();
+    assert_eq!(sync(&b, &a).unwrap_err().reason(), "split-brain");
+    a.0.borrow_mut().state.resync = true;
+    sync(&b, &a).unwrap();
+    assert_eq!(a.newest(), b.0.borrow().head);
+    assert!(a.0.borrow().snapshots.values().any(|content| *content == lost), "the loser's newest point is still there");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// R1 and R11: wherever either side fails, a promotion finds the old point or the new one, and the next sync succeeds.
+    #[test]
+    fn r11_a_sync_that_fails_anywhere_leaves_a_whole_point(
+        edits in proptest::collection::vec((0usize..16, 1u8..200), 1..12),
+        source_calls in proptest::option::of(0u32..6),
+        sink_calls in proptest::option::of(0u32..16),
+        grown in 0usize..3,
+    ) {
+        let (a, b) = pair(16);
+        a.write_block(0, 1);
+        sync(&a, &b).unwrap();
+        let old = b.newest();
+        for (block, byte) in edits {
+            a.write_block(block, byte);
+        }
+        let blocks = 16 + 4 * grown - 4;
+        a.0.borrow_mut().head.resize(blocks * BLOCK, 3);
+        let new = a.0.borrow().head.clone();
+        a.0.borrow_mut().calls_left = source_calls;
+        b.0.borrow_mut().calls_left = sink_calls;
+        let done = sync(&a, &b).is_ok();
+        a.0.borrow_mut().calls_left = None;
+        b.0.borrow_mut().calls_left = None;
+        let promoted = Memory(RefCell::new(b.0.borrow().clone()));
+        promoted.promote();
+        let found = promoted.0.borrow().head.clone();
+        prop_assert!(found == new || (!done && found == old));
+        prop_assert!(promoted.0.borrow().state.restorable.iter().all(|point| point.origin == Origin::Sync));
+        sync(&a, &b).unwrap();
+        prop_assert!(b.newest() == new);
+        let report = sync(&a, &b).unwrap();
+        prop_assert!(report.unchanged);
+        // Nothing is left that no point has.
+        for copy in [&a, &b] {
+            let copy = copy.0.borrow();
+            let points = held(&copy.state, &copy.snapshots.keys().copied().collect::<Vec<_>>());
+            prop_assert_eq!(points.len(), copy.snapshots.len());
+        }
+    }
+}
