@@ -117,6 +117,7 @@ impl App {
         let mirrors = Arc::new(Mirrors::new(&config.name, &config.ceph, &config.defaults, &program));
         let runner = Arc::new(Runner {
             volumes: volumes.clone(),
+            mirrors: mirrors.clone(),
             peers: peers.clone(),
             lanes: lanes.clone(),
             metrics: metrics.clone(),
@@ -190,6 +191,7 @@ impl App {
     fn sync(&self) -> SyncService {
         SyncService {
             volumes: self.volumes.clone(),
+            mirrors: self.mirrors.clone(),
             keeper: self.keeper.clone(),
             sessions: self.sessions.clone(),
             lanes: self.lanes.clone(),
@@ -203,6 +205,7 @@ impl App {
     fn transfer(&self) -> TransferService {
         TransferService {
             volumes: self.volumes.clone(),
+            mirrors: self.mirrors.clone(),
             peers: self.peers.clone(),
             sessions: self.sessions.clone(),
             lanes: self.lanes.clone(),

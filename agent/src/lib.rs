@@ -22,6 +22,7 @@ pub mod recover;
 pub mod rpc;
 pub mod scrub;
 pub mod snapshot;
+pub mod target;
 pub mod throttle;
 pub mod tls;
 pub mod transfer;

@@ -2,6 +2,7 @@
 //! volumes is a record in their pool, so that a lost state directory loses none, and every agent of the cluster sees the same. All
 //! calls block.
 
+mod delta;
 mod error;
 mod group;
 mod info;
@@ -28,7 +29,9 @@ use uuid::Uuid;
 use crate::{
     config::{CephConfig, Defaults},
     job::unix_now,
+    rpc::convert::Jobs,
 };
+pub use delta::NewDelta;
 pub use error::MirrorError;
 pub use group::GroupMember;
 use info::Clients;
@@ -47,6 +50,8 @@ pub struct Mirrored {
     pub group: Option<String>,
     /// A primary gets a point whenever its newest is so old.
     pub point_every_secs: Option<NonZeroU64>,
+    /// Synced by its changes, and not by rbd-mirror.
+    pub is_delta: bool,
 }
 
 /// What Enable says of one.
@@ -170,18 +175,10 @@ impl Mirrors {
     /// schedules that still reach it: one of the image itself gives way to Drover's.
     pub fn enable(&self, new: &NewMirrored) -> Result<(Mirrored, Vec<Schedule>), MirrorError> {
         let ceph = self.ceph(&new.cluster)?;
-        let registry =
-            ceph.registries.iter().find(|registry| registry.has(&new.place)).ok_or_else(|| {
-                MirrorError::PoolNotConfigured { cluster: new.cluster.clone(), place: new.place.clone() }
-            })?;
-        let mut known = None;
-        for (id, record) in registry.all(&ceph.crew)? {
-            let is_same_image = record.image == new.place.image;
-            if is_same_image != (id == new.id) {
-                let image = ImagePlace { image: record.image, ..new.place.clone() };
-                return Err(MirrorError::Other { id, image });
-            }
-            known = known.or(is_same_image.then_some(record));
+        let registry = ceph.registry(&new.cluster, &new.place)?;
+        let known = known(ceph, registry, new.id, &new.place)?;
+        if known.as_ref().is_some_and(|known| known.is_delta) {
+            return Err(MirrorError::IsDelta(new.place.clone()));
         }
         let (group, point_every_secs) = known.map_or((None, None), |known| (known.group, known.point_every_secs));
         let mirrored = Mirrored {
@@ -191,6 +188,7 @@ impl Mirrors {
             peer: new.peer.clone(),
             group: new.group.clone().or(group).filter(|group| !group.is_empty()),
             point_every_secs: new.point_every_secs.map_or(point_every_secs, NonZeroU64::new),
+            is_delta: false,
         };
         self.may_join(&mirrored)?;
         let image = Image { crew: &ceph.crew, place: &mirrored.place };
@@ -250,6 +248,7 @@ impl Mirrors {
             peer: None,
             group: None,
             point_every_secs: None,
+            is_delta: false,
         };
         clusters.map(mirrored).collect()
     }
@@ -381,6 +380,9 @@ impl Mirrors {
     }
 
     pub fn info(&self, mirrored: &Mirrored, peer: Option<&Peer>) -> Result<v1::VolumeInfo, MirrorError> {
+        if mirrored.is_delta {
+            return self.delta_info(mirrored, Jobs::default());
+        }
         let view = self.look(mirrored)?;
         let sites = match &view {
             Some(view) if view.global_id.is_empty() => Vec::new(),
@@ -404,6 +406,27 @@ impl Mirrors {
         };
         Ok(info::info(mirrored, view.as_ref(), sites, clients, peer, turn_of_missing))
     }
+}
+
+impl Ceph {
+    fn registry(&self, cluster: &str, place: &ImagePlace) -> Result<&Registry, MirrorError> {
+        let missing = || MirrorError::PoolNotConfigured { cluster: cluster.to_owned(), place: place.clone() };
+        self.registries.iter().find(|registry| registry.has(place)).ok_or_else(missing)
+    }
+}
+
+/// What is known of a volume; an image is of one volume, and a volume of one image.
+fn known(ceph: &Ceph, registry: &Registry, id: VolumeId, place: &ImagePlace) -> Result<Option<Record>, MirrorError> {
+    let mut found = None;
+    for (known, record) in registry.all(&ceph.crew)? {
+        let is_same_image = record.image == place.image;
+        if is_same_image != (known == id) {
+            let image = ImagePlace { image: record.image, ..place.clone() };
+            return Err(MirrorError::Other { id: known, image });
+        }
+        found = found.or(is_same_image.then_some(record));
+    }
+    Ok(found)
 }
 
 fn volumes(name: &str, ceph: &Ceph) -> Vec<Mirrored> {

@@ -151,7 +151,8 @@ struct EnableArgs {
     /// A primary RBD image that is a clone of one that is not mirrored: copy what it has of its parent first
     #[arg(long)]
     flatten: bool,
-    /// A secondary: take over a directory that is not empty; what it holds is kept as a restore point
+    /// A secondary: take over a directory that is not empty; what it holds is kept as a restore point. An RBD image that is synced by
+    /// the agents is overwritten where it differs
     #[arg(long)]
     adopt: bool,
     /// What this volume may go without: `capabilities`, `device-identity`
@@ -168,6 +169,9 @@ enum KindArg {
     BlockFile,
     /// An image of a Ceph cluster, mirrored by rbd-mirror: --root names the cluster, --path is POOL/IMAGE or POOL/NAMESPACE/IMAGE
     RbdImage,
+    /// An image of a Ceph cluster whose pool need not be mirrored, synced by the agents: --root and --path as of an rbd-image; they may differ
+    /// between the sites, and the first sync makes the secondary's image
+    RbdDelta,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -249,6 +253,7 @@ fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
         KindArg::Directory => "",
         KindArg::BlockFile => " --kind block-file",
         KindArg::RbdImage => " --kind rbd-image",
+        KindArg::RbdDelta => " --kind rbd-delta",
     };
     let (id, this) = (&info.volume_id, Config::load(&args.config.config).map_or("THIS-AGENT".to_owned(), |it| it.name));
     Some(format!(
@@ -447,6 +452,10 @@ impl EnableArgs {
             KindArg::Directory => v1::volume_spec::Kind::Directory(v1::Directory { root, path }),
             KindArg::BlockFile => v1::volume_spec::Kind::BlockFile(v1::BlockFile { root, path }),
             KindArg::RbdImage => v1::volume_spec::Kind::RbdImage(image(root, &path)),
+            KindArg::RbdDelta => {
+                let replication = v1::RbdReplication::Delta.into();
+                v1::volume_spec::Kind::RbdImage(v1::RbdImage { replication, ..image(root, &path) })
+            }
         };
         let role = match self.role {
             RoleArg::Primary => VolumeRole::Primary,
@@ -479,7 +488,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn image(cluster: String, path: &str) -> v1::RbdImage {
     let (pool, rest) = path.split_once('/').unwrap_or((path, ""));
     let (namespace, image) = rest.split_once('/').unwrap_or(("", rest));
-    v1::RbdImage { cluster, pool: pool.to_owned(), namespace: namespace.to_owned(), image: image.to_owned() }
+    let (pool, namespace, image) = (pool.to_owned(), namespace.to_owned(), image.to_owned());
+    v1::RbdImage { cluster, pool, namespace, image, ..v1::RbdImage::default() }
 }
 
 /// Points that a promoted copy's users end by their first write.

@@ -59,6 +59,14 @@ pub(crate) enum LookupError {
     Ambiguous { wanted: String, found: Vec<String> },
 }
 
+/// Such an image is rbd-mirror's to sync.
+fn is_mirrored(info: &VolumeInfo) -> bool {
+    match info.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {
+        Some(v1::volume_spec::Kind::RbdImage(image)) => image.replication() != v1::RbdReplication::Delta,
+        _ => false,
+    }
+}
+
 fn unasked(reasons: &[String]) -> String {
     reasons.iter().map(|reason| format!("\n  not asked: {reason}")).collect()
 }
@@ -71,17 +79,24 @@ impl Fleet {
         let mut fleet = Self { agents: Vec::new(), unreachable, roots: Vec::new() };
         for agent in connected.agents {
             match agent.node().get_info(v1::NodeGetInfoRequest {}).await {
-                Ok(node) => fleet.add(agent, node.into_inner().roots),
+                Ok(node) => fleet.add(agent, node.into_inner()),
                 Err(status) => fleet.unreachable.push((agent.name.clone(), Failure::told(&agent.name, &status))),
             }
         }
         Ok(fleet)
     }
 
-    fn add(&mut self, agent: Agent, roots: Vec<v1::RootInfo>) {
+    fn add(&mut self, agent: Agent, node: v1::NodeGetInfoResponse) {
         let at = self.agents.len();
         self.agents.push(agent);
-        self.roots.extend(roots.into_iter().map(|root| Root {
+        self.roots.extend(node.ceph.into_iter().map(|ceph| Root {
+            agent: at,
+            path: ceph.name.clone(),
+            name: ceph.name,
+            volumes: ceph.volume_ids,
+            problems: Some(ceph.problem).filter(|problem| !problem.is_empty()).into_iter().collect(),
+        }));
+        self.roots.extend(node.roots.into_iter().map(|root| Root {
             agent: at,
             name: root.name,
             path: root.path,
@@ -122,7 +137,8 @@ impl Fleet {
         let questions = self.roots.iter().flat_map(|root| {
             root.volumes.iter().filter(|id| wanted(id)).map(|id| self.ask(root, id.clone())).collect::<Vec<_>>()
         });
-        let copies: Vec<Replica> = stream::iter(questions).buffered(QUESTIONS).try_collect().await?;
+        let mut copies: Vec<Replica> = stream::iter(questions).buffered(QUESTIONS).try_collect().await?;
+        copies.retain(|copy| !is_mirrored(&copy.info));
         let mut volumes: BTreeMap<String, Vec<Replica>> = BTreeMap::new();
         for copy in copies {
             volumes.entry(copy.info.volume_id.clone()).or_default().push(copy);
@@ -143,7 +159,10 @@ impl Fleet {
         let beneath = match info.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {
             Some(v1::volume_spec::Kind::Directory(directory)) => directory.path.as_str(),
             Some(v1::volume_spec::Kind::BlockFile(file)) => file.path.as_str(),
-            Some(v1::volume_spec::Kind::RbdImage(image)) => image.image.as_str(),
+            Some(v1::volume_spec::Kind::RbdImage(image)) => {
+                let parts = [image.pool.as_str(), &image.namespace, &image.image];
+                &parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+            }
             None => ".",
         };
         let join = |top: &str| {

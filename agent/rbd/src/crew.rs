@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use drover_engine::{error::Kind, image::stream::Totals, session::SessionError};
+
 pub use crate::process::Program;
 use crate::{
-    process::{Process, ProcessError},
+    data::{Content, DataRequest},
+    process::{Process, ProcessError, Stopped},
     request::{Connect, Connected, Failure, FailureKind, Reply, Request},
     view::ImagePlace,
 };
@@ -44,7 +47,7 @@ impl Lane {
         match self {
             Self::Status => 4,
             Self::Verbs => 8,
-            Self::Data => 2,
+            Self::Data => 16,
         }
     }
 }
@@ -71,6 +74,36 @@ pub enum CallError {
 }
 
 impl CallError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Failed { failure, .. } => failure.engine_kind(),
+            Self::Late { .. } | Self::Unknown { is_late: true, .. } => Kind::TimedOut,
+            Self::Unreachable { .. } | Self::Ended { .. } | Self::Unknown { is_late: false, .. } => Kind::Unavailable,
+            Self::Busy { .. } => Kind::Exhausted,
+        }
+    }
+
+    /// Stable, and documented.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Failed { failure, .. } => match failure.kind {
+                FailureKind::NotFound => "ceph-not-found",
+                FailureKind::Exists => "ceph-exists",
+                FailureKind::Busy => "ceph-busy",
+                FailureKind::ReadOnly => "ceph-read-only",
+                FailureKind::TimedOut => "ceph-timed-out",
+                FailureKind::Blocklisted => "ceph-blocklisted",
+                FailureKind::Invalid => "ceph-invalid",
+                FailureKind::Permission => "ceph-not-permitted",
+                FailureKind::Other => "ceph-error",
+            },
+            Self::Late { .. } => "ceph-timed-out",
+            Self::Unreachable { .. } | Self::Ended { .. } => "ceph-unreachable",
+            Self::Busy { .. } => "ceph-workers-busy",
+            Self::Unknown { .. } => "outcome-unknown",
+        }
+    }
+
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failed { failure, .. } => Some(failure),
@@ -192,7 +225,13 @@ impl Crew {
     fn fence(&self, address: &str, place: Option<&ImagePlace>) -> Result<(), ProcessError> {
         let connect = Connect { timeout: FENCING / 2, ..self.connect.clone() };
         let mut process = Process::start(&self.program, &connect)?;
-        process.call(&Request::Blocklist { address: address.to_owned(), time: BLOCKLISTED }, FENCING)?;
+        let address = address.to_owned();
+        let request = match place {
+            // It may have been writing anywhere in the pool.
+            Some(place) => Request::ShutOut { place: place.clone(), address, time: BLOCKLISTED },
+            None => Request::Blocklist { address, time: BLOCKLISTED },
+        };
+        process.call(&request, FENCING)?;
         match place.map(|place| process.call(&Request::Look(place.clone()), FENCING)) {
             None | Some(Ok(_) | Err(ProcessError::Failed(Failure { kind: FailureKind::NotFound, .. }))) => Ok(()),
             Some(Err(error)) => Err(error),
@@ -294,6 +333,53 @@ impl Worker<'_> {
         let address = self.address().to_owned();
         drop(self.place.process.take());
         Err(self.crew.lost(request, &address, &error))
+    }
+}
+
+/// Why content was not moved to its end.
+pub(crate) enum Unmoved {
+    Call(CallError),
+    /// Of who gives and takes it. Of a change whose worker `is_shut_out` nothing arrives any more.
+    Caller {
+        error: SessionError,
+        is_shut_out: bool,
+    },
+}
+
+impl From<CallError> for Unmoved {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl Worker<'_> {
+    pub(crate) fn move_content(&mut self, request: &DataRequest, content: &mut dyn Content) -> Result<Totals, Unmoved> {
+        let cluster = self.crew.name.clone();
+        let Some(process) = self.place.process.as_mut() else {
+            return Err(CallError::Ended { cluster, why: "its worker was lost before".to_owned() }.into());
+        };
+        let stopped = match process.move_content(request, content) {
+            Ok(totals) => return Ok(totals),
+            Err(Stopped::Caller { error, is_settled: true }) => {
+                return Err(Unmoved::Caller { error, is_shut_out: true });
+            }
+            Err(stopped) => stopped,
+        };
+        let (address, call) = (self.address().to_owned(), Request::Data(request.clone()));
+        drop(self.place.process.take());
+        match stopped {
+            Stopped::Caller { error, .. } => {
+                let is_shut_out = !request.changes() || self.crew.shut_out(&address, request.place()).is_ok();
+                Err(Unmoved::Caller { error, is_shut_out })
+            }
+            // What it was given before has been carried out, or failed as well.
+            Stopped::Process(ProcessError::Failed(failure))
+                if !matches!(failure.kind, FailureKind::TimedOut | FailureKind::Blocklisted) =>
+            {
+                Err(CallError::Failed { cluster, failure }.into())
+            }
+            Stopped::Process(error) => Err(self.crew.lost(&call, &address, &error).into()),
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl Image<'_> {
     }
 
     /// Nobody writes to it. Who has it open without its lock may be rbd-mirror, which can't be told from an idle client.
-    fn unused(&self) -> Result<(), VerbError> {
+    pub(crate) fn unused(&self) -> Result<(), VerbError> {
         let users: Vec<_> = self.users()?.into_iter().filter(UserView::writes).collect();
         if users.is_empty() { Ok(()) } else { Err(VerbError::InUse { place: self.place.clone(), users }) }
     }

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use drover_engine::{image::stream::Totals, session::SessionError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::{
+    data::{Content, DataRequest, Ended, Part},
     request::{Connect, Connected, Failure, FailureKind, Reply, Request},
     wire::{self, Until},
     worker::CONNECTING,
@@ -98,6 +102,87 @@ impl Process {
             Ok(Err(failure)) => Err(ProcessError::Failed(failure)),
             Err(error) => Err(ended(&mut self.child, &error, patience)),
         }
+    }
+}
+
+/// Nothing came or went for so long, though librados gives a call up much sooner, and long work says that it goes on.
+const STALLED: Duration = Duration::from_secs(900);
+
+/// Why content was not moved to its end.
+pub(crate) enum Stopped {
+    Process(ProcessError),
+    /// By who gives and takes it. `is_settled`: the worker has carried out all that it was given, and is as good as new.
+    Caller {
+        error: SessionError,
+        is_settled: bool,
+    },
+}
+
+impl From<ProcessError> for Stopped {
+    fn from(error: ProcessError) -> Self {
+        Self::Process(error)
+    }
+}
+
+impl Process {
+    /// A worker that answers at the end reads all before, and one that answers with frames has read all.
+    pub(crate) fn move_content(&mut self, request: &DataRequest, content: &mut dyn Content) -> Result<Totals, Stopped> {
+        self.socket.set_write_timeout(Some(STALLED)).map_err(ProcessError::Start)?;
+        self.put(|socket| wire::send(socket, &Request::Data(request.clone())))?;
+        let given = self.give(content)?;
+        self.put(|socket| Part::End(&[]).send(socket))?;
+        let mut error = given.err();
+        loop {
+            let deadline = Instant::now() + STALLED;
+            let message = wire::receive_bytes(&mut Until { stream: &self.socket, deadline })
+                .map_err(|error| ended(&mut self.child, &error, STALLED))?;
+            match (Part::parse(&message), error) {
+                (Some(Part::Frame(_)), Some(error)) => return Err(Stopped::Caller { error, is_settled: false }),
+                (Some(Part::Frame(frame)), None) => error = content.take(frame).err(),
+                (Some(Part::End(end)), waiting) => {
+                    let done = self.done(end)?;
+                    return match waiting {
+                        Some(error) => Err(Stopped::Caller { error, is_settled: true }),
+                        None => Ok(done),
+                    };
+                }
+                (None, _) => return Err(ended(&mut self.child, &io::ErrorKind::InvalidData.into(), STALLED).into()),
+            }
+        }
+    }
+
+    fn give(&mut self, content: &mut dyn Content) -> Result<Result<(), SessionError>, ProcessError> {
+        loop {
+            match content.give() {
+                Err(error) => return Ok(Err(error)),
+                Ok(None) => return Ok(Ok(())),
+                Ok(Some(frame)) => self.put(|socket| Part::Frame(&frame).send(socket))?,
+            }
+            // It has failed, and reads no more.
+            if self.has_answered() {
+                return Ok(Ok(()));
+            }
+        }
+    }
+
+    fn put(&mut self, put: impl FnOnce(&mut UnixStream) -> io::Result<()>) -> Result<(), ProcessError> {
+        put(&mut self.socket).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => ProcessError::Deadline(STALLED),
+            _ => ended(&mut self.child, &error, STALLED),
+        })
+    }
+
+    fn done(&mut self, end: &[u8]) -> Result<Totals, ProcessError> {
+        match serde_json::from_slice(end) {
+            Ok(Ended::Done(totals)) => Ok(totals),
+            Ok(Ended::Failed(failure)) => Err(ProcessError::Failed(failure)),
+            Err(error) => Err(ended(&mut self.child, &error.into(), STALLED)),
+        }
+    }
+
+    fn has_answered(&self) -> bool {
+        let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
+        poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use drover_engine::error::Kind;
 use drover_librbd::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    data::DataRequest,
     pool::{PoolPlace, PoolView, Token},
-    view::{ImagePlace, ImageView, SiteView, UserView},
+    view::{ContentView, ImagePlace, ImageView, SiteView, UserView},
 };
 
 /// The first message to a worker: which cluster it works on.
@@ -38,6 +40,8 @@ pub struct Connected {
 pub enum Request {
     /// Whether the cluster answers.
     Check,
+    /// Content is moved: see `crate::data`.
+    Data(DataRequest),
     /// Reads.
     Look(ImagePlace),
     LookAtSites(ImagePlace),
@@ -49,11 +53,20 @@ pub enum Request {
     },
     /// Addresses of clients that are shut out of the cluster, and until when. Replies with a record.
     Blocklisted,
+    /// Replies with what a sync of the image's content must know.
+    LookAtContent(ImagePlace),
     /// Keys and values of an omap object; empty where there is none.
     ReadRecord {
         pool: String,
         namespace: String,
         object: String,
+    },
+    /// As ReadRecord, of one key.
+    ReadKey {
+        pool: String,
+        namespace: String,
+        object: String,
+        key: String,
     },
     /// Schedules of the mgr that reach this image.
     Schedules(ImagePlace),
@@ -114,6 +127,12 @@ pub enum Request {
     },
     /// Copies what a clone has of its parent. Invalid: it is no clone (any more).
     Flatten(ImagePlace),
+    /// Of so many bytes, all zero, with objects of 2^order bytes. Exists: the name is taken.
+    Create {
+        place: ImagePlace,
+        size_bytes: u64,
+        order: u8,
+    },
     /// An image that was begun and never used. Refused (Exists) where it has a snapshot or is mirrored.
     RemoveUnused(ImagePlace),
     /// Within its pool and namespace.
@@ -183,6 +202,7 @@ pub enum Request {
 pub enum Reply {
     Done,
     Image(Box<ImageView>),
+    Content(ContentView),
     Sites(Vec<SiteView>),
     Record(Vec<(String, String)>),
     Snapshot(u64),
@@ -229,6 +249,21 @@ pub enum FailureKind {
     Invalid,
     Permission,
     Other,
+}
+
+impl Failure {
+    /// What the caller of a verb may do about it.
+    pub fn engine_kind(&self) -> Kind {
+        match self.kind {
+            FailureKind::NotFound => Kind::NotFound,
+            FailureKind::Exists => Kind::Exists,
+            FailureKind::Busy | FailureKind::ReadOnly | FailureKind::Invalid => Kind::Precondition,
+            FailureKind::TimedOut => Kind::TimedOut,
+            FailureKind::Blocklisted => Kind::Unavailable,
+            FailureKind::Permission => Kind::Denied,
+            FailureKind::Other => Kind::Storage,
+        }
+    }
 }
 
 impl From<drover_librbd::Error> for Failure {
@@ -280,10 +315,14 @@ impl Request {
             | Self::MarkNonPrimary { place, .. }
             | Self::Flatten(place)
             | Self::RemoveUnused(place)
+            | Self::LookAtContent(place)
+            | Self::Create { place, .. }
             | Self::Rename { place, .. }
             | Self::ExchangeRecord { place, .. } => Some(place),
+            Self::Data(request) => Some(request.place()),
             Self::Check
             | Self::ReadRecord { .. }
+            | Self::ReadKey { .. }
             | Self::WriteRecord { .. }
             | Self::Lead { .. }
             | Self::Blocklisted
@@ -301,15 +340,20 @@ impl Request {
 
     /// Whether a worker that is killed over it may have changed something.
     pub fn changes(&self) -> bool {
+        if let Self::Data(request) = self {
+            return request.changes();
+        }
         !matches!(
             self,
             Self::Check
                 | Self::Look(_)
                 | Self::LookAtSites(_)
+                | Self::LookAtContent(_)
                 | Self::ImagesOf { .. }
                 | Self::Blocklisted
                 | Self::LookAtUsers(_)
                 | Self::ReadRecord { .. }
+                | Self::ReadKey { .. }
                 | Self::Schedules(_)
                 | Self::LookAtPool(_)
                 // It ends by itself, and what is done by it is done in turns.

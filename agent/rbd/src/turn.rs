@@ -12,8 +12,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use drover_engine::{image::stream::Totals, session::SessionError};
+
 use crate::{
-    crew::{CallError, Crew, Lane},
+    crew::{CallError, Crew, Lane, Unmoved, Worker},
+    data::{Content, DataRequest},
     image::{Image, VerbError},
     point::{Point, PointName},
     request::{Reply, Request},
@@ -29,6 +32,8 @@ const SILENT: Duration = Duration::from_secs(200);
 const ORPHANED: Duration = Duration::from_secs(900);
 /// For a verb of this agent.
 const OWN: Duration = Duration::from_secs(20);
+/// How often a long verb says so.
+const ALIVE: Duration = Duration::from_secs(45);
 /// Others may be faster.
 const TRIES: usize = 3;
 
@@ -170,13 +175,13 @@ impl Turns {
     }
 
     /// Waits some seconds for this agent's verb of the image that is under way; another agent's is an error.
-    pub fn with<'a, T>(
+    pub fn with<'a, T, E: From<VerbError>>(
         &self,
         image: Image<'a>,
         verb: Verb,
         now_unix_secs: i64,
-        what: impl FnOnce(&mut Turn<'a>) -> Result<T, VerbError>,
-    ) -> Result<T, VerbError> {
+        what: impl FnOnce(&mut Turn<'a>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut begun = self.begin(image, verb, now_unix_secs)?;
         let done = what(&mut begun.turn);
         begun.end();
@@ -257,7 +262,7 @@ impl Turns {
         }
         let forget = |turn: &mut Turn<'_>| {
             turn.left().clones.retain(|name| !gone.contains(&name));
-            Ok(())
+            Ok::<_, VerbError>(())
         };
         // It is looked for once more.
         if let Err(error) = self.with(image, Verb::Promote, now_unix_secs, forget) {
@@ -402,19 +407,73 @@ impl Turn<'_> {
     pub(crate) fn change(&mut self, request: &Request) -> Result<Reply, VerbError> {
         let mut worker = self.image.crew.hold(Lane::Verbs)?;
         let address = worker.address().to_owned();
-        let next = Record { step: self.record.step + 1, worker: Some(address.clone()), ..self.record.clone() };
-        let written = text(&next);
-        match worker.call(&exchange(self.image, Some(&self.written), Some(&written)))? {
-            Reply::Exchanged(true) => (self.record, self.written) = (next, written),
-            Reply::Exchanged(false) => return Err(VerbError::TurnLost(self.image.place.clone())),
-            _ => return Err(VerbError::Confused),
-        }
+        self.put_on_record(&mut worker, Some(address.clone()))?;
         worker.call(request).map_err(|error| {
             if matches!(error, CallError::Unknown { is_fenced: false, .. }) {
                 self.not_shut_out = Some(address);
             }
             error.into()
         })
+    }
+
+    fn put_on_record(&mut self, by: &mut Worker<'_>, address: Option<String>) -> Result<(), VerbError> {
+        let next = Record { step: self.record.step + 1, worker: address, ..self.record.clone() };
+        let written = text(&next);
+        match by.call(&exchange(self.image, Some(&self.written), Some(&written)))? {
+            Reply::Exchanged(true) => (self.record, self.written) = (next, written),
+            Reply::Exchanged(false) => return Err(VerbError::TurnLost(self.image.place.clone())),
+            _ => return Err(VerbError::Confused),
+        }
+        Ok(())
+    }
+
+    /// Content of the image is changed, for as long as it takes: the record is written again and again, so that other agents see that
+    /// somebody is at it.
+    pub(crate) fn move_content(
+        &mut self,
+        request: &DataRequest,
+        content: &mut dyn Content,
+    ) -> Result<Totals, SessionError> {
+        let mut worker = self.image.crew.hold(Lane::Data).map_err(VerbError::from)?;
+        let address = worker.address().to_owned();
+        self.put_on_record(&mut worker, Some(address.clone()))?;
+        let mut alive = Alive { turn: self, content, since: Instant::now() };
+        match worker.move_content(request, &mut alive) {
+            Ok(totals) => Ok(totals),
+            Err(Unmoved::Caller { error, is_shut_out }) => {
+                self.not_shut_out = (!is_shut_out).then_some(address);
+                Err(error)
+            }
+            Err(Unmoved::Call(error)) => {
+                if matches!(error, CallError::Unknown { is_fenced: false, .. }) {
+                    self.not_shut_out = Some(address);
+                }
+                Err(VerbError::from(error).into())
+            }
+        }
+    }
+
+    /// Of a session in which the image itself is not changed for a while.
+    pub(crate) fn is_alive(&mut self, since: &mut Instant) -> Result<(), VerbError> {
+        if since.elapsed() < ALIVE {
+            return Ok(());
+        }
+        *since = Instant::now();
+        let address = self.record.worker.clone();
+        let said = self
+            .image
+            .crew
+            .hold(Lane::Status)
+            .map_err(VerbError::from)
+            .and_then(|mut worker| self.put_on_record(&mut worker, address));
+        match said {
+            // What comes next finds out whether it was written.
+            Err(VerbError::Call(error)) => {
+                tracing::info!(image = %self.image.place, "that a verb goes on is not written: {error}");
+                Ok(())
+            }
+            said => said,
+        }
     }
 
     /// Leaves a record where something is left to do. Returns the worker that could not be shut out. A cluster that hangs is not waited for as
@@ -434,6 +493,25 @@ impl Turn<'_> {
             }
         }
         self.not_shut_out
+    }
+}
+
+/// Content, and a turn that is held while it is moved.
+struct Alive<'t, 'a, 'c> {
+    turn: &'t mut Turn<'a>,
+    content: &'c mut dyn Content,
+    since: Instant,
+}
+
+impl Content for Alive<'_, '_, '_> {
+    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        self.turn.is_alive(&mut self.since)?;
+        self.content.give()
+    }
+
+    fn take(&mut self, frame: &[u8]) -> Result<(), SessionError> {
+        self.turn.is_alive(&mut self.since)?;
+        self.content.take(frame)
     }
 }
 

@@ -45,6 +45,24 @@ pub struct ImageView {
     pub turn: Option<TurnView>,
 }
 
+/// An image as a sync of its content sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentView {
+    pub size_bytes: u64,
+    /// Objects of 2^order bytes.
+    pub order: u8,
+    pub is_mirrored: bool,
+    /// By users, Drover's and others'.
+    pub snapshots: Vec<ContentSnapshot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentSnapshot {
+    pub id: u64,
+    pub name: String,
+    pub size_bytes: u64,
+}
+
 /// An image that took another one's place under its name: a clone of that one's newest whole point. It is primary, and mirrored as soon as it is
 /// independent of what it was cloned from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +102,8 @@ pub enum Verb {
     Resync,
     Fence,
     Disable,
+    /// Of an image that is synced by its changes.
+    Sync,
 }
 
 impl std::fmt::Display for Verb {
@@ -96,6 +116,7 @@ impl std::fmt::Display for Verb {
             Self::Resync => "resync",
             Self::Fence => "fencing",
             Self::Disable => "end of mirroring",
+            Self::Sync => "sync",
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Messages between the agent and a worker: a length of 4 bytes, little-endian, and that many bytes of JSON.
+//! Messages between the agent and a worker: a length of 4 bytes, little-endian, and that many bytes, of JSON but in the midst of a data
+//! call (`crate::data`).
 
 use std::{
     io::{self, Read, Write},
@@ -11,27 +12,38 @@ use serde::{Serialize, de::DeserializeOwned};
 const MESSAGE_BYTES_MAX: usize = 8 << 20;
 
 pub(crate) fn send(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
-    let mut bytes = vec![0; 4];
-    serde_json::to_writer(&mut bytes, message)?;
-    let length = bytes.len() - 4;
+    send_bytes(to, &[&serde_json::to_vec(message)?])
+}
+
+/// The parts as one message.
+pub(crate) fn send_bytes(to: &mut impl Write, parts: &[&[u8]]) -> io::Result<()> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
     if length > MESSAGE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
+        return Err(too_long(length));
     }
-    bytes[..4].copy_from_slice(&u32::try_from(length).expect("it is bounded").to_le_bytes());
-    to.write_all(&bytes)
+    to.write_all(&u32::try_from(length).expect("it is bounded").to_le_bytes())?;
+    parts.iter().try_for_each(|part| to.write_all(part))
+}
+
+fn too_long(length: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes"))
 }
 
 /// UnexpectedEof where the other side has gone.
 pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
+    Ok(serde_json::from_slice(&receive_bytes(from)?)?)
+}
+
+pub(crate) fn receive_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
     if length > MESSAGE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
+        return Err(too_long(length));
     }
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes)?;
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(bytes)
 }
 
 /// A stream whose reads end together at a deadline, with TimedOut.

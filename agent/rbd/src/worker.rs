@@ -1,6 +1,7 @@
 //! The worker's side: one connection to one cluster, one call at a time, until the agent closes the socket.
 
 mod csi;
+mod data;
 mod image;
 mod mirroring;
 mod pool;
@@ -8,13 +9,16 @@ mod pool;
 use std::{
     io,
     os::{fd::AsFd, unix::net::UnixStream},
-    process, thread,
+    process,
+    sync::mpsc::Receiver,
+    thread,
     time::Duration,
 };
 
 use drover_librbd::{Ceph, Cluster, Timeouts};
 
 use crate::{
+    data::{DataRequest, Ended, Part},
     request::{Connect, Connected, Failure, FailureKind, Reply, Request},
     wire,
 };
@@ -34,21 +38,76 @@ pub fn serve() -> io::Result<()> {
     let told: Result<Connected, Failure> = told;
     wire::send(&mut socket, &told)?;
     let Some(cluster) = cluster else { return Ok(()) };
-    let (requests, queue) = std::sync::mpsc::sync_channel::<Request>(1);
+    let (messages, queue) = std::sync::mpsc::sync_channel::<Vec<u8>>(FRAMES_WAITING);
     let mut reading = socket.try_clone()?;
     // The main thread may hang in librados for ever: this one sees that the agent has gone, and ends the process.
     thread::Builder::new().name("requests".to_owned()).spawn(move || {
-        while let Ok(request) = wire::receive(&mut reading) {
-            if requests.send(request).is_err() {
+        while let Ok(message) = wire::receive_bytes(&mut reading) {
+            if messages.send(message).is_err() {
                 break;
             }
         }
         process::exit(0);
     })?;
-    for request in queue {
-        let answer: Result<Reply, Failure> = carry_out(&cluster, request);
-        wire::send(&mut socket, &answer)?;
+    while let Ok(message) = queue.recv() {
+        match serde_json::from_slice(&message)? {
+            Request::Data(request) => {
+                move_content(&cluster, request, &mut Frames { socket: &socket, queue: &queue, has_ended: false })?
+            }
+            request => {
+                let answer: Result<Reply, Failure> = carry_out(&cluster, request);
+                wire::send(&mut socket, &answer)?;
+            }
+        }
     }
+    Ok(())
+}
+
+/// Frames of an agent that are read before they are asked for.
+const FRAMES_WAITING: usize = 4;
+
+/// Of one data call.
+struct Frames<'a> {
+    socket: &'a UnixStream,
+    queue: &'a Receiver<Vec<u8>>,
+    has_ended: bool,
+}
+
+impl data::Agent for Frames<'_> {
+    fn frame(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.has_ended {
+            return Ok(None);
+        }
+        let mut message = self.queue.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+        match Part::parse(&message) {
+            Some(Part::Frame(_)) => {
+                // Its first byte said so.
+                message.remove(0);
+                Ok(Some(message))
+            }
+            Some(Part::End(_)) => {
+                self.has_ended = true;
+                Ok(None)
+            }
+            None => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        Part::Frame(frame).send(&mut &*self.socket)
+    }
+}
+
+/// After a failure the agent's frames that are on their way still belong to nothing: this worker ends.
+fn move_content(cluster: &Cluster, request: DataRequest, frames: &mut Frames<'_>) -> io::Result<()> {
+    let (ended, is_usable) = match data::carry_out(cluster, request, frames) {
+        // The end of what a call does not ask for.
+        Ok(totals) => (Ended::Done(totals), data::Agent::frame(frames)?.is_none()),
+        Err(failure) => (Ended::Failed(failure), false),
+    };
+    Part::End(&serde_json::to_vec(&ended)?).send(&mut &*frames.socket)?;
+    // Until the agent has read it.
+    while !is_usable && frames.queue.recv().is_ok() {}
     Ok(())
 }
 
@@ -74,13 +133,19 @@ fn open(connect: &Connect) -> Result<(Cluster, Connected), Failure> {
 fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
     match request {
         Request::Check => cluster.check()?,
+        Request::Data(_) => unreachable!("a data call is no call"),
         Request::Look(place) => return Ok(Reply::Image(Box::new(image::look(cluster, &place)?))),
+        Request::LookAtContent(place) => return Ok(Reply::Content(image::content(cluster, &place)?)),
+        Request::Create { place, size_bytes, order } => image::create(cluster, &place, size_bytes, order)?,
         Request::LookAtUsers(place) => return Ok(Reply::Users(image::users(cluster, &place)?)),
         Request::ImagesOf { place, address } => return Ok(Reply::Images(image::images_of(cluster, &place, &address)?)),
         Request::Blocklisted => return Ok(Reply::Record(pool::blocklisted(cluster)?)),
         Request::LookAtSites(place) => return Ok(Reply::Sites(image::sites(cluster, &place)?)),
         Request::ReadRecord { pool, namespace, object } => {
             return Ok(Reply::Record(pool::read_record(cluster, &pool, &namespace, &object)?));
+        }
+        Request::ReadKey { pool, namespace, object, key } => {
+            return Ok(Reply::Record(pool::read_key(cluster, &pool, &namespace, &object, &key)?));
         }
         Request::Schedules(place) => return Ok(Reply::Schedules(pool::schedules(cluster, &place)?)),
         Request::TakeMirrorSnapshot(place) => {

@@ -6,7 +6,7 @@ use drover_engine::{
     control::Phase,
     error::Kind,
     report::Report,
-    session::{self, Intent, SessionError, Side, Wire},
+    session::{Intent, SessionError, Side, Wire},
 };
 use drover_proto::v1::{SessionRequest, SessionResponse, transfer_client::TransferClient};
 use tonic::Code;
@@ -15,10 +15,12 @@ use tracing::Instrument as _;
 use super::{Job, Outcome, Problem, Route, Running, Work};
 use crate::{
     metrics::Metrics,
+    mirror::SharedMirrors,
     peers::{PeerError, Peers},
     rpc::status::{chain, reason_of},
+    target::Target,
     transfer::{GrpcLink, MESSAGE_BYTES_MAX, Outgoing},
-    volumes::{Held, Volumes},
+    volumes::Volumes,
     work::{Lane, Lanes, Panicked},
 };
 
@@ -28,6 +30,7 @@ const MOVED_BYTES_MIN: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Runner {
     pub volumes: Arc<Volumes>,
+    pub mirrors: SharedMirrors,
     pub peers: Arc<Peers>,
     pub lanes: Arc<Lanes>,
     pub metrics: Arc<Metrics>,
@@ -57,22 +60,29 @@ impl Runner {
     }
 
     async fn attempt(&self, job: &Job, running: &Running) -> Outcome {
-        let held = match self.volumes.get(job.request.volume) {
-            Ok(held) => held,
-            Err(error) => {
-                return Outcome::Failed(Problem::of(&error, error.kind(), error.reason()));
-            }
+        let (volumes, mirrors, id) = (self.volumes.clone(), self.mirrors.clone(), job.request.volume);
+        let target = match self.lanes.run(Lane::Jobs, move || Target::find(&volumes, &mirrors, id)).await {
+            Ok(Ok(target)) => target,
+            Ok(Err(error)) => return classify(Problem::of(&error, error.kind(), error.reason()), running),
+            Err(panicked) => return panicked.into(),
         };
         match (&job.request.work, &job.route) {
             (Work::Rollback { to }, _) => {
                 let (to, control) = (*to, running.control.clone());
+                let Target::Volume(held) = target else {
+                    return Outcome::Failed(Problem {
+                        kind: Kind::Invalid,
+                        reason: "not-for-images".to_owned(),
+                        message: "an RBD image is not rolled back by Drover".to_owned(),
+                    });
+                };
                 let rolled = self.lanes.run(Lane::Jobs, move || held.volume.rollback(to, &control)).await;
                 rolled.map_or_else(Outcome::from, |rolled| match rolled {
                     Ok(report) => Outcome::Succeeded(Box::new(Report::Rollback(report))),
                     Err(error) => classify(Problem::of(&error, error.kind(), error.reason()), running),
                 })
             }
-            (Work::Session { intent, .. }, Some(route)) => self.session(job, held, intent, route, running).await,
+            (Work::Session { intent, .. }, Some(route)) => self.session(job, target, intent, route, running).await,
             (Work::Session { .. }, None) => Outcome::Failed(Problem {
                 kind: Kind::Internal,
                 reason: "job-without-route".to_owned(),
@@ -81,7 +91,7 @@ impl Runner {
         }
     }
 
-    async fn session(&self, job: &Job, held: Arc<Held>, intent: &Intent, route: &Route, running: &Running) -> Outcome {
+    async fn session(&self, job: &Job, target: Target, intent: &Intent, route: &Route, running: &Running) -> Outcome {
         running.control.progress.enter(Phase::Connecting, 0, 0);
         let dialled = tokio::select! {
             () = running.stop.cancelled() => return Outcome::Failed(Problem::cancelled()),
@@ -93,7 +103,7 @@ impl Runner {
         };
         let (side, intent, request, control) = (route.side, intent.clone(), job.id.clone(), running.control.clone());
         let engine_link = link.clone();
-        let talk = move || talk(&engine_link, &control, &held, side, intent, request.as_str());
+        let talk = move || talk(&engine_link, &control, &target, side, intent, request.as_str());
         let outcome = match self.lanes.run(Lane::Jobs, talk).await {
             Ok(Ok(report)) => Outcome::Succeeded(Box::new(report)),
             Ok(Err(error)) => {
@@ -129,12 +139,12 @@ impl Runner {
 fn talk(
     link: &GrpcLink<SessionResponse>,
     control: &drover_engine::control::Control,
-    held: &Held,
+    target: &Target,
     side: Side,
     intent: Intent,
     request: &str,
 ) -> Result<Report, SessionError> {
-    let report = session::dial(&Wire::new(link, control), &held.volume, side, intent, request);
+    let report = target.dial(&Wire::new(link, control), side, intent, request);
     drover_linux::allocator::give_back();
     report
 }

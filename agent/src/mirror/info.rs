@@ -25,6 +25,19 @@ pub(super) struct Clients {
     pub fenced: Vec<String>,
 }
 
+pub(super) fn spec_of(mirrored: &Mirrored) -> v1::VolumeSpec {
+    let (cluster, place) = (mirrored.cluster.clone(), mirrored.place.clone());
+    let replication = if mirrored.is_delta { v1::RbdReplication::Delta } else { v1::RbdReplication::Mirror };
+    let image = v1::RbdImage {
+        cluster,
+        pool: place.pool,
+        namespace: place.namespace,
+        image: place.image,
+        replication: replication.into(),
+    };
+    v1::VolumeSpec { kind: Some(v1::volume_spec::Kind::RbdImage(image)) }
+}
+
 pub(super) fn info(
     mirrored: &Mirrored,
     view: Option<&ImageView>,
@@ -40,16 +53,9 @@ pub(super) fn info(
         }
         health_because.push(why);
     }
-    let place = mirrored.place.clone();
-    let image = v1::RbdImage {
-        cluster: mirrored.cluster.clone(),
-        pool: place.pool,
-        namespace: place.namespace,
-        image: place.image,
-    };
     v1::VolumeInfo {
         volume_id: mirrored.id.to_string(),
-        spec: Some(v1::VolumeSpec { kind: Some(v1::volume_spec::Kind::RbdImage(image)) }),
+        spec: Some(spec_of(mirrored)),
         role: match view {
             Some(view) if view.is_primary => v1::VolumeRole::Primary.into(),
             _ => v1::VolumeRole::Secondary.into(),
@@ -202,6 +208,7 @@ fn turn(turn: &TurnView) -> v1::RbdTurn {
         Verb::Resync => v1::RbdVerb::Resync,
         Verb::Fence => v1::RbdVerb::Fence,
         Verb::Disable => v1::RbdVerb::Disable,
+        Verb::Sync => v1::RbdVerb::Sync,
     };
     let (agent, ended) = (turn.agent.clone(), turn.has_ended);
     v1::RbdTurn { agent, verb: verb.into(), since_unix_secs: turn.since_unix_secs, ended }
@@ -216,6 +223,7 @@ fn turn_view(turn: &v1::RbdTurn) -> TurnView {
         Ok(v1::RbdVerb::Resync) => Verb::Resync,
         Ok(v1::RbdVerb::Fence) => Verb::Fence,
         Ok(v1::RbdVerb::Disable) => Verb::Disable,
+        Ok(v1::RbdVerb::Sync) => Verb::Sync,
         Ok(v1::RbdVerb::Promote | v1::RbdVerb::Unspecified) | Err(_) => Verb::Promote,
     };
     let (agent, has_ended, unwhole) = (turn.agent.clone(), turn.ended, Vec::new());

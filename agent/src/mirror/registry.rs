@@ -30,19 +30,21 @@ pub(super) struct Record {
     pub(super) group: Option<String>,
     #[serde(default)]
     pub(super) point_every_secs: Option<NonZeroU64>,
+    #[serde(default)]
+    pub(super) is_delta: bool,
 }
 
 impl Record {
     pub(super) fn of(mirrored: &Mirrored) -> Self {
-        let Mirrored { place, peer, group, point_every_secs, .. } = mirrored.clone();
-        Self { image: place.image, peer, group, point_every_secs }
+        let Mirrored { place, peer, group, point_every_secs, is_delta, .. } = mirrored.clone();
+        Self { image: place.image, peer, group, point_every_secs, is_delta }
     }
 
     pub(super) fn mirrored(self, id: VolumeId, cluster: &str, registry: &Registry) -> Mirrored {
-        let Self { image, peer, group, point_every_secs } = self;
+        let Self { image, peer, group, point_every_secs, is_delta } = self;
         let (pool, namespace) = (registry.pool.clone(), registry.namespace.clone());
         let (cluster, place) = (cluster.to_owned(), ImagePlace { pool, namespace, image });
-        Mirrored { id, cluster, place, peer, group, point_every_secs }
+        Mirrored { id, cluster, place, peer, group, point_every_secs, is_delta }
     }
 }
 

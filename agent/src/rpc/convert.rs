@@ -219,6 +219,18 @@ fn health(held: &Held, state: &VolumeState, trouble: Vec<String>) -> (v1::Health
     if let Recovery::Undone { reason } = held.volume.recovery() {
         because.push(format!("a commit could not be applied and was undone: {reason}"));
     }
+    because.extend(troubles_of(state));
+    if let Some(scrub) = held.volume.scrub_state().filter(|scrub| !scrub.damaged.is_empty()) {
+        because.push(format!("a scrub found rot or a foreign write: {}", crate::scrub::damage(&scrub)));
+    }
+    because.extend(trouble);
+    let health = if because.is_empty() { v1::Health::Ok } else { v1::Health::Degraded };
+    (health, because)
+}
+
+/// What a copy says of itself.
+pub fn troubles_of(state: &VolumeState) -> Vec<String> {
+    let mut because = Vec::new();
     if state.paused {
         let at = state.current.map_or_else(String::new, |at| format!(" to point {at}"));
         because.push(format!("rolled back{at}: syncs pause until it is released"));
@@ -237,15 +249,11 @@ fn health(held: &Held, state: &VolumeState, trouble: Vec<String>) -> (v1::Health
     if state.newest().is_some_and(|newest| newest.label == point::Label::Fuzzy) {
         because.push("the newest point is fuzzy: files changed while they were read".to_owned());
     }
-    if let Some(scrub) = held.volume.scrub_state().filter(|scrub| !scrub.damaged.is_empty()) {
-        because.push(format!("a scrub found rot or a foreign write: {}", crate::scrub::damage(&scrub)));
-    }
-    because.extend(trouble);
-    let health = if because.is_empty() { v1::Health::Ok } else { v1::Health::Degraded };
-    (health, because)
+    because
 }
 
 /// What is told of a volume's jobs besides the volume.
+#[derive(Debug, Default)]
 pub struct Jobs {
     pub running: Option<String>,
     pub trouble: Vec<String>,
@@ -262,8 +270,33 @@ pub fn volume_info(held: &Held, jobs: Jobs) -> v1::VolumeInfo {
         Recovery::Undone { reason } => (v1::Recovery::Undone, reason.clone()),
     };
     v1::VolumeInfo {
-        volume_id: volume.id().to_string(),
-        spec: Some(spec_of(held, state.kind)),
+        oldest_read_unix_secs: volume.oldest_read(),
+        recovery: recovery.into(),
+        recovery_detail,
+        scrub: volume.scrub_state().map(|scrub| v1::Scrub {
+            offset: scrub.offset,
+            passed_at_unix_secs: scrub.passed_at,
+            damaged: scrub
+                .damaged
+                .iter()
+                .map(|range| v1::ByteRange { offset: range.start, length: range.end - range.start })
+                .collect(),
+            damaged_bytes: scrub.damaged_bytes(),
+        }),
+        ..state_info(&state, spec_of(held, state.kind), (health, health_because), jobs.running)
+    }
+}
+
+/// What every kind of copy has.
+pub fn state_info(
+    state: &VolumeState,
+    spec: v1::VolumeSpec,
+    (health, health_because): (v1::Health, Vec<String>),
+    running_job: Option<String>,
+) -> v1::VolumeInfo {
+    v1::VolumeInfo {
+        volume_id: state.volume.to_string(),
+        spec: Some(spec),
         role: match state.role {
             Role::Primary => v1::VolumeRole::Primary.into(),
             Role::Secondary => v1::VolumeRole::Secondary.into(),
@@ -275,28 +308,15 @@ pub fn volume_info(held: &Held, jobs: Jobs) -> v1::VolumeInfo {
         health_because,
         newest: state.newest().map(point),
         confirmed_at_unix_secs: state.confirmed_at,
-        rpo_age_seconds: rpo_age_seconds(&state),
-        restore_points: restore_points(&state),
+        rpo_age_seconds: rpo_age_seconds(state),
+        restore_points: restore_points(state),
         retain: state.retain,
         paused: state.paused,
         resync: state.resync,
-        running_job: jobs.running,
-        oldest_read_unix_secs: volume.oldest_read(),
-        recovery: recovery.into(),
-        recovery_detail,
+        running_job,
         retain_seconds: state.retain_secs,
-        scrub: volume.scrub_state().map(|scrub| v1::Scrub {
-            offset: scrub.offset,
-            passed_at_unix_secs: scrub.passed_at,
-            damaged: scrub
-                .damaged
-                .iter()
-                .map(|range| v1::ByteRange { offset: range.start, length: range.end - range.start })
-                .collect(),
-            damaged_bytes: scrub.damaged_bytes(),
-        }),
-        mirror: None,
         promoting: state.promoting,
+        ..v1::VolumeInfo::default()
     }
 }
 

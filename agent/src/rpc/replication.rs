@@ -1,5 +1,6 @@
 //! The verbs of a protected volume. Those of RBD images are in `replication/mirrored.rs`.
 
+mod delta;
 pub mod fence;
 pub mod groups;
 mod mirrored;
@@ -186,7 +187,17 @@ impl Replication for ReplicationService {
         let request = request.into_inner();
         let peer = self.peer(request.peer.clone())?;
         if let Some(v1::volume_spec::Kind::RbdImage(image)) = request.spec.clone().and_then(|spec| spec.kind) {
-            return Ok(Response::new(self.enable_mirrored(&request, image, peer).await?));
+            let enabled = match v1::RbdReplication::try_from(image.replication) {
+                Ok(v1::RbdReplication::Delta) => self.enable_delta(&request, image, peer).await?,
+                Ok(v1::RbdReplication::Unspecified | v1::RbdReplication::Mirror) => {
+                    self.enable_mirrored(&request, image, peer).await?
+                }
+                Err(_) => {
+                    let (field, value) = ("spec.replication", image.replication);
+                    return Err(ConvertError::UnknownEnum { field, value }.to_status());
+                }
+            };
+            return Ok(Response::new(enabled));
         }
         let (retain, retain_secs) = (request.retain, request.retain_seconds);
         let (root, new) = new_volume(request, peer.clone(), &self.defaults).map_err(|error| error.to_status())?;
@@ -246,11 +257,14 @@ impl Replication for ReplicationService {
 
     async fn demote(&self, request: Request<v1::DemoteRequest>) -> Result<Response<v1::DemoteResponse>, Status> {
         let v1::DemoteRequest { volume_id: id, alone, force: is_forced } = request.into_inner();
-        if let Some(mirrored) = self.mirrored_by(&id).await? {
-            let volume = Some(self.demote_mirrored(mirrored, alone).await?);
-            return Ok(Response::new(v1::DemoteResponse { volume }));
-        }
         let force = force(is_forced);
+        if let Some(mirrored) = self.mirrored_by(&id).await? {
+            let volume = match mirrored.is_delta {
+                true => self.demote_delta(mirrored, force).await?,
+                false => self.demote_mirrored(mirrored, alone).await?,
+            };
+            return Ok(Response::new(v1::DemoteResponse { volume: Some(volume) }));
+        }
         let info =
             self.verb(&id, "demoted", Lane::Scans, move |held| held.volume.demote(force, &Control::default())).await?;
         Ok(Response::new(v1::DemoteResponse { volume: Some(info) }))

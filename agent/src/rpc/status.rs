@@ -115,6 +115,7 @@ pub trait ToStatus {
 into_status!(
     crate::job::JobError,
     crate::mirror::MirrorError,
+    crate::target::TargetError,
     crate::job::AdmitError,
     crate::peers::PeerError,
     crate::volumes::VolumesError,

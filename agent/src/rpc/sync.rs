@@ -6,7 +6,7 @@ use std::{pin::Pin, sync::Arc};
 
 use drover_engine::{
     error::Kind,
-    point::Role,
+    point::{Role, VolumeState},
     session::{Intent, Side},
     volume::Standing,
 };
@@ -23,7 +23,9 @@ use super::{
 use crate::{
     config::Defaults,
     job::{self, JobId, Keeper, Route, Sessions, Work},
+    mirror::SharedMirrors,
     peers::Peers,
+    target::{Target, TargetError},
     volumes::{Held, Volumes},
     work::{Lane, Lanes},
 };
@@ -31,6 +33,7 @@ use crate::{
 #[derive(Clone)]
 pub struct SyncService {
     pub volumes: Arc<Volumes>,
+    pub mirrors: SharedMirrors,
     pub keeper: Keeper,
     pub sessions: Arc<Sessions>,
     pub lanes: Arc<Lanes>,
@@ -54,18 +57,36 @@ impl SyncService {
         self.volumes.get(id).map_err(|error| error.to_status())
     }
 
+    /// With its state. Clusters are asked where it is beneath no root.
+    async fn target(&self, volume_id: &str) -> Result<(Target, VolumeState), Status> {
+        let id = convert::volume_id(volume_id).map_err(|error| error.to_status())?;
+        let (volumes, mirrors) = (self.volumes.clone(), self.mirrors.clone());
+        let is_held = volumes.knows(id) || mirrors.is_empty();
+        let found = move || {
+            let target = Target::find(&volumes, &mirrors, id)?;
+            let state = target.state()?;
+            Ok::<_, TargetError>((target, state))
+        };
+        let lane = if is_held { Lane::Calls } else { Lane::Ceph };
+        let found = self.lanes.run(lane, found).await;
+        found.map_err(|error| error.to_status())?.map_err(|error| error.to_status())
+    }
+
     async fn session(&self, asked: Asked, intent: Intent) -> Result<String, Status> {
         let side = convert::side(asked.direction).map_err(|error| error.to_status())?;
         let peer = asked.peer.filter(|peer| !peer.is_empty());
-        let held = self.held(&asked.volume_id)?;
+        let (target, state) = self.target(&asked.volume_id).await?;
+        if matches!((&target, &intent), (Target::Image(_), Intent::Plan(_) | Intent::Verify { .. })) {
+            let message = "an RBD image is synced, and neither planned nor verified";
+            return Err(status(Kind::Invalid, "not-for-images", message.to_owned()));
+        }
         let work = Work::Session { peer: peer.clone(), side, intent };
-        let request = job::Request { volume: held.volume.id(), work };
-        self.submit(&asked.request_id, request, || self.route(&held, peer, side).map(Some)).await
+        let request = job::Request { volume: state.volume, work };
+        self.submit(&asked.request_id, request, || self.route(state, peer, side).map(Some)).await
     }
 
     /// Where the request leads now: the volume's peer unless one is named, the direction by the copy's role.
-    fn route(&self, held: &Held, peer: Option<String>, side: Option<Side>) -> Result<Route, Status> {
-        let state = held.volume.state();
+    fn route(&self, state: VolumeState, peer: Option<String>, side: Option<Side>) -> Result<Route, Status> {
         let peer = peer.or(state.peer).ok_or_else(|| {
             let message = format!("volume {} names no peer; name one in the call or in Enable", state.volume);
             status(Kind::Precondition, "no-peer", message)
@@ -182,8 +203,11 @@ impl Sync for SyncService {
         &self,
         request: Request<v1::ListRestorePointsRequest>,
     ) -> Result<Response<v1::ListRestorePointsResponse>, Status> {
-        let held = self.held(&request.into_inner().volume_id)?;
-        let state = held.volume.state();
+        let (target, state) = self.target(&request.into_inner().volume_id).await?;
+        let Target::Volume(held) = target else {
+            let points = convert::restore_points(&state);
+            return Ok(Response::new(v1::ListRestorePointsResponse { points, paused: state.paused }));
+        };
         let standings = self.lanes.run(Lane::Calls, move || held.volume.standings()).await;
         let standings = standings.map_err(|error| error.to_status())?.map_err(|error| error.to_status())?;
         let mut points = convert::restore_points(&state);

@@ -19,10 +19,12 @@ use super::status::{ToStatus as _, chain};
 use crate::{
     job::{SessionGuard, Sessions},
     metrics::Metrics,
+    mirror::SharedMirrors,
     peers::Peers,
+    target::Target,
     tls::Caller,
     transfer::{GrpcLink, MESSAGE_BYTES_MAX, Outgoing},
-    volumes::{Held, Volumes},
+    volumes::Volumes,
     work::{Lane, Lanes},
 };
 
@@ -31,6 +33,7 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct TransferService {
     pub volumes: Arc<Volumes>,
+    pub mirrors: SharedMirrors,
     pub peers: Arc<Peers>,
     pub sessions: Arc<Sessions>,
     pub lanes: Arc<Lanes>,
@@ -62,6 +65,7 @@ impl Transfer for TransferService {
         let link = Arc::new(outgoing.link(request.into_inner(), guard.running.stop.clone()));
         let host = Host {
             volumes: self.volumes.clone(),
+            mirrors: self.mirrors.clone(),
             peers: self.peers.clone(),
             caller,
             runtime: tokio::runtime::Handle::current(),
@@ -87,6 +91,7 @@ impl Transfer for TransferService {
 /// What a session needs on its blocking thread.
 struct Host {
     volumes: Arc<Volumes>,
+    mirrors: SharedMirrors,
     peers: Arc<Peers>,
     caller: Caller,
     runtime: tokio::runtime::Handle,
@@ -111,8 +116,8 @@ impl Host {
         tracing::Span::current().record("volume", tracing::field::display(hello.volume));
         tracing::Span::current().record("job", &hello.request);
         guard.greeted(&hello);
-        match self.volume(&hello) {
-            Ok(held) => self.answer(&wire, &hello, &held),
+        match self.target(&hello) {
+            Ok(target) => self.answer(&wire, &hello, &target),
             Err(failure) => {
                 tracing::warn!(peer = self.caller.name(), reason = failure.reason, "session refused: {failure}");
                 session::refuse(&wire, failure);
@@ -120,9 +125,9 @@ impl Host {
         }
     }
 
-    fn answer(&self, wire: &Wire<'_>, hello: &Hello, held: &Held) {
+    fn answer(&self, wire: &Wire<'_>, hello: &Hello, target: &Target) {
         tracing::info!(peer = self.caller.name(), "session began");
-        match session::answer(wire, hello, &held.volume) {
+        match target.answer(wire, hello) {
             Ok(_) => tracing::info!("session ended"),
             // The dialer's job says how it went and what is to be done; here it is one line.
             Err(error) => tracing::warn!(reason = error.reason(), "session ended early: {}", chain(&error)),
@@ -130,12 +135,11 @@ impl Host {
         drover_linux::allocator::give_back();
     }
 
-    fn volume(&self, hello: &Hello) -> Result<Arc<Held>, Failure> {
+    fn target(&self, hello: &Hello) -> Result<Target, Failure> {
         let failed = |kind, reason: &str, message| Failure { kind, reason: reason.to_owned(), message };
-        let held =
-            self.volumes.get(hello.volume).map_err(|error| failed(error.kind(), error.reason(), chain(&error)))?;
-        let Some(peer) = held.volume.state().peer else {
-            return Ok(held);
+        let target = Target::find(&self.volumes, &self.mirrors, hello.volume).map_err(|error| Failure::from(&error))?;
+        let Some(peer) = target.state().map_err(|error| Failure::from(&error))?.peer else {
+            return Ok(target);
         };
         // A volume that names its peer is only open to that one: another site's agent has no business with it.
         match self.peers.get(&peer) {
@@ -144,7 +148,7 @@ impl Host {
                 "not-the-volumes-peer",
                 format!("volume {} is synced with {peer}, not with {}", hello.volume, self.caller.name()),
             )),
-            Ok(_) => Ok(held),
+            Ok(_) => Ok(target),
             Err(error) => Err(failed(Kind::Precondition, error.reason(), chain(&error))),
         }
     }

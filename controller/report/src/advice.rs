@@ -141,6 +141,11 @@ pub const REASONS: &[Reason] = &[
         "a client was on the cluster's blocklist before, and the cluster keeps the shorter time",
         "make sure that the client is dead; when its entry is over, fence again",
     ),
+    reason(
+        "foreign-write",
+        "somebody wrote to a secondary image while it was synced",
+        "keep clients away from it (`rbd status` names them); the sync is tried again",
+    ),
     reason("frame-damaged", "a message was damaged on its way", LATER),
     reason("frame-malformed", "a message can't be understood", BUG),
     reason(
@@ -216,6 +221,16 @@ pub const REASONS: &[Reason] = &[
         "io-error",
         "the storage of one side failed",
         "look at the kernel's log and the disk that is named; the replica is its last whole point",
+    ),
+    reason(
+        "is-delta",
+        "the image is a volume that the agents sync",
+        "disable that volume before the image is mirrored",
+    ),
+    reason(
+        "is-mirrored",
+        "the image is mirrored by rbd-mirror",
+        "take its points with `drover-agent volume point`; to have the agents sync it instead, disable the volume first",
     ),
     reason("is-primary", "the copy is primary here", "demote it first with `drover-agent volume demote`"),
     reason("job-journal", "the agent can't write its job journal", "look at the file system of its state_dir"),
@@ -302,7 +317,17 @@ pub const REASONS: &[Reason] = &[
         "the agent has no such volume",
         "look with `drover status`; enable it with `drover-agent volume enable`",
     ),
+    reason(
+        "not-for-images",
+        "an RBD image has no plans, verifications and rollbacks of Drover's",
+        "sync it, or read a point by `rbd export POOL/IMAGE@SNAPSHOT`",
+    ),
     reason("not-mirrored", "the image is not mirrored by snapshots", "enable the volume at the primary"),
+    reason(
+        "not-of-delta",
+        "groups and schedules are for mirrored images",
+        "leave --group and --every out, and have a timer call `drover sync`",
+    ),
     reason(
         "not-primary",
         "the image is not primary here",
@@ -483,6 +508,11 @@ pub const REASONS: &[Reason] = &[
         "the command that makes the snapshot of a primary failed",
         "run the command that the message names by hand; see [root.snapshot] of the configuration",
     ),
+    reason(
+        "snapshot-gone",
+        "a point's snapshot was removed by another hand",
+        "sync again: an older point that both sites have is taken, or all of the image",
+    ),
     reason("source-missing", "the image of the source is not there", "put it back, or promote the replica"),
     reason("source-not-primary", "the source's copy is not primary", "promote it, or sync from its peer"),
     reason(
@@ -516,6 +546,11 @@ pub const REASONS: &[Reason] = &[
         "configure `beside` where renames reach the volume",
     ),
     reason("state-damaged", "the state of the volume is damaged", ANEW),
+    reason(
+        "state-unknown",
+        "an agent of another release wrote what is known of the volume",
+        "use that release, or a later one",
+    ),
     reason(
         "still-written",
         "clients still have the image open although its writers were shut out",

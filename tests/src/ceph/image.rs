@@ -51,9 +51,15 @@ impl<'a> Image<'a> {
     /// for its time only.
     #[track_caller]
     pub fn write(&self, parts: &[(u64, &[u8])]) {
+        self.change(self.bytes(), parts, &[]);
+    }
+
+    /// To so many bytes, then as [`Image::write`]; `zeros` are offsets and lengths that are given back.
+    #[track_caller]
+    pub fn change(&self, bytes: u64, parts: &[(u64, &[u8])], zeros: &[(u64, u64)]) {
         let scratch = self.scratch();
         let path = scratch.join("diff");
-        write_difference(&path, self.bytes(), parts).expect("write a difference");
+        write_difference(&path, bytes, parts, zeros).expect("write a difference");
         self.cluster.rbd(&["import-diff", "--no-progress", utf8(&path), &self.spec]);
     }
 
@@ -170,7 +176,7 @@ fn utf8(path: &Path) -> &str {
 }
 
 /// In the format of `rbd export-diff` version 1: all numbers are little-endian.
-fn write_difference(path: &Path, bytes: u64, parts: &[(u64, &[u8])]) -> std::io::Result<()> {
+fn write_difference(path: &Path, bytes: u64, parts: &[(u64, &[u8])], zeros: &[(u64, u64)]) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create_new(path)?);
     file.write_all(b"rbd diff v1\ns")?;
     file.write_all(&bytes.to_le_bytes())?;
@@ -179,6 +185,11 @@ fn write_difference(path: &Path, bytes: u64, parts: &[(u64, &[u8])]) -> std::io:
         file.write_all(&offset.to_le_bytes())?;
         file.write_all(&(part.len() as u64).to_le_bytes())?;
         file.write_all(part)?;
+    }
+    for (offset, length) in zeros {
+        file.write_all(b"z")?;
+        file.write_all(&offset.to_le_bytes())?;
+        file.write_all(&length.to_le_bytes())?;
     }
     file.write_all(b"e")?;
     file.flush()

@@ -40,6 +40,7 @@ fn an_image_in_a_namespace_fails_over() {
             pool: clusters.a.pool().to_owned(),
             namespace: NAMESPACE.to_owned(),
             image: "vm".to_owned(),
+            ..v1::RbdImage::default()
         };
         let request = v1::EnableRequest {
             volume_id: volume.clone(),

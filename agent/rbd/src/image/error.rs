@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use drover_engine::{
+    error::Kind,
+    session::{Failure, SessionError},
+};
+
 use crate::{
     crew::CallError,
     point::{Point, PointName},
@@ -110,13 +115,115 @@ pub enum VerbError {
     TurnUnknown(ImagePlace),
     #[error("librbd said that it changed image {0}, and the image does not show it; look at the cluster's health")]
     NotSeen(ImagePlace),
+    #[error(
+        "image {0} is mirrored by rbd-mirror: end that (disable it as a mirrored volume) before it is synced by its changes"
+    )]
+    IsMirrored(ImagePlace),
+    #[error(
+        "image {0} has content already: give an empty one, or adopt it (its content is overwritten where it differs)"
+    )]
+    NotBlank(ImagePlace),
+    #[error("what is known of the volume of image {0} is gone: enable it again")]
+    NoVolume(ImagePlace),
+    #[error("what an agent of another release knows of the volume of image {0} is not understood: use that release")]
+    StateUnknown(ImagePlace),
     #[error("a worker answered something else than was asked")]
     Confused,
 }
 
 impl VerbError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Call(error) => error.kind(),
+            Self::NoImage { .. } | Self::NoVolume(_) => Kind::NotFound,
+            Self::Journal(_)
+            | Self::NotMirrored(_)
+            | Self::NotPrimary(_)
+            | Self::PoolMode { .. }
+            | Self::NoPeer { .. }
+            | Self::IsClone(_)
+            | Self::Unsafe { .. }
+            | Self::InTheMiddle { .. }
+            | Self::NotWhole { .. }
+            | Self::DataPool { .. }
+            | Self::FencedBriefly { .. }
+            | Self::Settling(_)
+            | Self::Syncing(_)
+            | Self::Nothing(_)
+            | Self::InUse { .. }
+            | Self::SharedClient { .. }
+            | Self::StillWritten { .. }
+            | Self::PeerNeeded { .. }
+            | Self::LockedByHand(_)
+            | Self::CopyGoes { .. }
+            | Self::Changing(_)
+            | Self::NoLock(_)
+            | Self::IsMirrored(_)
+            | Self::NotBlank(_)
+            | Self::StateUnknown(_)
+            | Self::TurnUnknown(_) => Kind::Precondition,
+            Self::EndedBehind { .. } | Self::EndedBeyond { .. } => Kind::DataLoss,
+            Self::PeerIsChanging { .. } | Self::Taken { .. } | Self::InVerb(_) | Self::TurnLost(_) => Kind::Conflict,
+            Self::NotSeen(_) => Kind::Unavailable,
+            Self::Confused => Kind::Internal,
+        }
+    }
+
+    /// Stable, and documented.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Call(error) => error.reason(),
+            Self::NoImage { .. } => "no-image",
+            Self::Journal(_) => "journal-mode",
+            Self::NotMirrored(_) => "not-mirrored",
+            Self::NotPrimary(_) => "not-primary",
+            Self::PoolMode { .. } => "pool-mode",
+            Self::IsClone(_) => "image-is-clone",
+            Self::NoPeer { .. } => "pool-without-peer",
+            Self::Unsafe { why: Unsafe::PeerIsChanging(_), .. } | Self::PeerIsChanging { .. } => "peer-in-verb",
+            Self::Unsafe { why: Unsafe::PeerIsPrimary, .. } => "peer-is-primary",
+            Self::Unsafe { .. } => "promote-unsafe",
+            Self::InTheMiddle { .. } | Self::Syncing(_) => "sync-half-copied",
+            Self::EndedBehind { .. } | Self::EndedBeyond { .. } => "promoted-in-a-sync",
+            Self::NotWhole { .. } => "point-not-whole",
+            Self::DataPool { .. } => "image-with-data-pool",
+            Self::FencedBriefly { .. } => "fenced-briefly",
+            Self::Settling(_) => "image-settling",
+            Self::Nothing(_) => "nothing-arrived",
+            Self::InUse { .. } => "image-in-use",
+            Self::SharedClient { .. } => "client-shared",
+            Self::StillWritten { .. } => "still-written",
+            Self::PeerNeeded { .. } => "peer-needed",
+            Self::LockedByHand(_) => "image-locked",
+            Self::Changing(_) => "image-changing",
+            Self::CopyGoes { .. } => "copy-would-go",
+            Self::NoLock(_) => "image-without-lock",
+            Self::Taken { .. } | Self::InVerb(_) => "image-in-verb",
+            Self::TurnLost(_) => "verb-taken-over",
+            Self::TurnUnknown(_) => "verb-unknown",
+            Self::IsMirrored(_) => "is-mirrored",
+            Self::NotBlank(_) => "replica-not-empty",
+            Self::NoVolume(_) => "no-such-volume",
+            Self::StateUnknown(_) => "state-unknown",
+            Self::NotSeen(_) => "not-seen",
+            Self::Confused => "internal",
+        }
+    }
+
     pub(crate) fn is(&self, kind: FailureKind) -> bool {
         matches!(self, Self::Call(error) if error.is(kind))
+    }
+}
+
+impl From<VerbError> for Failure {
+    fn from(error: VerbError) -> Self {
+        Self { kind: error.kind(), reason: error.reason().to_owned(), message: error.to_string() }
+    }
+}
+
+impl From<VerbError> for SessionError {
+    fn from(error: VerbError) -> Self {
+        Self::Image(error.into())
     }
 }
 

@@ -10,8 +10,8 @@ use drover_librbd::{
 use crate::request::{Failure, FailureKind};
 use crate::turn;
 use crate::view::{
-    ImagePlace, ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView, SnapshotKind, SnapshotView, StandIn,
-    TurnView, UserView,
+    ContentSnapshot, ContentView, ImagePlace, ImageView, MirrorSnapshot, MirrorState, Mirroring, SiteView,
+    SnapshotKind, SnapshotView, StandIn, TurnView, UserView,
 };
 
 pub(super) fn pool(cluster: &Cluster, pool: &str, namespace: &str) -> Result<Pool, Error> {
@@ -74,6 +74,25 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
         number_floor,
         turn,
     })
+}
+
+pub(super) fn content(cluster: &Cluster, place: &ImagePlace) -> Result<ContentView, Error> {
+    let image = open(cluster, place, Access::ReadOnly)?;
+    let stat = image.stat()?;
+    let snapshots = image.snapshots()?.into_iter().filter(|snapshot| snapshot.namespace == SnapshotNamespace::User);
+    let view = |Snapshot { id, name, size_bytes, .. }: Snapshot| ContentSnapshot { id, name, size_bytes };
+    Ok(ContentView {
+        size_bytes: stat.size_bytes,
+        order: stat.order,
+        is_mirrored: image.mirror_info()?.state != ImageState::Disabled,
+        snapshots: snapshots.map(view).collect(),
+    })
+}
+
+/// With what the cluster gives new images by default.
+pub(super) fn create(cluster: &Cluster, place: &ImagePlace, size_bytes: u64, order: u8) -> Result<(), Error> {
+    let options = ImageOptions { order: Some(order), ..ImageOptions::default() };
+    pool(cluster, &place.pool, &place.namespace)?.create(&place.image, size_bytes, &options)
 }
 
 fn turn_of(cluster: &Cluster, place: &ImagePlace) -> Result<Option<TurnView>, Error> {

@@ -32,6 +32,21 @@ pub(super) fn read_record(
     Ok(record.into_iter().map(text).collect())
 }
 
+pub(super) fn read_key(
+    cluster: &Cluster,
+    name: &str,
+    namespace: &str,
+    object: &str,
+    key: &str,
+) -> Result<Vec<(String, String)>, Error> {
+    let record = match pool(cluster, name, namespace)?.object(object)?.omap_values(&[key]) {
+        Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
+        record => record?,
+    };
+    let text = |(key, value): (String, Vec<u8>)| (key, String::from_utf8_lossy(&value).into_owned());
+    Ok(record.into_iter().map(text).collect())
+}
+
 /// Without a value the key goes.
 pub(super) fn write_record(
     cluster: &Cluster,

@@ -34,6 +34,11 @@ pub(super) fn no_image(volume: &str) -> Status {
     status(Kind::NotFound, "no-such-image", message)
 }
 
+pub(super) fn no_trash() -> Status {
+    let message = "an RBD image is not moved to the trash: disable it without, and the image stays";
+    status(Kind::Precondition, "rbd-trash", message.to_owned())
+}
+
 impl ReplicationService {
     pub(super) async fn ceph<T: Send + 'static>(
         &self,
@@ -66,6 +71,9 @@ impl ReplicationService {
     }
 
     pub(super) async fn mirrored_info(&self, mirrored: Mirrored, scope: Scope) -> Result<v1::VolumeInfo, Status> {
+        if mirrored.is_delta {
+            return self.delta_info(mirrored).await;
+        }
         let peer = match scope {
             Scope::Local => None,
             Scope::BothSites => Some(self.peer_of(&mirrored).await),
@@ -94,10 +102,7 @@ impl ReplicationService {
         peer: Option<String>,
     ) -> Result<v1::EnableResponse, Status> {
         let new = new_mirrored(request, image, peer).map_err(|error| error.to_status())?;
-        if self.volumes.knows(new.id) {
-            let message = format!("volume {} is on a root of this agent already", new.id);
-            return Err(status(Kind::Exists, "volume-on-other-root", message));
-        }
+        self.of_no_root(new.id)?;
         if new.flatten && new.is_primary {
             let new = new.clone();
             self.ceph(Lane::CephCopies, move |mirrors| mirrors.flatten(&new)).await?;
@@ -107,6 +112,14 @@ impl ReplicationService {
         let of_mgr = |Schedule { level, interval }: Schedule| v1::MgrSchedule { level, interval };
         let mgr_schedules = schedules.into_iter().map(of_mgr).collect();
         Ok(v1::EnableResponse { volume: Some(self.mirrored_info(mirrored, Scope::Local).await?), mgr_schedules })
+    }
+
+    pub(super) fn of_no_root(&self, id: VolumeId) -> Result<(), Status> {
+        if !self.volumes.knows(id) {
+            return Ok(());
+        }
+        let message = format!("volume {id} is on a root of this agent already");
+        Err(status(Kind::Exists, "volume-on-other-root", message))
     }
 
     pub(super) async fn image_at(&self, id: VolumeId, image: v1::RbdImage) -> Result<v1::VolumeInfo, Status> {
@@ -130,7 +143,7 @@ impl ReplicationService {
     /// What the other site has by the image's name, volume or not.
     async fn copy_of(&self, mirrored: &Mirrored) -> Result<Option<ImageView>, String> {
         let ImagePlace { pool, namespace, image } = mirrored.place.clone();
-        let image = v1::RbdImage { cluster: String::new(), pool, namespace, image };
+        let image = v1::RbdImage { pool, namespace, image, ..v1::RbdImage::default() };
         let spec = Some(v1::VolumeSpec { kind: Some(v1::volume_spec::Kind::RbdImage(image)) });
         let request = v1::GetInfoRequest { volume_id: mirrored.id.to_string(), local_only: true, spec };
         let info = self.ask_peer_about(mirrored.peer.as_deref(), request).await?;
@@ -162,9 +175,11 @@ impl ReplicationService {
         disposal: Disposal,
         force: bool,
     ) -> Result<(), Status> {
+        if mirrored.is_delta {
+            return self.disable_delta(mirrored, disposal).await;
+        }
         if disposal == Disposal::Trash {
-            let message = "an RBD image is not moved to the trash: disable it without, and the image stays";
-            return Err(status(Kind::Precondition, "rbd-trash", message.to_owned()));
+            return Err(no_trash());
         }
         let (service, runtime, id) = (self.clone(), Handle::current(), mirrored.id);
         self.ceph(Lane::CephVerbs, move |mirrors| {
@@ -197,6 +212,9 @@ impl ReplicationService {
         mirrored: Mirrored,
         request: &v1::PromoteRequest,
     ) -> Result<v1::VolumeInfo, Status> {
+        if mirrored.is_delta {
+            return self.promote_delta(mirrored, request.force).await;
+        }
         of_no_group(&mirrored, request.alone)?;
         let force = if request.force { Force::Yes } else { Force::No };
         let accepted = request.accept_point;
@@ -212,6 +230,9 @@ impl ReplicationService {
     }
 
     pub(super) async fn resync_mirrored(&self, mirrored: Mirrored) -> Result<v1::VolumeInfo, Status> {
+        if mirrored.is_delta {
+            return self.resync_delta(mirrored).await;
+        }
         self.mirrored_verb(mirrored, Mirrors::resync).await.map(|(volume, ())| volume)
     }
 
@@ -228,8 +249,8 @@ impl ReplicationService {
     }
 }
 
-fn place(image: v1::RbdImage) -> Result<ImagePlace, ConvertError> {
-    let v1::RbdImage { cluster, pool, namespace, image } = image;
+pub(super) fn place(image: v1::RbdImage) -> Result<ImagePlace, ConvertError> {
+    let v1::RbdImage { cluster, pool, namespace, image, replication: _ } = image;
     for (field, text) in [("spec.pool", &pool), ("spec.image", &image)] {
         if text.is_empty() {
             return Err(ConvertError::Missing { field });

@@ -1,0 +1,114 @@
+//! Calls that move content: while one is under way, agent and worker send each other frames over the socket that requests and replies take.
+//!
+//! ```text
+//! agent                    worker
+//!   Request::Data(…) ->                     what is asked for
+//!   Frame(…)* End ->                        ranges that are asked for besides (Read), or the change (Write)
+//!                          <- Frame(…)*     ranges (Head), or the change (Read)
+//!                          <- End(Done)     or Failed
+//! ```
+
+use drover_engine::{
+    image::{Range, stream::Totals},
+    session::SessionError,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{request::Failure, view::ImagePlace};
+
+/// Snapshots are named as the image's are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataRequest {
+    /// Where the head may differ from a snapshot, or from zeros. Answered with frames of ranges.
+    Head { place: ImagePlace, since: Option<String> },
+    /// The change from one snapshot, or from zeros, to another one; and all that the latter has in the ranges that follow. Answered with frames of
+    /// `image::stream`.
+    Read { place: ImagePlace, from: Option<String>, to: String },
+    /// Makes the head so large, and writes what follows to it.
+    Write { place: ImagePlace, size_bytes: u64 },
+    /// Makes the head what the snapshot is.
+    Restore { place: ImagePlace, to: String },
+}
+
+impl DataRequest {
+    pub fn place(&self) -> &ImagePlace {
+        match self {
+            Self::Head { place, .. }
+            | Self::Read { place, .. }
+            | Self::Write { place, .. }
+            | Self::Restore { place, .. } => place,
+        }
+    }
+
+    /// Whether a worker that is killed over it may have changed something.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Head { .. } | Self::Read { .. } => false,
+            Self::Write { .. } | Self::Restore { .. } => true,
+        }
+    }
+}
+
+/// The last word of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    Done(Totals),
+    Failed(Failure),
+}
+
+/// What is moved, as the agent has it.
+pub(crate) trait Content {
+    /// What the worker gets next. `None`: there is no more.
+    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        Ok(None)
+    }
+
+    /// What comes from the worker, which comes after all that it gets. An empty frame only says that it goes on.
+    fn take(&mut self, _frame: &[u8]) -> Result<(), SessionError> {
+        Ok(())
+    }
+}
+
+const FRAME: u8 = 0;
+const END: u8 = 1;
+
+/// What the first byte of a message says.
+pub(crate) enum Part<'a> {
+    Frame(&'a [u8]),
+    /// Of the agent it is empty.
+    End(&'a [u8]),
+}
+
+impl Part<'_> {
+    pub(crate) fn parse(message: &[u8]) -> Option<Part<'_>> {
+        match message.split_first()? {
+            (&FRAME, frame) => Some(Part::Frame(frame)),
+            (&END, end) => Some(Part::End(end)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn send(&self, to: &mut impl std::io::Write) -> std::io::Result<()> {
+        match self {
+            Self::Frame(frame) => crate::wire::send_bytes(to, &[&[FRAME], frame]),
+            Self::End(end) => crate::wire::send_bytes(to, &[&[END], end]),
+        }
+    }
+}
+
+/// In one frame.
+pub(crate) const RANGES_MAX: usize = 1 << 16;
+
+/// 16 bytes each, little-endian.
+pub(crate) fn encode_ranges(ranges: &[Range]) -> Vec<u8> {
+    ranges.iter().flat_map(|range| [range.offset.to_le_bytes(), range.length.to_le_bytes()]).flatten().collect()
+}
+
+pub(crate) fn decode_ranges(frame: &[u8]) -> Vec<Range> {
+    let (numbers, _) = frame.as_chunks::<8>();
+    let (pairs, _) = numbers.as_chunks::<2>();
+    let number = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    pairs.iter().map(|[offset, length]| Range { offset: number(offset), length: number(length) }).collect()
+}

@@ -1,0 +1,326 @@
+//! An image that Drover syncs itself, since its pool is not mirrored: what the engine asks of a copy, by workers, under the image's turn.
+//!
+//! What the volume knows of itself is a key of an omap object in the image's pool, so that a lost state directory loses nothing and every agent
+//! of the cluster sees the same (R6). It is written by the turn's holder alone.
+
+use std::{cell::RefCell, time::Instant};
+
+use bytes::Bytes;
+use drover_engine::{
+    error::Kind,
+    id::VolumeId,
+    image::{ImageCopy, Look, Range, SnapshotName, stream::Totals},
+    point::{PointId, Role, VolumeState},
+    session::{Failure, SessionError},
+};
+
+use crate::{
+    crew::Lane,
+    crew::Unmoved,
+    data::{Content, DataRequest, RANGES_MAX, decode_ranges, encode_ranges},
+    image::{Image, VerbError},
+    point::PointName,
+    request::{FailureKind, Reply, Request},
+    turn::Turn,
+    view::{ContentView, ImagePlace, TurnView},
+};
+
+/// Of a pool or namespace. Keys are ids of volumes.
+const OBJECT: &str = "drover.states";
+/// Of the history; the value of a key is no place for thousands of points.
+const HISTORY_MAX: usize = 256;
+
+/// `drover.<point>.<UTC>`: as points of mirrored images, and `drover.12+1.<UTC>` for what was kept of a copy after point 12.
+fn text(name: SnapshotName) -> String {
+    let plain = PointName { number: name.id.number, taken_at_unix_secs: name.taken_at }.to_string();
+    match name.id.kept {
+        0 => plain,
+        _ => plain.replacen(&format!(".{}.", name.id.number), &format!(".{}.", name.id), 1),
+    }
+}
+
+fn parse(text: &str) -> Option<SnapshotName> {
+    let (point, at) = text.strip_prefix("drover.")?.split_once('.')?;
+    let id: PointId = point.parse().ok()?;
+    let plain = PointName::parse(&format!("drover.{}.{at}", id.number))?;
+    let name = SnapshotName { id, taken_at: plain.taken_at_unix_secs };
+    // No second spelling of a name.
+    (self::text(name) == text).then_some(name)
+}
+
+/// The state of a volume, by its id. `None`: there is none.
+pub fn state(image: Image<'_>, volume: VolumeId) -> Result<Option<VolumeState>, VerbError> {
+    let ImagePlace { pool, namespace, .. } = image.place.clone();
+    let key = volume.to_string();
+    let read = image.crew.call(&Request::ReadKey { pool, namespace, object: OBJECT.to_owned(), key })?;
+    let Reply::Record(record) = read else { return Err(VerbError::Confused) };
+    let Some((_, value)) = record.into_iter().next() else { return Ok(None) };
+    let state = serde_json::from_str(&value).map_err(|_| VerbError::StateUnknown(image.place.clone()))?;
+    Ok(Some(state))
+}
+
+fn write(place: &ImagePlace, volume: VolumeId, state: Option<&VolumeState>) -> Request {
+    let value = state.map(|state| {
+        let surplus = state.history.len().saturating_sub(HISTORY_MAX);
+        let short = VolumeState { history: state.history[surplus..].to_vec(), ..state.clone() };
+        serde_json::to_string(&short).expect("a state is JSON")
+    });
+    Request::WriteRecord {
+        pool: place.pool.clone(),
+        namespace: place.namespace.clone(),
+        object: OBJECT.to_owned(),
+        key: volume.to_string(),
+        value,
+    }
+}
+
+/// The copy, while its turn is held.
+pub struct Delta<'t, 'a> {
+    turn: RefCell<&'t mut Turn<'a>>,
+    volume: VolumeId,
+    said: RefCell<Instant>,
+}
+
+impl<'t, 'a> Delta<'t, 'a> {
+    pub fn new(turn: &'t mut Turn<'a>, volume: VolumeId) -> Self {
+        Self { turn: RefCell::new(turn), volume, said: RefCell::new(Instant::now()) }
+    }
+
+    fn image(&self) -> Image<'a> {
+        self.turn.borrow().image
+    }
+
+    fn place(&self) -> ImagePlace {
+        self.image().place.clone()
+    }
+
+    fn content(&self) -> Result<Option<ContentView>, VerbError> {
+        let image = self.image();
+        match image.crew.call(&Request::LookAtContent(image.place.clone())) {
+            Ok(Reply::Content(view)) if view.is_mirrored => Err(VerbError::IsMirrored(image.place.clone())),
+            Ok(Reply::Content(view)) => Ok(Some(view)),
+            Ok(_) => Err(VerbError::Confused),
+            Err(error) if error.is(FailureKind::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn change(&self, request: &Request) -> Result<(), VerbError> {
+        self.turn.borrow_mut().change(request).map(drop)
+    }
+
+    /// What changes nothing needs no turn.
+    fn look_through(&self, request: &DataRequest, content: &mut dyn Content) -> Result<Totals, SessionError> {
+        let mut worker = self.image().crew.hold(Lane::Data).map_err(VerbError::from)?;
+        let mut alive = Alive { delta: self, content };
+        worker.move_content(request, &mut alive).map_err(|unmoved| match unmoved {
+            Unmoved::Caller { error, .. } => error,
+            Unmoved::Call(error) => VerbError::from(error).into(),
+        })
+    }
+
+    /// What is being done with the image, and was begun by somebody who lives as far as can be told.
+    pub fn turn(image: Image<'_>) -> Result<Option<TurnView>, VerbError> {
+        Ok(image.turn()?.filter(|turn| !turn.has_ended))
+    }
+
+    /// Forgets the volume.
+    pub fn forget(&self) -> Result<(), VerbError> {
+        self.change(&write(&self.place(), self.volume, None))
+    }
+
+    /// What a volume begins with. A secondary's image need not be there; one that is there must be blank, unless it is adopted.
+    pub fn begin(&self, new: &VolumeState, adopt: bool) -> Result<(), Failure> {
+        let place = self.place();
+        match (self.content()?, new.role) {
+            (None, Role::Primary) => {
+                let cluster = self.image().crew.name().to_owned();
+                return Err(VerbError::NoImage { cluster, place }.into());
+            }
+            (Some(_), Role::Secondary) if !adopt && !self.head_changes(None)?.is_empty() => {
+                return Err(VerbError::NotBlank(place).into());
+            }
+            (None, Role::Secondary) | (Some(_), _) => {}
+        }
+        // Of an earlier life of the image.
+        let floor = self.look()?.into_iter().flat_map(|look| look.snapshots).map(|name| name.id.number).max();
+        self.set_state(&VolumeState { floor: floor.unwrap_or(0), ..new.clone() })
+    }
+}
+
+/// Other agents see that the turn's holder lives.
+struct Alive<'d, 't, 'a, 'c> {
+    delta: &'d Delta<'t, 'a>,
+    content: &'c mut dyn Content,
+}
+
+impl Alive<'_, '_, '_, '_> {
+    fn say(&self) -> Result<(), VerbError> {
+        self.delta.turn.borrow_mut().is_alive(&mut self.delta.said.borrow_mut())
+    }
+}
+
+impl Content for Alive<'_, '_, '_, '_> {
+    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        self.say()?;
+        self.content.give()
+    }
+
+    fn take(&mut self, frame: &[u8]) -> Result<(), SessionError> {
+        self.say()?;
+        self.content.take(frame)
+    }
+}
+
+#[derive(Default)]
+struct Ranges(Vec<Range>);
+
+impl Content for Ranges {
+    fn take(&mut self, frame: &[u8]) -> Result<(), SessionError> {
+        self.0.extend(decode_ranges(frame));
+        Ok(())
+    }
+}
+
+struct Reading<'a> {
+    also: std::slice::Chunks<'a, Range>,
+    frame: &'a mut dyn FnMut(Bytes) -> Result<(), SessionError>,
+}
+
+impl Content for Reading<'_> {
+    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        Ok(self.also.next().map(encode_ranges))
+    }
+
+    fn take(&mut self, frame: &[u8]) -> Result<(), SessionError> {
+        if frame.is_empty() { Ok(()) } else { (self.frame)(Bytes::copy_from_slice(frame)) }
+    }
+}
+
+struct Writing<'a>(&'a mut dyn FnMut() -> Result<Option<Bytes>, SessionError>);
+
+impl Content for Writing<'_> {
+    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        Ok((self.0)()?.map(Into::into))
+    }
+}
+
+struct Nothing;
+
+impl Content for Nothing {}
+
+impl ImageCopy for Delta<'_, '_> {
+    fn state(&self) -> Result<VolumeState, Failure> {
+        let image = self.image();
+        let found = state(image, self.volume)?;
+        found.ok_or_else(|| VerbError::NoVolume(image.place.clone()).into())
+    }
+
+    fn check_unused(&self) -> Result<(), Failure> {
+        match self.content()? {
+            Some(_) => Ok(self.image().unused()?),
+            None => Ok(()),
+        }
+    }
+
+    fn set_state(&self, state: &VolumeState) -> Result<(), Failure> {
+        Ok(self.change(&write(&self.place(), self.volume, Some(state)))?)
+    }
+
+    fn look(&self) -> Result<Option<Look>, Failure> {
+        let look = |view: ContentView| Look {
+            size_bytes: view.size_bytes,
+            order: view.order,
+            snapshots: view.snapshots.iter().filter_map(|snapshot| parse(&snapshot.name)).collect(),
+        };
+        Ok(self.content()?.map(look))
+    }
+
+    fn create(&self, size_bytes: u64, order: u8) -> Result<(), Failure> {
+        Ok(self.change(&Request::Create { place: self.place(), size_bytes, order })?)
+    }
+
+    fn size_at(&self, snapshot: SnapshotName) -> Result<u64, Failure> {
+        let (name, view) = (text(snapshot), self.content()?);
+        let found = view.into_iter().flat_map(|view| view.snapshots).find(|snapshot| snapshot.name == name);
+        found.map(|snapshot| snapshot.size_bytes).ok_or_else(|| self.no_snapshot(&name))
+    }
+
+    fn take(&self, snapshot: SnapshotName) -> Result<(), Failure> {
+        match self.change(&Request::TakeSnapshot { place: self.place(), name: text(snapshot) }) {
+            Err(error) if error.is(FailureKind::Exists) => Ok(()),
+            taken => Ok(taken?),
+        }
+    }
+
+    fn remove(&self, snapshot: SnapshotName) -> Result<(), Failure> {
+        let (name, view) = (text(snapshot), self.content()?);
+        let found = view.into_iter().flat_map(|view| view.snapshots).find(|snapshot| snapshot.name == name);
+        let Some(found) = found else { return Ok(()) };
+        match self.change(&Request::RemoveSnapshot { place: self.place(), id: found.id }) {
+            Err(error) if error.is(FailureKind::NotFound) => Ok(()),
+            removed => Ok(removed?),
+        }
+    }
+
+    fn head_changes(&self, since: Option<SnapshotName>) -> Result<Vec<Range>, Failure> {
+        let mut ranges = Ranges::default();
+        let request = DataRequest::Head { place: self.place(), since: since.map(text) };
+        self.look_through(&request, &mut ranges).map_err(|error| error.to_failure())?;
+        Ok(ranges.0)
+    }
+
+    fn read(
+        &self,
+        from: Option<SnapshotName>,
+        to: SnapshotName,
+        also: &[Range],
+        frame: &mut dyn FnMut(Bytes) -> Result<(), SessionError>,
+    ) -> Result<Totals, SessionError> {
+        let request = DataRequest::Read { place: self.place(), from: from.map(text), to: text(to) };
+        self.look_through(&request, &mut Reading { also: also.chunks(RANGES_MAX), frame })
+    }
+
+    fn write(
+        &self,
+        size_bytes: u64,
+        frames: &mut dyn FnMut() -> Result<Option<Bytes>, SessionError>,
+    ) -> Result<Totals, SessionError> {
+        self.image().unused()?;
+        let request = DataRequest::Write { place: self.place(), size_bytes };
+        self.turn.borrow_mut().move_content(&request, &mut Writing(frames))
+    }
+
+    fn restore(&self, to: SnapshotName) -> Result<(), Failure> {
+        self.image().unused()?;
+        let request = DataRequest::Restore { place: self.place(), to: text(to) };
+        let restored = self.turn.borrow_mut().move_content(&request, &mut Nothing);
+        restored.map(drop).map_err(|error| error.to_failure())
+    }
+}
+
+impl Delta<'_, '_> {
+    fn no_snapshot(&self, name: &str) -> Failure {
+        Failure {
+            kind: Kind::DataLoss,
+            reason: "snapshot-gone".to_owned(),
+            message: format!("snapshot {name} of {} was removed by another hand", self.place()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_was_written_and_no_other_way() {
+        for (name, kept) in [("drover.12.20261122T031500Z", 0), ("drover.12+1.20261122T031500Z", 1)] {
+            let parsed = parse(name).expect("a name");
+            assert_eq!((parsed.id, text(parsed).as_str()), (PointId { number: 12, kept }, name));
+        }
+        for other in ["drover.12+0.20261122T031500Z", "drover.012.20261122T031500Z", "drover.12", "snap"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+}
