@@ -143,7 +143,7 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "foreign-write",
-        "somebody wrote to a secondary image while it was synced",
+        "somebody changed the size of a secondary image while it was synced",
         "keep clients away from it (`rbd status` names them); the sync is tried again",
     ),
     reason("frame-damaged", "a message was damaged on its way", LATER),

@@ -172,21 +172,6 @@ impl Decoder {
     }
 }
 
-/// Where a frame changes something, without a look at what; `end` is of the frames before it.
-pub fn ranges(frame: &[u8], end: &mut u64) -> Result<Vec<Range>, DecodeError> {
-    let (mut reader, mut ranges) = (Reader::new(frame), Vec::new());
-    while !reader.is_empty() {
-        let (gap, coded) = (reader.uint()?, reader.uint()?);
-        let range = Range { offset: end.checked_add(gap).ok_or(DecodeError::Overflow)?, length: coded / 2 };
-        *end = range.offset.checked_add(range.length).ok_or(DecodeError::Overflow)?;
-        if coded % 2 == 1 {
-            reader.raw(usize::try_from(range.length).map_err(|_| DecodeError::Overflow)?)?;
-        }
-        ranges.push(range);
-    }
-    Ok(ranges)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -10,7 +10,7 @@ use crate::{
     control::Phase,
     error::Kind,
     fault,
-    image::{ImageCopy, Range, keep, root_digest, stream},
+    image::{ImageCopy, Range, keep, root_digest},
     point::{Acceptance, Origin, Point, PointId, PointTotals, VolumeState, accept},
     report::{Changes, Durations, Report, SyncReport},
     session::{Failure, Offer, SessionError, Wire, point::advance, sink::finish},
@@ -59,7 +59,7 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy) -> Result<Report, Sess
             highest_number: state.highest_number(),
         }),
     )?;
-    let sink = Sink { wire, image, offer, kept_as: kept, order: look.order.clamp(12, 30), begun: Instant::now() };
+    let sink = Sink { wire, image, offer, kept_as: kept, begun: Instant::now() };
     match receive(wire, "begin")? {
         ImageMessage::Begin(size_bytes) => sink.take(state, base.as_ref(), size_bytes),
         ImageMessage::Unchanged if ranges.is_empty() && base.is_some() => sink.unchanged(state),
@@ -82,42 +82,11 @@ fn gone() -> SessionError {
     })
 }
 
-/// Where a change was told, in objects of the image: a cluster may tell a write by all of its object.
-struct Told {
-    object_bytes: u64,
-    end: u64,
-    /// In order; neighbours are joined.
-    ranges: Vec<Range>,
-}
-
-impl Told {
-    fn add(&mut self, frame: &[u8]) -> Result<(), SessionError> {
-        let malformed = |_| SessionError::Protocol("sent a frame that is malformed");
-        for range in stream::ranges(frame, &mut self.end).map_err(malformed)? {
-            let object = self.object_bytes;
-            let (begin, end) = (range.offset / object * object, range.end().div_ceil(object).saturating_mul(object));
-            match self.ranges.last_mut() {
-                Some(last) if begin <= last.end() => last.length = last.length.max(end - last.offset),
-                _ => self.ranges.push(Range { offset: begin, length: end - begin }),
-            }
-        }
-        Ok(())
-    }
-
-    /// Up to the image's end.
-    fn covers(&self, range: Range, size_bytes: u64) -> bool {
-        let end = range.end().min(size_bytes);
-        let after = self.ranges.partition_point(|told| told.offset <= range.offset);
-        range.offset >= end || after > 0 && self.ranges[after - 1].end() >= end
-    }
-}
-
 struct Sink<'a> {
     wire: &'a Wire<'a>,
     image: &'a dyn ImageCopy,
     offer: ImageOffer,
     kept_as: Option<PointId>,
-    order: u8,
     begun: Instant,
 }
 
@@ -130,12 +99,10 @@ impl Sink<'_> {
         fault::hit("image.staging").map_err(failpoint)?;
         progress.enter(Phase::Transferring, 0, 0);
         let mut end: Option<ImageEnd> = None;
-        let mut told = Told { object_bytes: 1 << self.order, end: 0, ranges: Vec::new() };
         let written = self.image.write(size_bytes, &mut || {
             fault::hit("image.received").map_err(failpoint)?;
             match receive(self.wire, "delta")? {
                 ImageMessage::Delta(frame) => {
-                    told.add(&frame)?;
                     progress.bytes_done.add(frame.len() as u64);
                     Ok(Some(frame))
                 }
@@ -161,7 +128,7 @@ impl Sink<'_> {
         fault::hit("image.written").map_err(failpoint)?;
         self.image.take((&point).into())?;
         fault::hit("image.snapped").map_err(failpoint)?;
-        self.nobody_else(&point, base, size_bytes, &told)?;
+        self.check_size(&point, size_bytes)?;
         let offer = Offer {
             state: self.offer.state.clone(),
             root: String::new(),
@@ -186,26 +153,18 @@ impl Sink<'_> {
         self.finish(SyncReport { point: Some(point), changes, durations, ..self.report() })
     }
 
-    /// No object of the snapshot changed but those of which something was sent: somebody may have written to the image, or cut it, since it was
-    /// looked at.
-    fn nobody_else(
-        &self,
-        point: &Point,
-        base: Option<&Point>,
-        size_bytes: u64,
-        told: &Told,
-    ) -> Result<(), SessionError> {
-        let is_size = self.image.size_at(point.into())? == size_bytes;
-        let found = self.image.head_changes(base.map(Into::into))?;
-        if is_size && found.iter().all(|range| told.covers(*range, size_bytes)) {
+    /// Somebody may have made the image another size since it was looked at: a write beyond its end says nothing.
+    fn check_size(&self, point: &Point, size_bytes: u64) -> Result<(), SessionError> {
+        if self.image.size_at(point.into())? == size_bytes {
             return Ok(());
         }
         self.image.remove(point.into())?;
         Err(SessionError::Image(Failure {
             kind: Kind::Conflict,
             reason: "foreign-write".to_owned(),
-            message: "somebody wrote to the replica while it was synced: no point was made. Keep clients away from it"
-                .to_owned(),
+            message:
+                "somebody changed the replica's size while it was synced: no point was made. Keep clients away from it"
+                    .to_owned(),
         }))
     }
 
