@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::{
     ageing,
     agents::Agents,
+    delta,
     goal::{Conditions, Ground, verdicts},
     images,
     machine::Machine,
@@ -77,6 +78,9 @@ pub struct Arguments {
     #[arg(long, value_name = "N", conflicts_with_all = ["workloads", "rivals_only", "drover_only", "wan", "without_index", "ageing", "on"],
         value_parser = clap::value_parser!(u16).range(1..=128))]
     images: Option<u16>,
+    /// Instead of workloads: an RBD image that the agents sync, beside `rbd export-diff | rbd import-diff`, on two Ceph clusters
+    #[arg(long, conflicts_with_all = ["workloads", "rivals_only", "drover_only", "wan", "without_index", "ageing", "on", "images"])]
+    delta: bool,
     /// Where the numbers of every round go
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -112,6 +116,11 @@ impl Arguments {
             let measured = images::run(images.into(), self.rounds)?;
             print!("{}", measured.table());
             return self.write(&json!({ "images": measured }));
+        }
+        if self.delta {
+            let measured = delta::run(self.rounds)?;
+            print!("{}", measured.table());
+            return self.write(&json!({ "delta": measured }));
         }
         let workloads = self.workloads()?;
         ensure!(
