@@ -99,8 +99,8 @@ pub trait ImageCopy {
     fn restore(&self, to: SnapshotName) -> Result<(), Failure>;
 }
 
-/// The root digest of a point: of the point that the change began from, if there is one, and of the change. Equal digests are equal
-/// images, since both sides had the same change to apply to the same point.
+/// The root digest of a point: of the point that the change began from, if there is one, and of the change. Equal digests say
+/// that both sides had the same change to apply to the same point; not that nobody else has written to one of them.
 pub fn root_digest(parent: Option<&Point>, size_bytes: u64, totals: &stream::Totals) -> Digest {
     let mut record = Vec::with_capacity(72);
     record.extend_from_slice(parent.map(|point| point.root).unwrap_or_default().as_bytes());

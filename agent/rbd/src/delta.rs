@@ -15,8 +15,7 @@ use drover_engine::{
 };
 
 use crate::{
-    crew::Lane,
-    crew::Unmoved,
+    crew::{Lane, Unmoved},
     data::{Content, DataRequest, RANGES_MAX, decode_ranges, encode_ranges},
     image::{Image, VerbError},
     point::PointName,

@@ -83,19 +83,28 @@ pub fn demote(image: &dyn ImageCopy, force: Force) -> Result<(), Failure> {
         return Ok(());
     }
     image.check_unused()?;
-    // A point whose confirmation was lost is the newest.
-    let newest = state.offered.as_ref().or(state.newest());
-    if let Some(newest) = newest.filter(|_| force == Force::No)
-        && !is_at(image, newest.into())?
-    {
-        let message = format!(
-            "what the image holds is not its newest point {}: it was written to since, and a demotion would leave that behind",
-            newest.id
-        );
-        return Err(refused("not-synced", message));
+    if force == Force::No {
+        check_synced(image, &state)?;
     }
     state.demote();
     image.set_state(&state)
+}
+
+fn check_synced(image: &dyn ImageCopy, state: &VolumeState) -> Result<(), Failure> {
+    if let Some(offered) = &state.offered {
+        let message = format!("whether the other side has point {} is not known: sync once more", offered.id);
+        return Err(refused("not-synced", message));
+    }
+    // One that was never synced has nobody who could go on elsewhere.
+    let Some(newest) = state.newest() else { return Ok(()) };
+    if state.current == Some(newest.id) && is_at(image, newest.into())? {
+        return Ok(());
+    }
+    let message = format!(
+        "what the image holds is not its newest point {}: it was written to since, and a demotion would leave that behind",
+        newest.id
+    );
+    Err(refused("not-synced", message))
 }
 
 /// The next sync gives this copy's line up, after keeping what it holds.
@@ -116,7 +125,10 @@ pub fn retire(image: &dyn ImageCopy) -> Result<(), Failure> {
     let mut state = image.state()?;
     let Some(look) = image.look()? else { return Ok(()) };
     match state.role {
-        Role::Primary => look.snapshots.into_iter().try_for_each(|snapshot| image.remove(snapshot)),
+        Role::Primary => {
+            let own = look.snapshots.into_iter().filter(|snapshot| snapshot.id.number > state.floor);
+            own.into_iter().try_for_each(|snapshot| image.remove(snapshot))
+        }
         Role::Secondary => settle(image, &mut state).map(drop),
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     volume::unix_now,
 };
 
-/// Ranges that a sink may ask for: of a megabyte each, at 16 bytes, far more than any image has.
+/// Ranges that a sink may ask for: 64 MiB of memory, and more than an honest one makes.
 const RANGES_MAX: usize = 1 << 22;
 
 pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy, options: &SyncOptions) -> Result<Report, SessionError> {
@@ -93,6 +93,8 @@ impl Source<'_> {
             totals.is_empty() && also.is_empty() && base_bytes == Some(size_bytes) && is_current && is_of_line;
         if is_same && !self.options.always_point {
             self.image.remove(name)?;
+            // The sink has said that it is at another point.
+            state.offered = None;
             self.image.set_state(&state)?;
             send(self.wire, ImageMessage::Unchanged)?;
             return self.finished(state, name.taken_at);

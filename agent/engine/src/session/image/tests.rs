@@ -293,6 +293,23 @@ fn a_primary_without_a_confirmed_point_is_kept_too() {
     assert!(a.0.borrow().snapshots.values().any(|content| *content == written), "what its users wrote");
 }
 
+/// What was offered and never arrived is on no other site.
+#[test]
+fn a_point_that_nobody_confirmed_is_not_demoted_on() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    a.write_block(2, 2);
+    // Until it has all, and can't make a snapshot of it.
+    b.0.borrow_mut().calls_left = Some(3);
+    sync(&a, &b).unwrap_err();
+    b.0.borrow_mut().calls_left = None;
+    assert!(a.0.borrow().state.offered.is_some());
+    assert_eq!(verbs::demote(&a, Force::No).unwrap_err().reason, "not-synced");
+    sync(&a, &b).unwrap();
+    verbs::demote(&a, Force::No).unwrap();
+}
+
 /// Nothing but its size, which no range tells.
 #[test]
 fn a_replica_that_was_made_larger_is_not_its_point() {
