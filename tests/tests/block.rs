@@ -36,8 +36,13 @@ impl Site {
     }
 
     fn with(file_system: FileSystem, setup: PairSetup) -> Self {
-        let store = Store::new(8 << 30).expect("a store for images");
-        let images = [0, 1].map(|_| store.image(file_system, 1 << 30).expect("image"));
+        Self::sized(file_system, setup, 1 << 30)
+    }
+
+    /// Each side's file system has so many bytes.
+    fn sized(file_system: FileSystem, setup: PairSetup, bytes: u64) -> Self {
+        let store = Store::new(2 * bytes + (6 << 30)).expect("a store for images");
+        let images = [0, 1].map(|_| store.image(file_system, bytes).expect("image"));
         let mounts = [0, 1].map(|side| images[side].mount().expect("mount"));
         let pair = Pair::with(PairSetup {
             root_a: Some(mounts[0].join("root")),
@@ -592,6 +597,58 @@ fn a_sparse_image_of_a_tebibyte_is_replicated() {
         }
         for agent in [&site.pair.a, &site.pair.b] {
             let what = format!("peak of an agent with a sparse image of 1 TiB on {}", file_system.name());
+            figure::report(&what, agent.peak_bytes() >> 20, "MiB", Goal::AtMost(128));
+        }
+    }
+}
+
+/// As the one before, with 10 GiB in it: memory follows neither the size nor what it holds.
+#[test]
+fn a_sparse_image_of_a_tebibyte_holds_10_gib() {
+    const NAME: &str = "a_sparse_image_of_a_tebibyte_holds_10_gib";
+    const TEBIBYTE: u64 = 1 << 40;
+    const PIECE: usize = 64 << 20;
+    const PIECES: u64 = 160;
+    if !skip::needs_root(NAME) {
+        return;
+    }
+    if !Rounds::chosen().is_full() {
+        return skip::skipped(NAME, "it takes 26 GiB of space and minutes: only with tests/run --full");
+    }
+    let seeds = Seeds::of(NAME);
+    let mut piece = vec![0; PIECE];
+    for file_system in [FileSystem::Ext4, FileSystem::Xfs] {
+        if let Some(why) = file_system.missing() {
+            skip::skipped(NAME, &why);
+            continue;
+        }
+        let site = Site::sized(file_system, PairSetup { retain: Some(1), ..PairSetup::default() }, 12 << 30);
+        let file =
+            File::options().write(true).create(true).truncate(false).open(Subject::Image.image(&site.pair.source()));
+        let file = file.expect("open the image");
+        file.set_len(TEBIBYTE).expect("size");
+        // Each piece is made again from its number to be compared.
+        let (part, mut places) = (TEBIBYTE / PIECES, seeds.rng(0));
+        let places: Vec<u64> = (0..PIECES).map(|n| n * part + places.u64(0..part - PIECE as u64)).collect();
+        for (n, at) in places.iter().enumerate() {
+            seeds.rng(1 + n as u64).fill(&mut piece);
+            file.write_all_at(&piece, *at).expect("write");
+        }
+        site.pair.sync();
+        for at in &places {
+            file.write_all_at(&[7; 4096], at + 4096).expect("write a page");
+        }
+        site.pair.sync();
+        let replica = File::open(Subject::Image.image(&site.pair.replica())).expect("open the replica");
+        let mut found = vec![0; PIECE];
+        for (n, at) in places.iter().enumerate() {
+            seeds.rng(1 + n as u64).fill(&mut piece);
+            piece[4096..8192].fill(7);
+            replica.read_exact_at(&mut found, *at).expect("read the replica");
+            assert!(found == piece, "{}: piece {n} at {at} differs", file_system.name());
+        }
+        for agent in [&site.pair.a, &site.pair.b] {
+            let what = format!("peak of an agent with 10 GiB in an image of 1 TiB on {}", file_system.name());
             figure::report(&what, agent.peak_bytes() >> 20, "MiB", Goal::AtMost(128));
         }
     }
