@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use drover_engine::{
+    control::{Control, Phase},
     error::Kind,
     id::VolumeId,
-    point::VolumeState,
-    report::Report,
+    point::{PointId, VolumeState},
+    report::{Report, RollbackReport},
     session::{self, Failure, Hello, Intent, SessionError, Side, Wire, image},
+    volume::VolumeError,
 };
 
 use crate::{
@@ -33,6 +35,8 @@ pub enum TargetError {
     #[error(transparent)]
     Volume(#[from] VolumesError),
     #[error(transparent)]
+    Tree(#[from] VolumeError),
+    #[error(transparent)]
     Image(#[from] MirrorError),
     #[error(
         "volume {0} is mirrored by rbd-mirror: its points are taken by CreateMirrorSnapshot (`volume point`), and there is nothing to sync"
@@ -44,6 +48,7 @@ impl TargetError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Volume(error) => error.kind(),
+            Self::Tree(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Mirrored(_) => Kind::Precondition,
         }
@@ -52,6 +57,7 @@ impl TargetError {
     pub fn reason(&self) -> &str {
         match self {
             Self::Volume(error) => error.reason(),
+            Self::Tree(error) => error.reason(),
             Self::Image(error) => error.reason(),
             Self::Mirrored(_) => "is-mirrored",
         }
@@ -78,6 +84,26 @@ impl Target {
         match self {
             Self::Volume(held) => Ok(held.volume.state()),
             Self::Image(Image { mirrors, mirrored }) => Ok(mirrors.delta_state(mirrored)?),
+        }
+    }
+
+    /// Of a secondary, to an older point or forward again. Syncs pause until it is released.
+    pub fn rollback(&self, to: PointId, control: &Control) -> Result<RollbackReport, TargetError> {
+        match self {
+            Self::Volume(held) => Ok(held.volume.rollback(to, control)?),
+            Self::Image(Image { mirrors, mirrored }) => {
+                control.progress.enter(Phase::Applying, 0, 0);
+                let rolled = mirrors.rollback_delta(mirrored, to)?;
+                control.progress.enter(Phase::Done, 0, 0);
+                Ok(rolled)
+            }
+        }
+    }
+
+    pub fn release(&self) -> Result<(), TargetError> {
+        match self {
+            Self::Volume(held) => Ok(held.volume.release()?),
+            Self::Image(Image { mirrors, mirrored }) => Ok(mirrors.release_delta(mirrored)?),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use drover_proto::v1::{self, VolumeRole, volume_spec};
+use drover_proto::v1::{self, VolumeRole};
 use drover_tests::{
     ceph::{Clusters, Image, Release},
     fleet,
@@ -175,23 +175,10 @@ impl Sites {
         }
         b.image(OF_RBD).create(BYTES);
         self.volume = uuid::Uuid::new_v4().to_string();
-        for (agent, role, peer) in
-            [(&self.a, VolumeRole::Primary, "site-b"), (&self.b, VolumeRole::Secondary, "site-a")]
-        {
-            let image = v1::RbdImage {
-                cluster: "ceph".to_owned(),
-                pool: a.pool().to_owned(),
-                image: OF_DROVER.to_owned(),
-                replication: v1::RbdReplication::Delta.into(),
-                ..v1::RbdImage::default()
-            };
-            let request = v1::EnableRequest {
-                volume_id: self.volume.clone(),
-                spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
-                role: role.into(),
-                peer: Some(peer.to_owned()),
-                ..v1::EnableRequest::default()
-            };
+        for (agent, role) in [(&self.a, VolumeRole::Primary), (&self.b, VolumeRole::Secondary)] {
+            let replication = v1::RbdReplication::Delta.into();
+            let image = v1::RbdImage { replication, ..fleet::rbd_image(a, OF_DROVER) };
+            let request = fleet::enable_request(&self.volume, image, role);
             agent.controller().enable(request).context("enable a volume")?;
         }
         Ok(())
@@ -205,6 +192,7 @@ impl Sites {
         let job = client.start(request).context("start a sync")?;
         let outcome = client.outcome(&job, SYNC).context("watch a sync")?.expect_done("a sync");
         let seconds = begun.elapsed().as_secs_f64();
+        eprintln!("delta: {seconds:.2} s, of which in ms: {}", outcome.report["durations"]);
         Ok((seconds, (outcome.number("/wire_sent") + outcome.number("/wire_received")) as f64))
     }
 

@@ -56,6 +56,24 @@ pub fn section(cluster: &Cluster) -> String {
     )
 }
 
+/// In the pool that [`section`] names.
+pub fn rbd_image(cluster: &Cluster, name: &str) -> v1::RbdImage {
+    let (pool, image) = (cluster.pool().to_owned(), name.to_owned());
+    v1::RbdImage { cluster: "ceph".to_owned(), pool, image, ..v1::RbdImage::default() }
+}
+
+/// Of a volume that is primary at `site-a`: what one of [`agents`] is asked.
+pub fn enable_request(volume_id: &str, image: v1::RbdImage, role: VolumeRole) -> v1::EnableRequest {
+    let peer = if role == VolumeRole::Primary { "site-b" } else { "site-a" };
+    v1::EnableRequest {
+        volume_id: volume_id.to_owned(),
+        spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
+        role: role.into(),
+        peer: Some(peer.to_owned()),
+        ..v1::EnableRequest::default()
+    }
+}
+
 impl Fleet {
     /// `groups` groups of `images` images each, primary at `site-a`, with `content` at the beginning of each.
     #[track_caller]
@@ -85,23 +103,9 @@ impl Fleet {
         image.create(bytes);
         image.write(&[(0, content)]);
         let volume_id = uuid::Uuid::new_v4().to_string();
-        for (agent, role, peer) in
-            [(&self.a, VolumeRole::Primary, "site-b"), (&self.b, VolumeRole::Secondary, "site-a")]
-        {
-            let image = v1::RbdImage {
-                cluster: "ceph".to_owned(),
-                pool: self.clusters.a.pool().to_owned(),
-                image: name.to_owned(),
-                ..v1::RbdImage::default()
-            };
-            let request = v1::EnableRequest {
-                volume_id: volume_id.clone(),
-                spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
-                role: role.into(),
-                peer: Some(peer.to_owned()),
-                group: Some(Self::name(group)),
-                ..v1::EnableRequest::default()
-            };
+        for (agent, role) in [(&self.a, VolumeRole::Primary), (&self.b, VolumeRole::Secondary)] {
+            let request = enable_request(&volume_id, rbd_image(&self.clusters.a, name), role);
+            let request = v1::EnableRequest { group: Some(Self::name(group)), ..request };
             Self::client(agent).enable(request).expect("enable an image");
         }
     }

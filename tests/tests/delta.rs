@@ -2,11 +2,11 @@
 
 use std::{thread, time::Duration};
 
-use drover_proto::v1::{self, VolumeRole, volume_spec};
+use drover_proto::v1::{self, VolumeRole};
 use drover_tests::{
     ceph::{Clusters, Content, Image, Release},
     figure::{self, Goal},
-    fleet::agents,
+    fleet::{agents, enable_request, rbd_image},
     host::{Agent, Client, Faults, Outcome, SYNC, status_reason},
     process,
     rounds::Rounds,
@@ -67,24 +67,10 @@ impl Sites {
     }
 
     fn enable(&self) {
-        for (agent, role, peer, name) in
-            [(&self.a, VolumeRole::Primary, "site-b", HERE), (&self.b, VolumeRole::Secondary, "site-a", THERE)]
-        {
-            let image = v1::RbdImage {
-                cluster: "ceph".to_owned(),
-                pool: self.clusters.a.pool().to_owned(),
-                image: name.to_owned(),
-                replication: v1::RbdReplication::Delta.into(),
-                ..v1::RbdImage::default()
-            };
-            let request = v1::EnableRequest {
-                volume_id: self.volume.clone(),
-                spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
-                role: role.into(),
-                peer: Some(peer.to_owned()),
-                retain: Some(2),
-                ..v1::EnableRequest::default()
-            };
+        for (agent, role, name) in [(&self.a, VolumeRole::Primary, HERE), (&self.b, VolumeRole::Secondary, THERE)] {
+            let replication = v1::RbdReplication::Delta.into();
+            let image = v1::RbdImage { replication, ..rbd_image(&self.clusters.a, name) };
+            let request = v1::EnableRequest { retain: Some(2), ..enable_request(&self.volume, image, role) };
             agent.controller().enable(request).expect("enable the image");
         }
     }
@@ -270,6 +256,191 @@ fn r7_an_image_is_synced_by_its_changes_and_fails_over_on_ceph_16() {
 #[test]
 fn r7_an_image_is_synced_by_its_changes_and_fails_over_on_ceph_18() {
     an_image_is_synced_by_its_changes("r7_an_image_is_synced_by_its_changes_and_fails_over_on_ceph_18", Release::Reef);
+}
+
+/// What rots beneath a copy is found by a deep verification, told by its offset, and mended by the next sync.
+#[test]
+fn rot_beneath_an_image_is_found_by_its_offset_and_mended() {
+    const NAME: &str = "rot_beneath_an_image_is_found_by_its_offset_and_mended";
+    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+    let mut noise = vec![0; 9 * MIB as usize];
+    sites.rng.fill(&mut noise);
+    sites.here().write(&[(8 * MIB, &noise)]);
+    sites.sync(&sites.a);
+    let verify = |deep: bool| {
+        let client = sites.a.controller();
+        let job = client.verify(&sites.volume, deep).expect("start a verification");
+        client.outcome(&job, SYNC).expect("watch a verification").expect_done("a verification").report
+    };
+    for deep in [false, true] {
+        let report = verify(deep);
+        let is = |what: &str| report[what].as_bool().expect("yes or no");
+        assert!(is("replica_is_point") && is("source_is_point"), "{report}");
+    }
+    let plan = {
+        let client = sites.b.controller();
+        let request = v1::PlanRequest { volume_id: sites.volume.clone(), ..v1::PlanRequest::default() };
+        let job = client.call(client.sync().plan(request)).expect("start a plan").job_id;
+        client.outcome(&job, SYNC).expect("watch a plan").expect_done("a plan")
+    };
+    assert_eq!(plan.number("/changes/bytes_changed"), 0, "nothing has changed: {}", plan.report);
+    for round in 0..3 {
+        let offset = 8 * MIB + sites.rng.u64(0..9 * MIB);
+        sites.there().rot(offset);
+        assert_eq!(verify(false)["replica_is_point"], true, "the image knows nothing of it");
+        let report = verify(true);
+        assert_eq!((&report["replica_is_point"], &report["source_is_point"]), (&false.into(), &true.into()));
+        let differs = &report["differs_at"][0];
+        let (at, length) = (differs["offset"].as_u64().expect("bytes"), differs["length"].as_u64().expect("bytes"));
+        assert!((at..at + length).contains(&offset) && length <= MIB, "round {round}, {offset}: {report}");
+        let outcome = sites.sync(&sites.b);
+        assert!(outcome.number("/wire_sent") + outcome.number("/wire_received") < 2 * MIB, "the leaf moves");
+        assert_eq!(verify(true)["replica_is_point"], true);
+        sites.newest(&sites.b, &sites.there()).assert_is(&sites.here().content(), "it is mended");
+    }
+    // What the source's users write makes it another one, and no discrepancy.
+    sites.here().write(&[(MIB, &[9; 5000])]);
+    let report = verify(true);
+    assert_eq!((&report["replica_is_point"], &report["source_is_point"]), (&true.into(), &false.into()));
+}
+
+/// Of a first copy that is interrupted what has arrived is not sent again; nor what a copy holds that was made by other means.
+#[test]
+fn what_a_copy_without_a_point_holds_is_not_sent_again() {
+    const NAME: &str = "what_a_copy_without_a_point_holds_is_not_sent_again";
+    const NOISE: u64 = 160 * MIB;
+    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+    let mut noise = vec![0; usize::try_from(NOISE).expect("it fits")];
+    sites.rng.fill(&mut noise);
+    sites.here().change(NOISE + 8 * MIB, &[(0, &noise)], &[]);
+    let content = sites.here().content();
+    // Frames are about a MiB each; what is on its way to the cluster is lost with the agent.
+    sites.b.restart(&Faults::kill("image.received", 128));
+    let client = sites.a.controller();
+    let job = client.start(sites.request()).expect("start a sync");
+    process::until("the agent dies", Duration::from_secs(60), || (!sites.b.is_running()).then_some(()));
+    drop(client);
+    sites.b.start(&Faults::none());
+    let outcome = sites.a.controller().outcome(&job, SYNC).expect("watch a sync").expect_done("a sync");
+    let moved = outcome.number("/wire_sent") + outcome.number("/wire_received");
+    figure::report(
+        &format!("rest of a first copy of {} MiB after a kill at 80 %", NOISE / MIB),
+        moved * 100 / NOISE,
+        "%",
+        Goal::AtMost(50),
+    );
+    assert!(moved < NOISE / 2, "{moved} of {NOISE} bytes moved again");
+    sites.newest(&sites.b, &sites.there()).assert_is(&content, "the first copy");
+
+    // Made by an administrator, and not quite the same.
+    let (adopted, volume) = ("adopted", uuid::Uuid::new_v4().to_string());
+    let copy = sites.clusters.b.image(adopted);
+    copy.create(NOISE + 8 * MIB);
+    copy.write(&[(0, &noise)]);
+    copy.write(&[(7 * MIB, &[1; 5000]), (NOISE + MIB, &[2; 100])]);
+    let replication = v1::RbdReplication::Delta.into();
+    let (client, request) = (sites.a.controller(), v1::DisableRequest::default());
+    let request = v1::DisableRequest { volume_id: sites.volume.clone(), ..request };
+    client.call(client.replication().disable(request)).expect("disable the volume");
+    for (agent, role, name) in [(&sites.a, VolumeRole::Primary, HERE), (&sites.b, VolumeRole::Secondary, adopted)] {
+        let image = v1::RbdImage { replication, ..rbd_image(&sites.clusters.a, name) };
+        let adopt = role == VolumeRole::Secondary;
+        let request = v1::EnableRequest { adopt, ..enable_request(&volume, image, role) };
+        agent.controller().enable(request).expect("enable the image");
+    }
+    let request = v1::StartRequest { volume_id: volume.clone(), ..v1::StartRequest::default() };
+    let client = sites.a.controller();
+    let job = client.start(request).expect("start a sync");
+    let outcome = client.outcome(&job, SYNC).expect("watch a sync").expect_done("a sync");
+    let moved = outcome.number("/wire_sent") + outcome.number("/wire_received");
+    assert!(moved < 4 * MIB, "{moved} bytes moved, of which two leaves differ");
+    copy.content().assert_is(&content, "it is adopted");
+    assert!(outcome.report["kept_as"].is_string(), "what it held before is kept: {}", outcome.report);
+}
+
+/// To an older point, and forward again by a sync once it is released.
+#[test]
+fn a_replica_is_rolled_back_and_goes_on() {
+    const NAME: &str = "a_replica_is_rolled_back_and_goes_on";
+    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+    let mut contents = Vec::new();
+    for _ in 0..3 {
+        sites.sync(&sites.a);
+        contents.push(sites.here().content());
+        sites.edit();
+    }
+    let client = sites.b.controller();
+    let roll = |to: &str| {
+        let client = sites.b.controller();
+        let job = client.rollback(&sites.volume, to).expect("start a rollback");
+        client.outcome(&job, SYNC).expect("watch a rollback")
+    };
+    assert_eq!(roll("77").expect_failed("a point that nobody has"), "no-such-point");
+    sites.there().write(&[(3 * MIB, &[5; 5000])]);
+    let foreign = sites.there().content();
+    let report = roll("2").expect_done("a rollback").report;
+    sites.there().content().assert_is(&contents[1], "point 2");
+    let kept = report["kept_as"].as_str().expect("what was kept").to_owned();
+    content_of(&sites.there(), &kept).assert_is(&foreign, "what somebody had written");
+    assert_eq!(sites.try_sync(&sites.a).expect_failed("it is paused"), "rolled-back");
+    roll("1").expect_done("a rollback");
+    sites.there().content().assert_is(&contents[0], "point 1");
+    client.release(&sites.volume).expect("release the replica");
+    sites.sync(&sites.a);
+    sites.there().content().assert_is(&sites.here().content(), "forward again");
+    let refused = sites.a.controller();
+    let job = refused.rollback(&sites.volume, "2").expect("start a rollback");
+    assert_eq!(refused.outcome(&job, SYNC).expect("watch").expect_failed("a primary"), "is-primary");
+}
+
+/// Whoever holds the image is lost: nothing is made of what others may have written since, and the job begins again.
+#[test]
+fn r11_a_sync_whose_workers_are_killed_begins_again() {
+    const NAME: &str = "r11_a_sync_whose_workers_are_killed_begins_again";
+    const NOISE: u64 = 24 * MIB;
+    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+    sites.here().change(BYTES, &[], &[]);
+    sites.sync(&sites.a);
+    let rounds = if Rounds::chosen().is_full() { 20 } else { 4 };
+    for round in 0..rounds {
+        let old = sites.newest(&sites.b, &sites.there());
+        let mut noise = vec![0; usize::try_from(NOISE).expect("it fits")];
+        sites.rng.fill(&mut noise);
+        sites.here().write(&[(0, &noise)]);
+        let new = sites.here().content();
+        let client = sites.a.controller();
+        let job = client.start(sites.request()).expect("start a sync");
+        thread::sleep(Duration::from_millis(sites.rng.u64(50..1500)));
+        let agent = if round % 4 == 3 { &sites.a } else { &sites.b };
+        agent.kill_workers();
+        let found = sites.newest(&sites.b, &sites.there());
+        let is_whole = found.differences(&old).is_empty() || found.differences(&new).is_empty();
+        assert!(is_whole, "round {round}: the newest point is neither the old nor the new one");
+        client.outcome(&job, SYNC).expect("watch a job").expect_done(&format!("the job of round {round}"));
+        sites.newest(&sites.b, &sites.there()).assert_is(&new, &format!("round {round}"));
+    }
+    figure::report("kills of workers in a sync of an image", rounds, "kills", Goal::AtLeast(20));
+}
+
+/// Nobody could tell who writes to it.
+#[test]
+fn an_image_without_a_lock_is_refused() {
+    const NAME: &str = "an_image_without_a_lock_is_refused";
+    let Some(sites) = Sites::start(NAME, Release::Pacific) else { return };
+    let ends = [
+        (&sites.a, &sites.clusters.a, VolumeRole::Primary),
+        (&sites.b, &sites.clusters.b, VolumeRole::Secondary),
+    ];
+    let volume = uuid::Uuid::new_v4().to_string();
+    for (agent, cluster, role) in ends {
+        let image = cluster.image("lockless");
+        image.create(8 * MIB);
+        image.disable_lock();
+        let replication = v1::RbdReplication::Delta.into();
+        let place = v1::RbdImage { replication, ..rbd_image(cluster, "lockless") };
+        let refused = agent.controller().enable(enable_request(&volume, place, role)).expect_err("it has no lock");
+        assert_eq!(status_reason(&refused), "image-without-lock", "{refused}");
+    }
 }
 
 /// Where either agent can die in a sync.

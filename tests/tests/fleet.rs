@@ -1,7 +1,6 @@
 //! Many images at once, and a cluster that hangs or dies in the middle of a verb of all of them.
 
 use std::{
-    collections::BTreeSet,
     fs, thread,
     time::{Duration, Instant},
 };
@@ -11,7 +10,7 @@ use drover_tests::{
     ceph::{Kind, Release},
     figure::{self, Goal},
     fleet::Fleet,
-    host::{Agent, SYNC, status_reason},
+    host::{SYNC, status_reason},
     judge, process,
     rounds::Rounds,
     skip,
@@ -29,11 +28,6 @@ enum Fault {
     /// The site is cut off, or its hosts hang.
     Stop,
     Kill,
-}
-
-/// Of processes that have not ended.
-fn workers(agent: &Agent) -> BTreeSet<u32> {
-    process::children(agent.pid().expect("a running agent")).into_iter().collect()
 }
 
 /// A directory, which needs no cluster.
@@ -105,7 +99,7 @@ fn a_promotion_of_many_images_in_which_the_cluster_is(name: &'static str, fault:
         assert!(["group-half-done", "ceph-timed-out"].contains(&reason.as_str()), "{reason}: {refused}");
         assert!(took < DEADLINE, "{took:?}");
     });
-    let left = workers(&fleet.b);
+    let left = fleet.b.workers();
     assert!(left.len() <= WORKERS_MAX, "{} workers", left.len());
     match fault {
         Fault::Stop => fleet.clusters.b.cont(&[Kind::Mon, Kind::Osd]),
@@ -126,7 +120,7 @@ fn a_promotion_of_many_images_in_which_the_cluster_is(name: &'static str, fault:
         let [here, there] = [&fleet.clusters.a, &fleet.clusters.b].map(|cluster| cluster.image(image).content());
         there.assert_is(&here, image);
     }
-    assert!(workers(&fleet.b).len() <= WORKERS_MAX);
+    assert!(fleet.b.workers().len() <= WORKERS_MAX);
     figure::report("images in a promotion that was interrupted", images as u64, "images", Goal::AtLeast(50));
 }
 

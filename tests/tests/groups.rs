@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_proto::v1::{self, VolumeRole, volume_spec};
+use drover_proto::v1::{self, VolumeRole};
 use drover_tests::{
     ceph::{Clusters, Content, Image, Kind, Release},
-    fleet::agents,
+    fleet::{agents, enable_request, rbd_image},
     host::{Access, Agent, Certificates, Client, Faults, status_reason},
     process,
     scratch::Scratch,
@@ -95,24 +95,12 @@ impl Sites {
 
     fn enable(&self, every_seconds: Option<u64>) -> Vec<v1::MgrSchedule> {
         let mut schedules = Vec::new();
-        for (agent, role, peer) in
-            [(&self.a, VolumeRole::Primary, "site-b"), (&self.b, VolumeRole::Secondary, "site-a")]
-        {
+        for (agent, role) in [(&self.a, VolumeRole::Primary), (&self.b, VolumeRole::Secondary)] {
             for (disk, volume) in &self.volumes {
-                let image = v1::RbdImage {
-                    cluster: "ceph".to_owned(),
-                    pool: self.clusters.a.pool().to_owned(),
-                    image: (*disk).to_owned(),
-                    ..v1::RbdImage::default()
-                };
                 let request = v1::EnableRequest {
-                    volume_id: volume.clone(),
-                    spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
-                    role: role.into(),
-                    peer: Some(peer.to_owned()),
                     group: Some(GROUP.to_owned()),
                     point_every_seconds: every_seconds,
-                    ..v1::EnableRequest::default()
+                    ..enable_request(volume, rbd_image(&self.clusters.a, disk), role)
                 };
                 let client = Self::client(agent);
                 let enabled = client.call(client.replication().enable(request)).expect("enable an image");

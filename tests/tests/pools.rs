@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use drover_proto::v1::{self, VolumeRole, pools_client::PoolsClient, volume_spec};
+use drover_proto::v1::{self, VolumeRole, pools_client::PoolsClient};
 use drover_tests::{
     ceph::{Cluster, Clusters, Recipe, Release},
-    fleet::section,
+    fleet::{enable_request, rbd_image, section},
     host::{Access, Agent, Certificates, Client, Faults, status_reason},
     process,
     scratch::Scratch,
@@ -137,19 +137,8 @@ fn a_pool_is_set_up_by_the_agents_and_no_token_is_written_anywhere() {
     // It mirrors.
     on_a.image(IMAGE).create(16 * MIB);
     on_a.image(IMAGE).write(&[(0, &[7; 65536])]);
-    let image = v1::RbdImage {
-        cluster: "ceph".to_owned(),
-        pool: on_a.pool().to_owned(),
-        image: IMAGE.to_owned(),
-        ..v1::RbdImage::default()
-    };
-    let request = v1::EnableRequest {
-        volume_id: uuid::Uuid::new_v4().to_string(),
-        spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
-        role: VolumeRole::Primary.into(),
-        peer: Some("site-b".to_owned()),
-        ..v1::EnableRequest::default()
-    };
+    let volume = uuid::Uuid::new_v4().to_string();
+    let request = enable_request(&volume, rbd_image(on_a, IMAGE), VolumeRole::Primary);
     client(a).enable(request).expect("enable the image");
     on_a.image(IMAGE).wait_synced(&on_b.image(IMAGE));
     on_b.image(IMAGE).content().assert_is(&on_a.image(IMAGE).content(), "it is mirrored");

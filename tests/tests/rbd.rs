@@ -5,18 +5,19 @@ mod namespace;
 mod wrong_state;
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use drover_librbd::ImageRef;
-use drover_proto::v1::{self, VolumeRole, volume_spec};
+use drover_proto::v1::{self, VolumeRole};
 use drover_tests::{
     ceph::{Cluster, Clusters, Content, Image, Kind, Release},
     execs::Execs,
     figure::{self, Goal},
-    fleet::{self, agents},
+    fleet::{self, agents, enable_request, rbd_image},
     host::{Access, Agent, Certificates, Client, Faults, status_reason},
     process,
     rounds::Rounds,
@@ -30,6 +31,8 @@ const MIB: u64 = 1 << 20;
 /// As Ceph-CSI names it.
 const IMAGE: &str = "csi-vol-5f0b6f0e-6a51-4d0a-9f6f-0a4c2f1d7b11";
 const JOURNAL: &str = "csi.volume.5f0b6f0e-6a51-4d0a-9f6f-0a4c2f1d7b11";
+/// One that Drover knows nothing of.
+const PLAIN: &str = "plain";
 const BYTES: u64 = 96 * MIB;
 /// For a mirror snapshot to reach the other site.
 pub(crate) const SYNCED: Duration = Duration::from_secs(90);
@@ -121,22 +124,8 @@ impl Sites {
     }
 
     fn enable(&self) {
-        for (agent, role, peer) in
-            [(&self.a, VolumeRole::Primary, "site-b"), (&self.b, VolumeRole::Secondary, "site-a")]
-        {
-            let image = v1::RbdImage {
-                cluster: "ceph".to_owned(),
-                pool: self.clusters.a.pool().to_owned(),
-                image: IMAGE.to_owned(),
-                ..v1::RbdImage::default()
-            };
-            let request = v1::EnableRequest {
-                volume_id: self.volume.clone(),
-                spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
-                role: role.into(),
-                peer: Some(peer.to_owned()),
-                ..v1::EnableRequest::default()
-            };
+        for (agent, role) in [(&self.a, VolumeRole::Primary), (&self.b, VolumeRole::Secondary)] {
+            let request = enable_request(&self.volume, rbd_image(&self.clusters.a, IMAGE), role);
             Self::client(agent).enable(request).expect("enable the image");
         }
     }
@@ -208,29 +197,14 @@ impl Sites {
     }
 }
 
-fn workers_of(agent: &Agent) -> Vec<u32> {
-    process::children(agent.pid().expect("a running agent"))
-}
-
-fn kill_workers_of(agent: &Agent) {
-    for worker in workers_of(agent) {
-        let pid = rustix::process::Pid::from_raw(worker.cast_signed()).expect("a process");
-        match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
-            // It has ended by itself.
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => panic!("kill a worker: {error}"),
-        }
-    }
-}
-
 fn a_planned_failover_and_failback_lose_nothing(test: &'static str, release: Release) {
     let Some(mut sites) = Sites::start(test, release) else { return };
     sites.a.restart(&Faults::none());
     sites.b.restart(&Faults::none());
     let execs = [&sites.a, &sites.b].map(|agent| Execs::watch(agent.pid().expect("a running agent"), &sites.scratch));
     // Those that look for interrupted verbs when an agent starts may have been started unseen, and be enough for all that follows.
-    kill_workers_of(&sites.a);
-    kill_workers_of(&sites.b);
+    sites.a.kill_workers();
+    sites.b.kill_workers();
     let number = sites.point(&sites.a);
     sites.wait_for_point(&sites.b, number);
     sites.say("the first point is at the other site");
@@ -521,34 +495,46 @@ fn a_promotion_whose_agent_dies_is_taken_over_and_no_other_agent_comes_between()
 impl Sites {
     /// Stops rbd-mirror at `site-b` in the middle of a sync. Returns the newest point that is whole there, and what it holds. A sync may end
     /// before rbd-mirror is stopped: then the next one is tried.
-    fn half_way(&mut self) -> (u64, Content) {
+    fn half_way(&mut self) -> (u64, Content, Plain) {
         const TRIES: usize = 8;
         let (mut number, mut content) = (self.point(&self.a), self.here().content());
         self.wait_for_point(&self.b, number);
+        if !self.clusters.a.image(PLAIN).exists() {
+            Plain::start(self);
+        }
+        process::until("the image that Drover knows nothing of arrives", SYNCED, || {
+            (Plain::newest_is_whole(&self.clusters.b.image(PLAIN)) == Some(true)).then_some(())
+        });
+        let mut plain = Plain { whole: vec![self.clusters.a.image(PLAIN).content()] };
         for tried in 1..=TRIES {
             let known = self.newest_there();
             self.write(64);
-            let next_content = self.here().content();
+            let noise = self.noise(64);
+            self.clusters.a.image(PLAIN).write(&[(0, &noise)]);
+            let (next_content, next_plain) = (self.here().content(), self.clusters.a.image(PLAIN).content());
             let slowed = self.clusters.b.slow_down(Kind::Osd, 0.05);
+            self.clusters.a.image(PLAIN).mirror_snapshot();
             let next = self.point(&self.a);
             process::until("a mirror snapshot arrives", SYNCED, || (self.newest_there() > known).then_some(()));
             self.clusters.b.stop_processes(&[Kind::RbdMirror]);
             drop(slowed);
             if self.is_half_way() {
                 self.say(&format!("half way at try {tried}"));
-                return (number, content);
+                return (number, content, plain);
             }
             self.clusters.b.cont(&[Kind::RbdMirror]);
             self.wait_for_point(&self.b, next);
+            self.clusters.a.image(PLAIN).wait_synced(&self.clusters.b.image(PLAIN));
             (number, content) = (next, next_content);
+            plain.whole.push(next_plain);
         }
         panic!("no sync was half way in {TRIES} tries");
     }
 
     /// Some before one image takes the other's place, some in the middle of it, some behind it.
     fn kill_in_promotions(&mut self) {
-        const KILLS: usize = 5;
-        for _ in 0..KILLS {
+        let kills = if Rounds::chosen().is_full() { 20 } else { 5 };
+        for _ in 0..kills {
             let (pause, volume) = (Duration::from_millis(self.rng.u64(0..1200)), self.volume.clone());
             let client = Self::client(&self.b);
             let promoting = thread::spawn(move || client.promote(&volume, true));
@@ -559,6 +545,7 @@ impl Sites {
             self.b.start(&Faults::none());
             self.say(&format!("killed in a promotion after {pause:.1?}"));
         }
+        figure::report("kills of the agent in a promotion by force", kills, "kills", Goal::AtLeast(20));
     }
 
     fn newest_there(&self) -> Option<u64> {
@@ -575,19 +562,91 @@ impl Sites {
 /// librbd would end on what was there before the last complete sync, with success, or crash.
 fn a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point(test: &'static str, release: Release) {
     let (rounds, seeds) = (Rounds::chosen(), Seeds::of(test));
+    let mut plain = BTreeMap::new();
     for round in 0..rounds.half_way {
         let Some(sites) = Sites::start_round(test, release, &seeds, round) else { return };
-        promote_half_way(sites, round == 0);
+        let ended = promote_half_way(sites, round == 0);
+        *plain.entry(ended).or_insert(0) += 1;
+    }
+    for ended in Ended::ALL {
+        let name = format!("promotions by force with rbd alone on Ceph {}: {}", release.number(), ended.text());
+        figure::report(&name, plain.get(&ended).copied().unwrap_or(0), "promotions", Goal::AtLeast(0));
     }
     let name =
         format!("promotions in the middle of a sync on Ceph {}, each on the newest whole point", release.number());
     figure::report(&name, rounds.half_way, "promotions", Goal::AtLeast(20));
 }
 
-/// `whole`: with kills of the agent, and until the site that was given up is primary again.
-fn promote_half_way(mut sites: Sites, whole: bool) {
+/// An image beside Drover's, mirrored by rbd alone, and promoted as its manual says.
+struct Plain {
+    /// At its mirror snapshots that are whole at both sites, oldest first.
+    whole: Vec<Content>,
+}
+
+/// How a promotion by force with rbd alone has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ended {
+    NotHalfWay,
+    NewestWhole,
+    Older,
+    Mixed,
+    Failed,
+}
+
+impl Ended {
+    const ALL: [Self; 5] = [Self::NotHalfWay, Self::NewestWhole, Self::Older, Self::Mixed, Self::Failed];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::NotHalfWay => "its sync was not half way, and it was not tried",
+            Self::NewestWhole => "success, on the newest whole snapshot",
+            Self::Older => "success, on an older snapshot or an empty image",
+            Self::Mixed => "success, and another content than that of any snapshot",
+            Self::Failed => "an error, a crash, or no answer within a minute",
+        }
+    }
+}
+
+impl Plain {
+    fn start(sites: &Sites) {
+        let image = sites.clusters.a.image(PLAIN);
+        image.create(BYTES);
+        image.write(&[(70 * MIB, &[7; 4 * MIB as usize])]);
+        image.enable();
+    }
+
+    /// `None`: there is none.
+    fn newest_is_whole(image: &Image<'_>) -> Option<bool> {
+        if !image.exists() {
+            return None;
+        }
+        image.snapshots().pop()?.mirror().map(|mirror| mirror.is_complete)
+    }
+
+    fn promote(&self, cluster: &Cluster) -> Ended {
+        let image = cluster.image(PLAIN);
+        if Self::newest_is_whole(&image) != Some(false) {
+            return Ended::NotHalfWay;
+        }
+        let done = cluster.try_rbd(&["mirror", "image", "promote", "--force", image.spec()], Duration::from_secs(60));
+        if !done.is_ok_and(|done| done.status.success()) {
+            return Ended::Failed;
+        }
+        let content = image.content();
+        let is = |other: &Content| content.differences(other).is_empty();
+        if self.whole.last().is_some_and(is) {
+            return Ended::NewestWhole;
+        }
+        cluster.rbd(&["create", "--size", &format!("{}M", BYTES / MIB), "empty"]);
+        let is_older = is(&cluster.image("empty").content()) || self.whole.iter().any(is);
+        if is_older { Ended::Older } else { Ended::Mixed }
+    }
+}
+
+/// `whole`: with kills of the agent, and until the site that was given up is primary again. Returns what rbd alone makes of the same.
+fn promote_half_way(mut sites: Sites, whole: bool) -> Ended {
     let release = sites.clusters.b.release();
-    let (number, content) = sites.half_way();
+    let (number, content, plain) = sites.half_way();
     let lost = sites.here().content();
     sites.journal();
     sites.clusters.a.kill();
@@ -613,7 +672,8 @@ fn promote_half_way(mut sites: Sites, whole: bool) {
     sites.there().content().assert_is(&content, "the newest whole point, under the image's own name");
     sites.assert_journal(&sites.clusters.b);
     if !whole {
-        return;
+        sites.clusters.b.cont(&[Kind::RbdMirror]);
+        return plain.promote(&sites.clusters.b);
     }
     sites.write_there(2);
     Sites::client(&sites.b).promote(&sites.volume, true).expect("it is primary already");
@@ -626,6 +686,7 @@ fn promote_half_way(mut sites: Sites, whole: bool) {
         (!info.mirror?.global_id.is_empty()).then_some(())
     });
     sites.say("it is mirrored");
+    let ended = plain.promote(&sites.clusters.b);
     sites.there().content().assert_is(&written, "while it was made independent");
     process::until("clones that came to nothing are gone", SYNCED, || {
         let left = sites.there().neighbours().into_iter().filter(|name| name.contains(".drover-new.")).count();
@@ -644,6 +705,7 @@ fn promote_half_way(mut sites: Sites, whole: bool) {
     sites.wait_for_point(&sites.a, next);
     sites.switch(&sites.b, &sites.a);
     sites.here().content().assert_is(&written, "after the failback");
+    ended
 }
 
 #[test]
@@ -662,13 +724,52 @@ fn r11_a_promotion_in_the_middle_of_a_sync_ends_on_the_newest_whole_point_on_cep
     );
 }
 
+/// Of a clone whose parent is not mirrored: refused, or made independent of it first.
+#[test]
+fn a_clone_is_enabled_once_it_is_independent_and_its_sync_is_told() {
+    const NAME: &str = "a_clone_is_enabled_once_it_is_independent_and_its_sync_is_told";
+    const CLONE: &str = "clone";
+    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+    let parent = sites.clusters.a.image("golden");
+    parent.create(BYTES);
+    parent.write(&[(MIB, &[5; 8 * MIB as usize])]);
+    parent.snapshot("base");
+    let (from, to) = (format!("{}@base", parent.spec()), format!("{}/{CLONE}", sites.clusters.a.pool()));
+    sites.clusters.a.rbd(&["clone", "--rbd-default-clone-format", "2", &from, &to]);
+    let noise = sites.noise(4);
+    sites.clusters.a.image(CLONE).write(&[(30 * MIB, &noise)]);
+    let before = sites.clusters.a.image(CLONE).content();
+    let volume = uuid::Uuid::new_v4().to_string();
+    let request = |role| enable_request(&volume, rbd_image(&sites.clusters.a, CLONE), role);
+    let refused = Sites::client(&sites.a).enable(request(VolumeRole::Primary)).expect_err("its parent is not mirrored");
+    assert_eq!(status_reason(&refused), "image-is-clone", "{refused}");
+    let flattened = v1::EnableRequest { flatten: true, ..request(VolumeRole::Primary) };
+    Sites::client(&sites.a).enable(flattened).expect("enable a clone");
+    Sites::client(&sites.b).enable(request(VolumeRole::Secondary)).expect("enable its copy");
+    let info = sites.clusters.a.rbd_json(&["info", sites.clusters.a.image(CLONE).spec()]);
+    assert!(info["parent"].is_null(), "{info}");
+    let [here, there] = [&sites.clusters.a, &sites.clusters.b].map(|cluster| cluster.image(CLONE));
+    here.content().assert_is(&before, "what it was as a clone");
+    here.wait_synced(&there);
+    there.content().assert_is(&before, "at the other site");
+
+    // A sync that takes its time is told while it goes on, and not any more once it has ended.
+    let _ = sites.half_way();
+    let told = sites.info(&sites.b).mirror.and_then(|mirror| mirror.sync).expect("a sync is under way");
+    assert!(told.percent < 100 && told.objects_copied < BYTES >> 22, "{told:?}");
+    assert!(sites.info(&sites.a).mirror.expect("it is mirrored").sync.is_none(), "nothing comes to the primary");
+    sites.clusters.b.cont(&[Kind::RbdMirror]);
+    sites.here().wait_synced(&sites.there());
+    process::until("nothing is under way", SYNCED, || sites.info(&sites.b).mirror?.sync.is_none().then_some(()));
+}
+
 #[test]
 fn a_cluster_that_hangs_delays_its_own_calls_only() {
     const NAME: &str = "a_cluster_that_hangs_delays_its_own_calls_only";
     /// A look takes 5 s in librados and 10 s in the agent; starting and connecting a worker as much again.
     const LATE: Duration = Duration::from_secs(30);
     let Some(sites) = Sites::start(NAME, Release::Pacific) else { return };
-    let workers = || workers_of(&sites.a).len();
+    let workers = || sites.a.workers().len();
     sites.clusters.a.stop_processes(&Kind::STORAGE);
     let begun = Instant::now();
     let late = Sites::client(&sites.a).info(&sites.volume).expect_err("the cluster hangs");
@@ -712,7 +813,7 @@ fn a_worker_that_is_killed_in_a_change_is_blocklisted_and_the_change_is_looked_f
         let taken = scope.spawn(|| sites.point(&sites.a));
         thread::sleep(IN_THE_CALL);
         assert!(!taken.is_finished(), "a snapshot waits for the monitors");
-        kill_workers_of(&sites.a);
+        sites.a.kill_workers();
         sites.clusters.a.cont(&[Kind::Mon]);
         taken.join().expect("it ends")
     });

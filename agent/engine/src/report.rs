@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bases::FoundByCounts,
+    image::Range,
     path::RelPath,
     point::{Point, PointId},
 };
@@ -132,6 +133,9 @@ pub struct VerifyReport {
     /// Differences between the replica and its point: a discrepancy.
     pub replica_differs: Vec<Difference>,
     pub replica_differs_total: u64,
+    /// Of an image: where the two copies of the point differ, the first hundred ranges. The next sync mends them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs_at: Vec<Range>,
     /// Differences between the source now and the replica now.
     pub source_differs: Vec<Difference>,
     pub source_differs_total: u64,

@@ -24,13 +24,15 @@ pub enum Lane {
     Verbs,
     /// What copies data: an hour.
     Data,
+    /// What one sync of an image changes: its worker keeps the image open, and is nobody else's meanwhile.
+    Session,
 }
 
 impl Lane {
     fn patience(self) -> Duration {
         match self {
             Self::Status => Duration::from_secs(10),
-            Self::Verbs => Duration::from_secs(120),
+            Self::Verbs | Self::Session => Duration::from_secs(120),
             Self::Data => Duration::from_secs(3600),
         }
     }
@@ -39,7 +41,7 @@ impl Lane {
     fn timeout(self) -> Duration {
         match self {
             Self::Status => Duration::from_secs(5),
-            Self::Verbs | Self::Data => Duration::from_secs(90),
+            Self::Verbs | Self::Data | Self::Session => Duration::from_secs(90),
         }
     }
 
@@ -47,7 +49,7 @@ impl Lane {
         match self {
             Self::Status => 4,
             Self::Verbs => 8,
-            Self::Data => 16,
+            Self::Data | Self::Session => 16,
         }
     }
 }
@@ -143,6 +145,7 @@ pub struct Crew {
     status: Processes,
     verbs: Processes,
     data: Processes,
+    session: Processes,
 }
 
 impl Crew {
@@ -155,6 +158,7 @@ impl Crew {
             status: Processes::default(),
             verbs: Processes::default(),
             data: Processes::default(),
+            session: Processes::default(),
         }
     }
 
@@ -167,6 +171,7 @@ impl Crew {
             Lane::Status => &self.status,
             Lane::Verbs => &self.verbs,
             Lane::Data => &self.data,
+            Lane::Session => &self.session,
         }
     }
 
@@ -252,7 +257,7 @@ impl Crew {
         loop {
             while let Some((mut process, _)) = idle.processes.pop() {
                 if process.is_alive() {
-                    return Ok(Place { processes, process: Some(process) });
+                    return Ok(Place { processes, process: Some(process), holding: None });
                 }
                 idle.alive -= 1;
             }
@@ -267,7 +272,7 @@ impl Crew {
             idle = processes.given_back.wait_timeout(idle, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(idle);
-        let mut place = Place { processes, process: None };
+        let mut place = Place { processes, process: None, holding: None };
         let connect = Connect { timeout: lane.timeout(), ..self.connect.clone() };
         match Process::start(&self.program, &connect) {
             Ok(process) => place.process = Some(process),
@@ -296,6 +301,7 @@ impl Processes {
 }
 
 /// Of a crew, for one caller.
+#[derive(Debug)]
 pub struct Worker<'a> {
     crew: &'a Crew,
     patience: Duration,
@@ -306,6 +312,30 @@ impl Worker<'_> {
     /// By which it would be blocklisted. Empty once it is lost.
     pub fn address(&self) -> &str {
         self.place.process.as_ref().map_or("", |process| &process.connected.address)
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.place.process.is_none()
+    }
+
+    /// It keeps an image open, and ends with this caller unless that is closed before.
+    pub(crate) fn set_holding(&mut self, image: Option<ImagePlace>) {
+        self.place.holding = image;
+    }
+
+    pub(crate) fn is_holding(&self) -> bool {
+        self.place.holding.is_some()
+    }
+
+    /// One that holds an image would keep its lock for as long as a cluster waits for a dead client.
+    fn kill(&mut self) {
+        let address = self.address().to_owned();
+        drop(self.place.process.take());
+        if let Some(image) = self.place.holding.take()
+            && let Err(error) = self.crew.shut_out(&address, &image)
+        {
+            tracing::warn!(%image, address, "a worker that is gone keeps the lock for a while: {error}");
+        }
     }
 
     pub fn call(&mut self, request: &Request) -> Result<Reply, CallError> {
@@ -324,14 +354,18 @@ impl Worker<'_> {
             ProcessError::Failed(failure) => {
                 // A connection that was blocklisted stays so, and one that has lost a cluster for minutes may never find it again (seen on 16.2).
                 if matches!(failure.kind, FailureKind::Blocklisted | FailureKind::TimedOut) {
-                    drop(self.place.process.take());
+                    self.kill();
                 }
                 return Err(CallError::Failed { cluster: cluster(), failure });
             }
             ProcessError::Start(_) | ProcessError::Refused(_) | ProcessError::Deadline(_) | ProcessError::Ended(_) => {}
         }
         let address = self.address().to_owned();
-        drop(self.place.process.take());
+        match request.changes() {
+            // Which shuts it out.
+            true => drop(self.place.process.take()),
+            false => self.kill(),
+        }
         Err(self.crew.lost(request, &address, &error))
     }
 }
@@ -366,9 +400,9 @@ impl Worker<'_> {
             Err(stopped) => stopped,
         };
         let (address, call) = (self.address().to_owned(), Request::Data(request.clone()));
-        drop(self.place.process.take());
         match stopped {
             Stopped::Caller { error, .. } => {
+                drop(self.place.process.take());
                 let is_shut_out = !request.changes() || self.crew.shut_out(&address, request.place()).is_ok();
                 Err(Unmoved::Caller { error, is_shut_out })
             }
@@ -376,21 +410,34 @@ impl Worker<'_> {
             Stopped::Process(ProcessError::Failed(failure))
                 if !matches!(failure.kind, FailureKind::TimedOut | FailureKind::Blocklisted) =>
             {
+                self.kill();
                 Err(CallError::Failed { cluster, failure }.into())
             }
-            Stopped::Process(error) => Err(self.crew.lost(&call, &address, &error).into()),
+            Stopped::Process(error) => {
+                match call.changes() {
+                    true => drop(self.place.process.take()),
+                    false => self.kill(),
+                }
+                Err(self.crew.lost(&call, &address, &error).into())
+            }
         }
     }
 }
 
 /// A process that is in use, or the right to have one.
+#[derive(Debug)]
 struct Place<'a> {
     processes: &'a Processes,
     process: Option<Process>,
+    /// An image that it keeps open.
+    holding: Option<ImagePlace>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        if self.holding.is_some() {
+            drop(self.process.take());
+        }
         let mut idle = self.processes.lock();
         match self.process.take() {
             Some(process) => idle.processes.push((process, Instant::now())),

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use drover_engine::{
     error::Kind,
     id::VolumeId,
-    image::{ImageCopy, Look, Range, SnapshotName, stream::Totals},
+    image::{Basis, ImageCopy, Leaf, Look, Range, SnapshotName, stream::Totals},
     point::{PointId, Role, VolumeState},
     session::{Failure, SessionError},
 };
 
 use crate::{
     crew::{Lane, Unmoved},
-    data::{Content, DataRequest, RANGES_MAX, decode_ranges, encode_ranges},
+    data::{Content, DataRequest, LEAVES_MAX, RANGES_MAX, decode_leaves, decode_ranges, encode_leaves, encode_ranges},
     image::{Image, VerbError},
     point::PointName,
     request::{FailureKind, Reply, Request},
@@ -95,7 +95,8 @@ impl<'t, 'a> Delta<'t, 'a> {
 
     fn content(&self) -> Result<Option<ContentView>, VerbError> {
         let image = self.image();
-        match image.crew.call(&Request::LookAtContent(image.place.clone())) {
+        let looked = self.turn.borrow_mut().ask(&Request::LookAtContent(image.place.clone()));
+        match looked {
             Ok(Reply::Content(view)) if view.is_mirrored => Err(VerbError::IsMirrored(image.place.clone())),
             Ok(Reply::Content(view)) => Ok(Some(view)),
             Ok(_) => Err(VerbError::Confused),
@@ -128,10 +129,16 @@ impl<'t, 'a> Delta<'t, 'a> {
         self.change(&write(&self.place(), self.volume, None))
     }
 
-    /// What a volume begins with. A secondary's image need not be there; one that is there must be blank, unless it is adopted.
-    pub fn begin(&self, new: &VolumeState, adopt: bool) -> Result<(), Failure> {
+    /// What a volume begins with, and has to be written. A secondary's image need not be there; one that is there must be blank, unless it is adopted.
+    pub fn begin(&self, new: VolumeState, adopt: bool) -> Result<VolumeState, Failure> {
         let place = self.place();
-        match (self.content()?, new.role) {
+        let content = self.content()?;
+        if content.is_some()
+            && let Err(error @ VerbError::NoLock(_)) = self.image().users()
+        {
+            return Err(error.into());
+        }
+        match (content, new.role) {
             (None, Role::Primary) => {
                 let cluster = self.image().crew.name().to_owned();
                 return Err(VerbError::NoImage { cluster, place }.into());
@@ -142,8 +149,9 @@ impl<'t, 'a> Delta<'t, 'a> {
             (None, Role::Secondary) | (Some(_), _) => {}
         }
         // Of an earlier life of the image.
-        let floor = self.look()?.into_iter().flat_map(|look| look.snapshots).map(|name| name.id.number).max();
-        self.set_state(&VolumeState { floor: floor.unwrap_or(0), ..new.clone() })
+        let floor =
+            self.look()?.into_iter().flat_map(|look| look.snapshots.into_keys()).map(|name| name.id.number).max();
+        Ok(VolumeState { floor: floor.unwrap_or(0), ..new })
     }
 }
 
@@ -153,20 +161,14 @@ struct Alive<'d, 't, 'a, 'c> {
     content: &'c mut dyn Content,
 }
 
-impl Alive<'_, '_, '_, '_> {
-    fn say(&self) -> Result<(), VerbError> {
-        self.delta.turn.borrow_mut().is_alive(&mut self.delta.said.borrow_mut())
-    }
-}
-
 impl Content for Alive<'_, '_, '_, '_> {
-    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
-        self.say()?;
+    fn give(&mut self) -> Result<Option<Bytes>, SessionError> {
+        self.delta.say_alive()?;
         self.content.give()
     }
 
-    fn take(&mut self, frame: &[u8]) -> Result<(), SessionError> {
-        self.say()?;
+    fn take(&mut self, frame: Bytes) -> Result<(), SessionError> {
+        self.delta.say_alive()?;
         self.content.take(frame)
     }
 }
@@ -175,32 +177,41 @@ impl Content for Alive<'_, '_, '_, '_> {
 struct Ranges(Vec<Range>);
 
 impl Content for Ranges {
-    fn take(&mut self, frame: &[u8]) -> Result<(), SessionError> {
-        self.0.extend(decode_ranges(frame));
+    fn take(&mut self, frame: Bytes) -> Result<(), SessionError> {
+        self.0.extend(decode_ranges(&frame));
         Ok(())
     }
 }
 
 struct Reading<'a> {
-    also: std::slice::Chunks<'a, Range>,
+    /// Frames for the worker.
+    wanted: &'a mut dyn Iterator<Item = Vec<u8>>,
     frame: &'a mut dyn FnMut(Bytes) -> Result<(), SessionError>,
 }
 
 impl Content for Reading<'_> {
-    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
-        Ok(self.also.next().map(encode_ranges))
+    fn give(&mut self) -> Result<Option<Bytes>, SessionError> {
+        Ok(self.wanted.next().map(Bytes::from))
     }
 
-    fn take(&mut self, frame: &[u8]) -> Result<(), SessionError> {
-        if frame.is_empty() { Ok(()) } else { (self.frame)(Bytes::copy_from_slice(frame)) }
+    fn take(&mut self, frame: Bytes) -> Result<(), SessionError> {
+        if frame.is_empty() { Ok(()) } else { (self.frame)(frame) }
+    }
+}
+
+struct Leaves<'a>(&'a mut dyn FnMut(&[Leaf]) -> Result<(), SessionError>);
+
+impl Content for Leaves<'_> {
+    fn take(&mut self, frame: Bytes) -> Result<(), SessionError> {
+        (self.0)(&decode_leaves(&frame))
     }
 }
 
 struct Writing<'a>(&'a mut dyn FnMut() -> Result<Option<Bytes>, SessionError>);
 
 impl Content for Writing<'_> {
-    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
-        Ok((self.0)()?.map(Into::into))
+    fn give(&mut self) -> Result<Option<Bytes>, SessionError> {
+        (self.0)()
     }
 }
 
@@ -216,10 +227,29 @@ impl ImageCopy for Delta<'_, '_> {
     }
 
     fn check_unused(&self) -> Result<(), Failure> {
-        match self.content()? {
-            Some(_) => Ok(self.image().unused()?),
-            None => Ok(()),
+        let image = self.image();
+        let looked = self.turn.borrow_mut().ask(&Request::LookAtUsers(image.place.clone()));
+        match image.unused_by(looked) {
+            Err(error) if error.is(FailureKind::NotFound) => Ok(()),
+            unused => Ok(unused?),
         }
+    }
+
+    fn open(&self) -> Result<bool, Failure> {
+        let held = self.turn.borrow_mut().hold();
+        match held {
+            Err(error) if error.is(FailureKind::NotFound) => Ok(false),
+            held => Ok(held.map(|()| true)?),
+        }
+    }
+
+    fn keep_others_out(&self) -> Result<(), Failure> {
+        self.check_unused()?;
+        Ok(self.turn.borrow_mut().keep_others_out()?)
+    }
+
+    fn say_alive(&self) -> Result<(), Failure> {
+        Ok(self.turn.borrow_mut().is_alive(&mut self.said.borrow_mut())?)
     }
 
     fn set_state(&self, state: &VolumeState) -> Result<(), Failure> {
@@ -230,7 +260,7 @@ impl ImageCopy for Delta<'_, '_> {
         let look = |view: ContentView| Look {
             size_bytes: view.size_bytes,
             order: view.order,
-            snapshots: view.snapshots.iter().filter_map(|snapshot| parse(&snapshot.name)).collect(),
+            snapshots: view.snapshots.iter().filter_map(|it| Some((parse(&it.name)?, it.size_bytes))).collect(),
         };
         Ok(self.content()?.map(look))
     }
@@ -239,17 +269,18 @@ impl ImageCopy for Delta<'_, '_> {
         Ok(self.change(&Request::Create { place: self.place(), size_bytes, order })?)
     }
 
-    fn size_at(&self, snapshot: SnapshotName) -> Result<u64, Failure> {
-        let (name, view) = (text(snapshot), self.content()?);
-        let found = view.into_iter().flat_map(|view| view.snapshots).find(|snapshot| snapshot.name == name);
-        found.map(|snapshot| snapshot.size_bytes).ok_or_else(|| self.no_snapshot(&name))
-    }
-
-    fn take(&self, snapshot: SnapshotName) -> Result<(), Failure> {
-        match self.change(&Request::TakeSnapshot { place: self.place(), name: text(snapshot) }) {
-            Err(error) if error.is(FailureKind::Exists) => Ok(()),
-            taken => Ok(taken?),
+    fn take(&self, snapshot: SnapshotName) -> Result<u64, Failure> {
+        let name = text(snapshot);
+        let request = Request::TakeSnapshot { place: self.place(), name: name.clone() };
+        let taken = self.turn.borrow_mut().change(&request);
+        match taken {
+            Ok(Reply::Size(size_bytes)) => return Ok(size_bytes),
+            Ok(_) => return Err(VerbError::Confused.into()),
+            Err(error) if error.is(FailureKind::Exists) => {}
+            Err(error) => return Err(error.into()),
         }
+        let there = self.look()?.and_then(|look| look.snapshots.get(&snapshot).copied());
+        there.ok_or_else(|| self.no_snapshot(&name))
     }
 
     fn remove(&self, snapshot: SnapshotName) -> Result<(), Failure> {
@@ -271,13 +302,20 @@ impl ImageCopy for Delta<'_, '_> {
 
     fn read(
         &self,
-        from: Option<SnapshotName>,
+        from: &Basis<'_>,
         to: SnapshotName,
-        also: &[Range],
+        asked: &[Range],
         frame: &mut dyn FnMut(Bytes) -> Result<(), SessionError>,
     ) -> Result<Totals, SessionError> {
-        let request = DataRequest::Read { place: self.place(), from: from.map(text), to: text(to) };
-        self.look_through(&request, &mut Reading { also: also.chunks(RANGES_MAX), frame })
+        let (from, leaves) = match from {
+            Basis::Snapshot(name) => (Some(text(*name)), [].as_slice()),
+            Basis::Leaves(leaves) => (None, *leaves),
+        };
+        let request = DataRequest::Read { place: self.place(), from, to: text(to) };
+        let ranges = asked.chunks(RANGES_MAX).map(encode_ranges);
+        let leaves = leaves.chunks(LEAVES_MAX).map(encode_leaves);
+        let mut wanted = ranges.chain([Vec::new()]).chain(leaves);
+        self.look_through(&request, &mut Reading { wanted: &mut wanted, frame })
     }
 
     fn write(
@@ -285,13 +323,20 @@ impl ImageCopy for Delta<'_, '_> {
         size_bytes: u64,
         frames: &mut dyn FnMut() -> Result<Option<Bytes>, SessionError>,
     ) -> Result<Totals, SessionError> {
-        self.image().unused()?;
         let request = DataRequest::Write { place: self.place(), size_bytes };
         self.turn.borrow_mut().move_content(&request, &mut Writing(frames))
     }
 
+    fn digests(
+        &self,
+        of: Option<SnapshotName>,
+        leaves: &mut dyn FnMut(&[Leaf]) -> Result<(), SessionError>,
+    ) -> Result<(), SessionError> {
+        let request = DataRequest::Digests { place: self.place(), of: of.map(text) };
+        self.look_through(&request, &mut Leaves(leaves)).map(drop)
+    }
+
     fn restore(&self, to: SnapshotName) -> Result<(), Failure> {
-        self.image().unused()?;
         let request = DataRequest::Restore { place: self.place(), to: text(to) };
         let restored = self.turn.borrow_mut().move_content(&request, &mut Nothing);
         restored.map(drop).map_err(|error| error.to_failure())

@@ -71,7 +71,11 @@ impl Image<'_> {
     }
 
     pub fn users(&self) -> Result<Vec<UserView>, VerbError> {
-        match self.crew.call(&Request::LookAtUsers(self.place.clone())) {
+        self.users_by(self.crew.call(&Request::LookAtUsers(self.place.clone())))
+    }
+
+    fn users_by(&self, looked: Result<Reply, CallError>) -> Result<Vec<UserView>, VerbError> {
+        match looked {
             Ok(Reply::Users(users)) => Ok(users),
             Ok(_) => Err(VerbError::Confused),
             Err(error) if error.is(FailureKind::Invalid) => Err(VerbError::NoLock(self.place.clone())),
@@ -92,7 +96,12 @@ impl Image<'_> {
 
     /// Nobody writes to it. Who has it open without its lock may be rbd-mirror, which can't be told from an idle client.
     pub(crate) fn unused(&self) -> Result<(), VerbError> {
-        let users: Vec<_> = self.users()?.into_iter().filter(UserView::writes).collect();
+        self.unused_by(self.crew.call(&Request::LookAtUsers(self.place.clone())))
+    }
+
+    /// As `unused`, by whoever has looked at its users.
+    pub(crate) fn unused_by(&self, looked: Result<Reply, CallError>) -> Result<(), VerbError> {
+        let users: Vec<_> = self.users_by(looked)?.into_iter().filter(UserView::writes).collect();
         if users.is_empty() { Ok(()) } else { Err(VerbError::InUse { place: self.place.clone(), users }) }
     }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use drover_engine::{image::stream::Totals, session::SessionError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -130,17 +131,17 @@ impl Process {
         self.socket.set_write_timeout(Some(STALLED)).map_err(ProcessError::Start)?;
         self.put(|socket| wire::send(socket, &Request::Data(request.clone())))?;
         let given = self.give(content)?;
-        self.put(|socket| Part::End(&[]).send(socket))?;
+        self.put(|socket| Part::End(Bytes::new()).send(socket))?;
         let mut error = given.err();
         loop {
             let deadline = Instant::now() + STALLED;
             let message = wire::receive_bytes(&mut Until { stream: &self.socket, deadline })
                 .map_err(|error| ended(&mut self.child, &error, STALLED))?;
-            match (Part::parse(&message), error) {
+            match (Part::parse(message), error) {
                 (Some(Part::Frame(_)), Some(error)) => return Err(Stopped::Caller { error, is_settled: false }),
                 (Some(Part::Frame(frame)), None) => error = content.take(frame).err(),
                 (Some(Part::End(end)), waiting) => {
-                    let done = self.done(end)?;
+                    let done = self.done(&end)?;
                     return match waiting {
                         Some(error) => Err(Stopped::Caller { error, is_settled: true }),
                         None => Ok(done),
@@ -156,7 +157,7 @@ impl Process {
             match content.give() {
                 Err(error) => return Ok(Err(error)),
                 Ok(None) => return Ok(Ok(())),
-                Ok(Some(frame)) => self.put(|socket| Part::Frame(&frame).send(socket))?,
+                Ok(Some(frame)) => self.put(|socket| Part::Frame(frame).send(socket))?,
             }
             // It has failed, and reads no more.
             if self.has_answered() {

@@ -72,6 +72,12 @@ pub enum Request {
     Schedules(ImagePlace),
     LookAtPool(PoolPlace),
     /// Changes. Each one is one call of librbd that changes something.
+    /// The worker keeps the image open for the calls that follow.
+    Hold(ImagePlace),
+    /// No other client can write to the image that it holds until it lets go.
+    KeepOthersOut(ImagePlace),
+    /// Of what it holds, if anything.
+    LetGo,
     /// Has Ceph-CSI's journal name the image that has this name now. Replies whether it named another one.
     RepairCsi(ImagePlace),
     /// One of the image alone.
@@ -87,6 +93,7 @@ pub enum Request {
         time: Duration,
     },
     EnableMirroring(ImagePlace),
+    /// Replies with the image's size at it.
     TakeSnapshot {
         place: ImagePlace,
         name: String,
@@ -206,6 +213,8 @@ pub enum Reply {
     Sites(Vec<SiteView>),
     Record(Vec<(String, String)>),
     Snapshot(u64),
+    /// In bytes.
+    Size(u64),
     Users(Vec<UserView>),
     Exchanged(bool),
     Leads(bool),
@@ -315,12 +324,15 @@ impl Request {
             | Self::MarkNonPrimary { place, .. }
             | Self::Flatten(place)
             | Self::RemoveUnused(place)
+            | Self::Hold(place)
+            | Self::KeepOthersOut(place)
             | Self::LookAtContent(place)
             | Self::Create { place, .. }
             | Self::Rename { place, .. }
             | Self::ExchangeRecord { place, .. } => Some(place),
             Self::Data(request) => Some(request.place()),
             Self::Check
+            | Self::LetGo
             | Self::ReadRecord { .. }
             | Self::ReadKey { .. }
             | Self::WriteRecord { .. }

@@ -1,8 +1,10 @@
 //! Whose turn it is to change an image: one verb at a time, of all agents of its cluster.
 //!
 //! A record in the image's pool says who it is, what for, and through which worker the next change goes. It is exchanged for the next
-//! one before each change, so that whoever has lost it changes nothing more. An agent that dies leaves its record: the next that wants the
+//! one before each change, so that whoever has lost it changes nothing more; once for all changes of a worker that holds the image. An agent that dies leaves its record: the next that wants the
 //! image shuts the worker out first and finishes what the record says is left to do.
+
+mod record;
 
 use std::{
     collections::BTreeMap,
@@ -10,15 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
-
+use bytes::Bytes;
 use drover_engine::{image::stream::Totals, session::SessionError};
+
+pub(crate) use record::view;
+pub use record::{Aside, Disabling, ForcedFrom, Half, Left};
+use record::{Record, text};
 
 use crate::{
     crew::{CallError, Crew, Lane, Unmoved, Worker},
     data::{Content, DataRequest},
     image::{Image, VerbError},
-    point::{Point, PointName},
     request::{Reply, Request},
     view::{ImagePlace, TurnView, Verb},
 };
@@ -36,101 +40,6 @@ const OWN: Duration = Duration::from_secs(20);
 const ALIVE: Duration = Duration::from_secs(45);
 /// Others may be faster.
 const TRIES: usize = 3;
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    agent: String,
-    /// Of the agent's process.
-    incarnation: String,
-    verb: Verb,
-    since_unix_secs: i64,
-    /// Makes each record another one.
-    step: u64,
-    /// The address that the change under way comes from, if there is one.
-    worker: Option<String>,
-    /// The verb has ended, and this is what is left to do.
-    has_ended: bool,
-    left: Left,
-}
-
-/// What a verb that was interrupted has still to do, or must be known to the next one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
-    /// Ids of snapshots that look whole once the image is primary, and are not.
-    pub unwhole: Vec<u64>,
-    pub forced: Option<ForcedFrom>,
-    pub aside: Option<Aside>,
-    #[serde(default)]
-    pub half: Option<Half>,
-    /// Names of clones that were begun to take its place, and did not.
-    #[serde(default)]
-    pub clones: Vec<String>,
-    /// The point that a promotion by force of its whole group ends on, until all of that is done.
-    #[serde(default)]
-    pub group: Option<PointName>,
-    /// Its mirroring is being ended: librbd changes what role it shows on the way.
-    #[serde(default)]
-    pub disabling: Option<Disabling>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Disabling {
-    /// Its points go.
-    Primary,
-    /// It becomes an image of its own, with its points.
-    Copy,
-}
-
-/// A promotion by force that was begun, and has not been seen to end where it should.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForcedFrom {
-    /// Of the newest mirror snapshot before it.
-    pub newest: u64,
-    pub point: Option<Point>,
-    /// It must not end beyond the point either.
-    #[serde(default)]
-    pub exactly: bool,
-}
-
-/// A copy that is given up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Aside {
-    /// The name under which it is kept.
-    pub name: String,
-    /// Its own: another image of its old name is the new copy.
-    pub image_id: String,
-}
-
-/// A copy that a sync has left half way, and whose place a clone of its newest whole point takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Half {
-    /// The name that it gets.
-    pub name: String,
-    /// Of the clone, until it takes the place.
-    pub new: String,
-    /// Once it is whole and marked.
-    pub clone_id: Option<String>,
-    pub image_id: String,
-    pub global_id: String,
-    pub point: Point,
-}
-
-/// A record of another release may be of any verb.
-pub(crate) fn view(record: &str) -> TurnView {
-    match serde_json::from_str(record) {
-        Ok(Record { agent, verb, since_unix_secs, has_ended, left, .. }) => {
-            TurnView { agent, verb, since_unix_secs, has_ended, unwhole: left.unwhole }
-        }
-        Err(_) => TurnView {
-            agent: "of another release".to_owned(),
-            verb: Verb::Promote,
-            since_unix_secs: 0,
-            has_ended: false,
-            unwhole: Vec::new(),
-        },
-    }
-}
 
 /// Of one agent.
 #[derive(Debug)]
@@ -166,6 +75,10 @@ pub struct Turn<'a> {
     /// The record as it was written last.
     written: String,
     not_shut_out: Option<String>,
+    /// Whose address is on record, and through which all changes go while it is there.
+    held: Option<Worker<'a>>,
+    /// Others are kept out by that one, so that nothing may be changed by another.
+    is_alone: bool,
 }
 
 impl Turns {
@@ -284,7 +197,9 @@ impl Turns {
             let record = Record { left, ..new.clone() };
             let written = text(&record);
             match image.crew.call(&exchange(image, found.as_ref(), Some(&written)))? {
-                Reply::Exchanged(true) => return Ok(Turn { image, record, written, not_shut_out: None }),
+                Reply::Exchanged(true) => {
+                    return Ok(Turn { image, record, written, not_shut_out: None, held: None, is_alone: false });
+                }
                 Reply::Exchanged(false) => {}
                 _ => return Err(VerbError::Confused),
             }
@@ -369,10 +284,6 @@ impl Begun<'_> {
     }
 }
 
-fn text(record: &Record) -> String {
-    serde_json::to_string(record).expect("a record is JSON")
-}
-
 impl Image<'_> {
     /// What an agent is doing with an image that is not there under its name.
     pub fn turn(&self) -> Result<Option<TurnView>, VerbError> {
@@ -393,7 +304,7 @@ fn exchange(image: Image<'_>, expected: Option<&String>, value: Option<&String>)
     Request::ExchangeRecord { place, object, expected: expected.cloned(), value: value.cloned() }
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
     /// Written with the next change, or with the end.
     pub(crate) fn left(&mut self) -> &mut Left {
         &mut self.record.left
@@ -403,11 +314,77 @@ impl Turn<'_> {
         self.image.crew
     }
 
+    /// The image stays open until the turn ends, in a worker through which all that follows goes.
+    pub(crate) fn hold(&mut self) -> Result<(), VerbError> {
+        if self.held.is_some() {
+            return Ok(());
+        }
+        let mut worker = self.recorded(Lane::Session)?;
+        self.carry_out(&mut worker, &Request::Hold(self.image.place.clone()))?;
+        worker.set_holding(Some(self.image.place.clone()));
+        self.held = Some(worker);
+        Ok(())
+    }
+
+    /// Nobody else can write to the image until the turn ends.
+    pub(crate) fn keep_others_out(&mut self) -> Result<(), VerbError> {
+        self.hold()?;
+        self.change(&Request::KeepOthersOut(self.image.place.clone()))?;
+        self.is_alone = true;
+        Ok(())
+    }
+
+    /// A look, by the worker that holds the image if there is one.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply, CallError> {
+        match self.held.take() {
+            Some(mut worker) => {
+                let told = worker.call(request);
+                self.held = Some(worker).filter(|worker| !worker.is_lost());
+                told
+            }
+            None => self.image.crew.call(request),
+        }
+    }
+
     /// One change, from an address that is on record before it.
     pub(crate) fn change(&mut self, request: &Request) -> Result<Reply, VerbError> {
-        let mut worker = self.image.crew.hold(Lane::Verbs)?;
+        let mut worker = self.worker(Lane::Verbs)?;
+        let done = self.carry_out(&mut worker, request);
+        self.give_back(worker);
+        done
+    }
+
+    /// The one that holds the image, whose address is on record: whoever takes the turn over shuts it out first. Or another one, which has to be put
+    /// on record.
+    fn worker(&mut self, lane: Lane) -> Result<Worker<'a>, VerbError> {
+        match self.held.take() {
+            Some(worker) => Ok(worker),
+            None => self.recorded(lane),
+        }
+    }
+
+    /// Of a turn that has kept others out there is no second one: they may have come in since the first was lost. And none while the last
+    /// operations of a lost one may still arrive: the record has room for one address.
+    fn recorded(&mut self, lane: Lane) -> Result<Worker<'a>, VerbError> {
+        if self.is_alone {
+            return Err(VerbError::LockLost(self.image.place.clone()));
+        }
+        if let Some(lost) = &self.not_shut_out {
+            self.image.crew.shut_out(lost, self.image.place)?;
+            self.not_shut_out = None;
+        }
+        let mut worker = self.image.crew.hold(lane)?;
         let address = worker.address().to_owned();
-        self.put_on_record(&mut worker, Some(address.clone()))?;
+        self.put_on_record(&mut worker, Some(address))?;
+        Ok(worker)
+    }
+
+    fn give_back(&mut self, worker: Worker<'a>) {
+        self.held = Some(worker).filter(|worker| worker.is_holding() && !worker.is_lost());
+    }
+
+    fn carry_out(&mut self, worker: &mut Worker<'_>, request: &Request) -> Result<Reply, VerbError> {
+        let address = worker.address().to_owned();
         worker.call(request).map_err(|error| {
             if matches!(error, CallError::Unknown { is_fenced: false, .. }) {
                 self.not_shut_out = Some(address);
@@ -434,11 +411,11 @@ impl Turn<'_> {
         request: &DataRequest,
         content: &mut dyn Content,
     ) -> Result<Totals, SessionError> {
-        let mut worker = self.image.crew.hold(Lane::Data).map_err(VerbError::from)?;
+        let mut worker = self.worker(Lane::Data)?;
         let address = worker.address().to_owned();
-        self.put_on_record(&mut worker, Some(address.clone()))?;
-        let mut alive = Alive { turn: self, content, since: Instant::now() };
-        match worker.move_content(request, &mut alive) {
+        let moved = worker.move_content(request, &mut Alive { turn: &mut *self, content, since: Instant::now() });
+        self.give_back(worker);
+        match moved {
             Ok(totals) => Ok(totals),
             Err(Unmoved::Caller { error, is_shut_out }) => {
                 self.not_shut_out = (!is_shut_out).then_some(address);
@@ -478,7 +455,13 @@ impl Turn<'_> {
 
     /// Leaves a record where something is left to do. Returns the worker that could not be shut out. A cluster that hangs is not waited for as
     /// long as in a verb: the record then stays, and is taken over.
-    fn end(self) -> Option<String> {
+    fn end(mut self) -> Option<String> {
+        if let Some(mut worker) = self.held.take() {
+            match self.carry_out(&mut worker, &Request::LetGo) {
+                Ok(_) => worker.set_holding(None),
+                Err(error) => tracing::warn!(image = %self.image.place, "an image stays open: {error}"),
+            }
+        }
         // Who comes next shuts that worker out, also another agent.
         let has_ended = self.not_shut_out.is_none();
         let is_left = !has_ended || self.record.left != Left::default();
@@ -504,36 +487,13 @@ struct Alive<'t, 'a, 'c> {
 }
 
 impl Content for Alive<'_, '_, '_> {
-    fn give(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+    fn give(&mut self) -> Result<Option<Bytes>, SessionError> {
         self.turn.is_alive(&mut self.since)?;
         self.content.give()
     }
 
-    fn take(&mut self, frame: &[u8]) -> Result<(), SessionError> {
+    fn take(&mut self, frame: Bytes) -> Result<(), SessionError> {
         self.turn.is_alive(&mut self.since)?;
         self.content.take(frame)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_tells_who_does_what() {
-        let record = Record {
-            agent: "site-a".to_owned(),
-            incarnation: "1".to_owned(),
-            verb: Verb::Promote,
-            since_unix_secs: 7,
-            step: 3,
-            worker: Some("127.0.0.1:0/1".to_owned()),
-            has_ended: false,
-            left: Left { unwhole: vec![7], ..Left::default() },
-        };
-        assert_eq!(serde_json::from_str::<Record>(&text(&record)).unwrap(), record);
-        let seen = view(&text(&record));
-        assert_eq!((seen.to_string().as_str(), seen.unwhole), ("a promotion by agent site-a", vec![7]));
-        assert!(!view("{}").has_ended, "it may be anything");
     }
 }

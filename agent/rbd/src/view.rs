@@ -104,6 +104,7 @@ pub enum Verb {
     Disable,
     /// Of an image that is synced by its changes.
     Sync,
+    Rollback,
 }
 
 impl std::fmt::Display for Verb {
@@ -117,6 +118,7 @@ impl std::fmt::Display for Verb {
             Self::Fence => "fencing",
             Self::Disable => "end of mirroring",
             Self::Sync => "sync",
+            Self::Rollback => "rollback",
         })
     }
 }

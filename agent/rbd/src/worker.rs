@@ -9,17 +9,19 @@ mod pool;
 use std::{
     io,
     os::{fd::AsFd, unix::net::UnixStream},
-    process,
     sync::mpsc::Receiver,
     thread,
     time::Duration,
 };
 
-use drover_librbd::{Ceph, Cluster, Timeouts};
+use bytes::Bytes;
+use drover_librbd::{Access, Ceph, Cluster, Image, Timeouts};
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::{
     data::{DataRequest, Ended, Part},
     request::{Connect, Connected, Failure, FailureKind, Reply, Request},
+    view::ImagePlace,
     wire,
 };
 
@@ -40,27 +42,67 @@ pub fn serve() -> io::Result<()> {
     let Some(cluster) = cluster else { return Ok(()) };
     let (messages, queue) = std::sync::mpsc::sync_channel::<Vec<u8>>(FRAMES_WAITING);
     let mut reading = socket.try_clone()?;
-    // The main thread may hang in librados for ever: this one sees that the agent has gone, and ends the process.
+    // The main thread may hang in librados for ever: this one sees that the agent has gone, and ends the process. It
+    // must not exit: that would destroy what the threads of librados are using, and one of them would dump core.
     thread::Builder::new().name("requests".to_owned()).spawn(move || {
         while let Ok(message) = wire::receive_bytes(&mut reading) {
             if messages.send(message).is_err() {
                 break;
             }
         }
-        process::exit(0);
+        let _ = kill_process(getpid(), Signal::KILL);
     })?;
+    let mut held = Held::default();
     while let Ok(message) = queue.recv() {
         match serde_json::from_slice(&message)? {
             Request::Data(request) => {
-                move_content(&cluster, request, &mut Frames { socket: &socket, queue: &queue, has_ended: false })?
+                let frames = &mut Frames { socket: &socket, queue: &queue, has_ended: false };
+                move_content(&cluster, &held, request, frames)?;
             }
             request => {
-                let answer: Result<Reply, Failure> = carry_out(&cluster, request);
+                let answer: Result<Reply, Failure> = carry_out(&cluster, &mut held, request);
                 wire::send(&mut socket, &answer)?;
             }
         }
     }
     Ok(())
+}
+
+/// An image that is kept open.
+#[derive(Default)]
+struct Held {
+    image: Option<(ImagePlace, Image)>,
+    /// Others are kept out.
+    is_alone: bool,
+}
+
+impl Held {
+    fn of(&self, place: &ImagePlace) -> Option<&Image> {
+        self.image.as_ref().filter(|(held, _)| held == place).map(|(_, image)| image)
+    }
+
+    /// To change what it holds, by whom it is kept for.
+    fn alone(&self, place: &ImagePlace) -> Result<&Image, Failure> {
+        let image = self.of(place).filter(|_| self.is_alone).ok_or_else(|| not_held(place))?;
+        match image.is_lock_owner()? {
+            true => Ok(image),
+            false => Err(Failure {
+                call: "rbd_is_exclusive_lock_owner".to_owned(),
+                kind: FailureKind::Other,
+                message: format!("the lock of {place} was lost: somebody else may have written to it"),
+            }),
+        }
+    }
+
+    fn let_go(&mut self) -> Result<(), drover_librbd::Error> {
+        self.is_alone = false;
+        self.image.take().map_or(Ok(()), |(_, image)| image.close())
+    }
+}
+
+fn not_held(place: &ImagePlace) -> Failure {
+    let (call, message) = ("rbd_lock_acquire".to_owned(), format!("{place} is not held by this worker"));
+    Failure { call, kind: FailureKind::Other, message }
 }
 
 /// Frames of an agent that are read before they are asked for.
@@ -74,17 +116,13 @@ struct Frames<'a> {
 }
 
 impl data::Agent for Frames<'_> {
-    fn frame(&mut self) -> io::Result<Option<Vec<u8>>> {
+    fn frame(&mut self) -> io::Result<Option<Bytes>> {
         if self.has_ended {
             return Ok(None);
         }
-        let mut message = self.queue.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
-        match Part::parse(&message) {
-            Some(Part::Frame(_)) => {
-                // Its first byte said so.
-                message.remove(0);
-                Ok(Some(message))
-            }
+        let message = self.queue.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+        match Part::parse(message) {
+            Some(Part::Frame(frame)) => Ok(Some(frame)),
             Some(Part::End(_)) => {
                 self.has_ended = true;
                 Ok(None)
@@ -93,19 +131,19 @@ impl data::Agent for Frames<'_> {
         }
     }
 
-    fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-        Part::Frame(frame).send(&mut &*self.socket)
+    fn send(&mut self, frame: Vec<u8>) -> io::Result<()> {
+        Part::Frame(frame.into()).send(&mut &*self.socket)
     }
 }
 
 /// After a failure the agent's frames that are on their way still belong to nothing: this worker ends.
-fn move_content(cluster: &Cluster, request: DataRequest, frames: &mut Frames<'_>) -> io::Result<()> {
-    let (ended, is_usable) = match data::carry_out(cluster, request, frames) {
+fn move_content(cluster: &Cluster, held: &Held, request: DataRequest, frames: &mut Frames<'_>) -> io::Result<()> {
+    let (ended, is_usable) = match data::carry_out(cluster, held, request, frames) {
         // The end of what a call does not ask for.
         Ok(totals) => (Ended::Done(totals), data::Agent::frame(frames)?.is_none()),
         Err(failure) => (Ended::Failed(failure), false),
     };
-    Part::End(&serde_json::to_vec(&ended)?).send(&mut &*frames.socket)?;
+    Part::End(serde_json::to_vec(&ended)?.into()).send(&mut &*frames.socket)?;
     // Until the agent has read it.
     while !is_usable && frames.queue.recv().is_ok() {}
     Ok(())
@@ -130,14 +168,37 @@ fn open(connect: &Connect) -> Result<(Cluster, Connected), Failure> {
     Ok((cluster, connected))
 }
 
-fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
+fn carry_out(cluster: &Cluster, held: &mut Held, request: Request) -> Result<Reply, Failure> {
     match request {
         Request::Check => cluster.check()?,
         Request::Data(_) => unreachable!("a data call is no call"),
         Request::Look(place) => return Ok(Reply::Image(Box::new(image::look(cluster, &place)?))),
-        Request::LookAtContent(place) => return Ok(Reply::Content(image::content(cluster, &place)?)),
+        Request::LookAtContent(place) => {
+            let content = match held.of(&place) {
+                Some(image) => image::content_of(image)?,
+                None => image::content(cluster, &place)?,
+            };
+            return Ok(Reply::Content(content));
+        }
+        Request::Hold(place) => {
+            held.let_go()?;
+            let image = image::open(cluster, &place, Access::ReadWrite)?;
+            held.image = Some((place, image));
+        }
+        Request::KeepOthersOut(place) => {
+            // Until it is closed: librbd does not hand the lock over then, and refuses writes of others.
+            held.of(&place).ok_or_else(|| not_held(&place))?.acquire_lock()?;
+            held.is_alone = true;
+        }
+        Request::LetGo => held.let_go()?,
         Request::Create { place, size_bytes, order } => image::create(cluster, &place, size_bytes, order)?,
-        Request::LookAtUsers(place) => return Ok(Reply::Users(image::users(cluster, &place)?)),
+        Request::LookAtUsers(place) => {
+            let users = match held.of(&place) {
+                Some(image) => image::users_of(cluster, image)?,
+                None => image::users(cluster, &place)?,
+            };
+            return Ok(Reply::Users(users));
+        }
         Request::ImagesOf { place, address } => return Ok(Reply::Images(image::images_of(cluster, &place, &address)?)),
         Request::Blocklisted => return Ok(Reply::Record(pool::blocklisted(cluster)?)),
         Request::LookAtSites(place) => return Ok(Reply::Sites(image::sites(cluster, &place)?)),
@@ -164,7 +225,10 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
         Request::Promote { place, force } => image::promote(cluster, &place, force)?,
         Request::Demote(place) => image::demote(cluster, &place)?,
         Request::DisableMirroring { place, force } => image::disable(cluster, &place, force)?,
-        Request::RemoveSnapshot { place, id } => image::remove_snapshot(cluster, &place, id)?,
+        Request::RemoveSnapshot { place, id } => match held.of(&place) {
+            Some(image) => image.remove_snapshot_by_id(id)?,
+            None => image::remove_snapshot(cluster, &place, id)?,
+        },
         Request::Clone { place, snapshot, child } => image::clone(cluster, &place, &snapshot, &child)?,
         Request::SetMetadata { place, key, value } => image::set_metadata(cluster, &place, &key, &value)?,
         Request::MarkNonPrimary { place, image_id, is_non_primary } => {
@@ -175,7 +239,19 @@ fn carry_out(cluster: &Cluster, request: Request) -> Result<Reply, Failure> {
         Request::Rename { place, to } => {
             image::pool(cluster, &place.pool, &place.namespace)?.rename(&place.image, &to)?;
         }
-        Request::TakeSnapshot { place, name } => image::take_snapshot(cluster, &place, &name)?,
+        Request::TakeSnapshot { place, name } => {
+            let size_bytes = match held.of(&place) {
+                Some(_) if held.is_alone => {
+                    let size_bytes = image::take_snapshot_of(held.alone(&place)?, &name)?;
+                    // librbd asks whoever has the lock to make one: it would be of what he has written as well.
+                    held.alone(&place)?;
+                    size_bytes
+                }
+                Some(image) => image::take_snapshot_of(image, &name)?,
+                None => image::take_snapshot(cluster, &place, &name)?,
+            };
+            return Ok(Reply::Size(size_bytes));
+        }
         Request::WriteRecord { pool, namespace, object, key, value } => {
             pool::write_record(cluster, &pool, &namespace, &object, &key, value.as_deref())?;
         }

@@ -69,14 +69,7 @@ impl Runner {
         match (&job.request.work, &job.route) {
             (Work::Rollback { to }, _) => {
                 let (to, control) = (*to, running.control.clone());
-                let Target::Volume(held) = target else {
-                    return Outcome::Failed(Problem {
-                        kind: Kind::Invalid,
-                        reason: "not-for-images".to_owned(),
-                        message: "an RBD image is not rolled back by Drover".to_owned(),
-                    });
-                };
-                let rolled = self.lanes.run(Lane::Jobs, move || held.volume.rollback(to, &control)).await;
+                let rolled = self.lanes.run(Lane::Jobs, move || target.rollback(to, &control)).await;
                 rolled.map_or_else(Outcome::from, |rolled| match rolled {
                     Ok(report) => Outcome::Succeeded(Box::new(Report::Rollback(report))),
                     Err(error) => classify(Problem::of(&error, error.kind(), error.reason()), running),

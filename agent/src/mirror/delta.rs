@@ -5,6 +5,7 @@ use drover_engine::{
     image::{ImageCopy as _, verbs},
     path::RelPath,
     point::{Force, PeerCopy, PointId, Role, VolumeKind, VolumeState},
+    report::RollbackReport,
     session::{Failure, SessionError},
 };
 use drover_proto::v1;
@@ -37,9 +38,6 @@ impl Mirrors {
     pub fn enable_delta(&self, new: &NewDelta, default_secs: u64) -> Result<Mirrored, MirrorError> {
         let ceph = self.ceph(&new.cluster)?;
         let registry = ceph.registry(&new.cluster, &new.place)?;
-        if known(ceph, registry, new.id, &new.place)?.is_some_and(|known| !known.is_delta) {
-            return Err(MirrorError::IsMirrored(new.place.clone()));
-        }
         let mirrored = Mirrored {
             id: new.id,
             cluster: new.cluster.clone(),
@@ -51,20 +49,27 @@ impl Mirrors {
         };
         let retain = u32::try_from(self.retain).unwrap_or(u32::MAX);
         self.with_delta(&mirrored, Verb::Enable, |copy| -> Result<(), MirrorError> {
+            // Of two that enable it at the same time the second sees what the first has written.
+            if known(ceph, registry, new.id, &new.place)?.is_some_and(|known| !known.is_delta) {
+                return Err(MirrorError::IsMirrored(new.place.clone()));
+            }
             let image = Image { crew: &ceph.crew, place: &mirrored.place };
+            let enabled = |state: VolumeState| -> Result<(), MirrorError> {
+                copy.set_state(&state)?;
+                Ok(registry.write(&ceph.crew, mirrored.id, Some(&Record::of(&mirrored)))?)
+            };
             let Some(mut state) = delta::state(image, new.id)? else {
                 let mut state = VolumeState::new(new.id, RelPath::root(), new.role, new.retain.unwrap_or(retain));
                 state.kind = VolumeKind::BlockFile;
                 state.retain_secs = new.retain_secs.unwrap_or(default_secs);
                 (state.peer, state.blank) = (new.peer.clone(), new.role == Role::Secondary);
-                return Ok(copy.begin(&state, new.adopt)?);
+                return enabled(copy.begin(state, new.adopt)?);
             };
             state.retain = new.retain.unwrap_or(state.retain);
             state.retain_secs = new.retain_secs.unwrap_or(state.retain_secs);
             state.peer = new.peer.clone().or(state.peer);
-            Ok(copy.set_state(&state)?)
+            enabled(state)
         })?;
-        registry.write(&ceph.crew, mirrored.id, Some(&Record::of(&mirrored)))?;
         Ok(mirrored)
     }
 
@@ -129,6 +134,14 @@ impl Mirrors {
 
     pub fn resync_delta(&self, mirrored: &Mirrored) -> Result<(), MirrorError> {
         self.with_delta(mirrored, Verb::Resync, |copy| Ok(verbs::request_resync(copy)?))
+    }
+
+    pub fn rollback_delta(&self, mirrored: &Mirrored, to: PointId) -> Result<RollbackReport, MirrorError> {
+        self.with_delta(mirrored, Verb::Rollback, |copy| Ok(verbs::rollback(copy, to)?))
+    }
+
+    pub fn release_delta(&self, mirrored: &Mirrored) -> Result<(), MirrorError> {
+        self.with_delta(mirrored, Verb::Rollback, |copy| Ok(verbs::release(copy)?))
     }
 
     /// The image stays.

@@ -209,6 +209,7 @@ fn turn(turn: &TurnView) -> v1::RbdTurn {
         Verb::Fence => v1::RbdVerb::Fence,
         Verb::Disable => v1::RbdVerb::Disable,
         Verb::Sync => v1::RbdVerb::Sync,
+        Verb::Rollback => v1::RbdVerb::Rollback,
     };
     let (agent, ended) = (turn.agent.clone(), turn.has_ended);
     v1::RbdTurn { agent, verb: verb.into(), since_unix_secs: turn.since_unix_secs, ended }
@@ -224,6 +225,7 @@ fn turn_view(turn: &v1::RbdTurn) -> TurnView {
         Ok(v1::RbdVerb::Fence) => Verb::Fence,
         Ok(v1::RbdVerb::Disable) => Verb::Disable,
         Ok(v1::RbdVerb::Sync) => Verb::Sync,
+        Ok(v1::RbdVerb::Rollback) => Verb::Rollback,
         Ok(v1::RbdVerb::Promote | v1::RbdVerb::Unspecified) | Err(_) => Verb::Promote,
     };
     let (agent, has_ended, unwhole) = (turn.agent.clone(), turn.ended, Vec::new());

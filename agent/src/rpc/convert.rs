@@ -240,6 +240,11 @@ pub fn troubles_of(state: &VolumeState) -> Vec<String> {
     {
         because.push(format!("it is at point {at}, and the newest is {}: the next sync brings it forward", newest.id));
     }
+    if let Some(at) = state.current.filter(|at| state.damaged.contains(at)) {
+        because.push(format!(
+            "a verification found that point {at} here is not what the source had: sync, which mends it"
+        ));
+    }
     if state.resync {
         because.push("resync was asked for and has not happened yet".to_owned());
     }

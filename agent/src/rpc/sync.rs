@@ -75,11 +75,7 @@ impl SyncService {
     async fn session(&self, asked: Asked, intent: Intent) -> Result<String, Status> {
         let side = convert::side(asked.direction).map_err(|error| error.to_status())?;
         let peer = asked.peer.filter(|peer| !peer.is_empty());
-        let (target, state) = self.target(&asked.volume_id).await?;
-        if matches!((&target, &intent), (Target::Image(_), Intent::Plan(_) | Intent::Verify { .. })) {
-            let message = "an RBD image is synced, and neither planned nor verified";
-            return Err(status(Kind::Invalid, "not-for-images", message.to_owned()));
-        }
+        let (_, state) = self.target(&asked.volume_id).await?;
         let work = Work::Session { peer: peer.clone(), side, intent };
         let request = job::Request { volume: state.volume, work };
         self.submit(&asked.request_id, request, || self.route(state, peer, side).map(Some)).await
@@ -248,16 +244,16 @@ impl Sync for SyncService {
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Result<Response<v1::RollbackResponse>, Status> {
         let v1::RollbackRequest { volume_id, point_id, request_id } = request.into_inner();
         let to = convert::point_id(&point_id).map_err(|error| error.to_status())?;
-        let held = self.held(&volume_id)?;
-        let request = job::Request { volume: held.volume.id(), work: Work::Rollback { to } };
+        let (_, state) = self.target(&volume_id).await?;
+        let request = job::Request { volume: state.volume, work: Work::Rollback { to } };
         let job_id = self.submit(&request_id, request, || Ok(None)).await?;
         Ok(Response::new(v1::RollbackResponse { job_id }))
     }
 
     async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseResponse>, Status> {
-        let held = self.held(&request.into_inner().volume_id)?;
-        let id = held.volume.id();
-        let released = self.lanes.run(Lane::Calls, move || held.volume.release()).await;
+        let (target, state) = self.target(&request.into_inner().volume_id).await?;
+        let (id, lane) = (state.volume, if matches!(target, Target::Image(_)) { Lane::CephVerbs } else { Lane::Calls });
+        let released = self.lanes.run(lane, move || target.release()).await;
         released.map_err(|error| error.to_status())?.map_err(|error| error.to_status())?;
         tracing::info!(volume = %id, "released: syncs may go on");
         Ok(Response::new(v1::ReleaseResponse {}))

@@ -192,6 +192,11 @@ pub const REASONS: &[Reason] = &[
         "enable its parent first, or this one with --flatten",
     ),
     reason(
+        "image-lock-lost",
+        "the agent's worker that kept other clients out of the image was lost in the middle: nothing was made of what it had done",
+        "start it again",
+    ),
+    reason(
         "image-locked",
         "somebody has locked the image by hand (`rbd lock add`), so nobody can tell who writes to it",
         "`rbd lock ls`, then remove that lock (`rbd lock rm`) or wait until it is gone",
@@ -317,11 +322,6 @@ pub const REASONS: &[Reason] = &[
         "the agent has no such volume",
         "look with `drover status`; enable it with `drover-agent volume enable`",
     ),
-    reason(
-        "not-for-images",
-        "an RBD image has no plans, verifications and rollbacks of Drover's",
-        "sync it, or read a point by `rbd export POOL/IMAGE@SNAPSHOT`",
-    ),
     reason("not-mirrored", "the image is not mirrored by snapshots", "enable the volume at the primary"),
     reason(
         "not-of-delta",
@@ -419,9 +419,19 @@ pub const REASONS: &[Reason] = &[
         "check its address, its port and that it runs; the job tries again by itself",
     ),
     reason(
+        "point-damaged",
+        "a verification found that this point's content here is not what the source had",
+        "sync, which mends the newest one, and verify again; or take another point; with force where nothing better is left",
+    ),
+    reason(
         "point-incomplete",
         "a restore point lost content that a write of others to the copy destroyed",
         "sync, which repairs a replica, and try again; else use another restore point",
+    ),
+    reason(
+        "point-not-at-source",
+        "the replica's newest point, which a verification compares, has no snapshot at the source any more",
+        "sync, then verify again",
     ),
     reason(
         "point-not-whole",

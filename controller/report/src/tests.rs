@@ -3,6 +3,7 @@
 use drover_engine::{
     digest::Digest,
     id::LineageId,
+    image::Range,
     path::RelPath,
     point::{Label, Origin, Point, PointId, PointTotals},
     report::{
@@ -141,6 +142,7 @@ fn verifications() {
         replica_is_point: true,
         source_is_point: false,
         replica_differs: Vec::new(),
+        differs_at: Vec::new(),
         replica_differs_total: 0,
         source_differs: vec![Difference { path: path("f"), what: What::Content }],
         source_differs_total: 1,
@@ -166,8 +168,13 @@ v: verified: the replica is point 3; the source holds something else (written si
 
     let bad = VerifyReport { replica_is_point: false, deep: false, source_differs_total: 300, ..good };
     assert_eq!(exit(&Report::Verify(bad.clone())), Exit::Discrepancy);
-    let shown = text(&Report::Verify(bad), "v");
+    let shown = text(&Report::Verify(bad.clone()), "v");
     assert!(shown.starts_with("v: DISCREPANCY: the replica is not what point 3 says\n"), "{shown}");
+    let at = Range { offset: 5 << 20, length: 2 << 20 };
+    let rotten = VerifyReport { differs_at: vec![at], replica_differs_total: 2, ..bad.clone() };
+    let named =
+        "  the copies of the point differ in 2 MiB, which the next sync mends:\n    2.0 MiB at byte 5,242,880\n";
+    assert!(text(&Report::Verify(rotten), "v").contains(named));
     assert!(
         shown.ends_with("  the source differs from the replica, which is no discrepancy, at 300 paths:\n    content  f\n    … and 299 more\n"),
         "{shown}"

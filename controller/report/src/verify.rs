@@ -1,6 +1,9 @@
 //! What a comparison of both copies found.
 
-use drover_engine::report::{Difference, VerifyReport, What};
+use drover_engine::{
+    image::Range,
+    report::{Difference, VerifyReport, What},
+};
 
 use crate::{
     paths,
@@ -13,7 +16,10 @@ pub(crate) fn text(report: &VerifyReport, subject: &str) -> String {
     out.push_str(&format!("  compared {} entries, {}: {how}\n", Count(report.entries), Bytes(report.bytes)));
     out.push_str(&format!("  replica  {}\n  source   {}\n", report.replica_root, report.source_root));
     let (replica, source) = (&report.replica_differs, &report.source_differs);
-    differences(&mut out, "the replica differs from its point", replica, report.replica_differs_total);
+    match report.differs_at.as_slice() {
+        [] => differences(&mut out, "the replica differs from its point", replica, report.replica_differs_total),
+        ranges => differing(&mut out, ranges, report.replica_differs_total),
+    }
     let rotten = "content on the source changed though its times did not (bit rot, or a write that hid itself)";
     paths(&mut out, rotten, &report.source_rotten);
     differences(
@@ -23,6 +29,18 @@ pub(crate) fn text(report: &VerifyReport, subject: &str) -> String {
         report.source_differs_total,
     );
     out
+}
+
+/// Of an image.
+fn differing(out: &mut String, ranges: &[Range], leaves: u64) {
+    const SHOWN: usize = 20;
+    out.push_str(&format!("  the copies of the point differ in {} MiB, which the next sync mends:\n", Count(leaves)));
+    for range in ranges.iter().take(SHOWN) {
+        out.push_str(&format!("    {} at byte {}\n", Bytes(range.length), Count(range.offset)));
+    }
+    if ranges.len() > SHOWN {
+        out.push_str("    … and others\n");
+    }
 }
 
 fn verdict(report: &VerifyReport) -> String {

@@ -132,7 +132,8 @@ impl Cluster {
         std::fs::read_to_string(&value).expect("read a value")
     }
 
-    fn rados(&self, arguments: &[&str]) {
+    #[track_caller]
+    pub(super) fn rados(&self, arguments: &[&str]) {
         let mut command = self.tool("rados");
         command.args(["--pool", self.pool()]).args(arguments);
         process::run(command, CALL).expect(&format!("{}: rados {arguments:?}", self.name));

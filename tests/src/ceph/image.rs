@@ -1,7 +1,7 @@
 //! One image, made, written and read with the command line tools.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufWriter, Write},
     path::Path,
     process::{Child, Stdio},
@@ -45,6 +45,12 @@ impl<'a> Image<'a> {
     #[track_caller]
     pub fn create(&self, bytes: u64) {
         self.cluster.rbd(&["create", "--size", &format!("{bytes}B"), &self.spec]);
+    }
+
+    /// It has no feature that needs the exclusive lock, and not that, as where a storage class has asked for layering alone.
+    #[track_caller]
+    pub fn disable_lock(&self) {
+        self.cluster.rbd(&["feature", "disable", &self.spec, "fast-diff", "object-map", "exclusive-lock"]);
     }
 
     /// Bytes at offsets, in one call: as a difference that `rbd import-diff` applies to the head. The image stays open
@@ -97,6 +103,23 @@ impl<'a> Image<'a> {
     #[track_caller]
     pub fn snapshot(&self, name: &str) {
         self.cluster.rbd(&["snap", "create", "--no-progress", &format!("{}@{name}", self.spec)]);
+    }
+
+    /// The byte at this offset becomes another one in the object that holds it, of the head and of each snapshot that shares the object: neither
+    /// the image nor its snapshots are told. Something other than zeros was written to the object before.
+    #[track_caller]
+    pub fn rot(&self, offset: u64) {
+        let info = self.cluster.rbd_json(&["info", &self.spec]);
+        let prefix = info["block_name_prefix"].as_str().expect("the name of an image's objects");
+        let object_bytes = info["object_size"].as_u64().expect("the size of an image's objects");
+        let object = format!("{prefix}.{:016x}", offset / object_bytes);
+        let scratch = self.scratch();
+        let path = scratch.join("object");
+        self.cluster.rados(&["get", &object, utf8(&path)]);
+        let mut content = fs::read(&path).expect("read an object");
+        content[usize::try_from(offset % object_bytes).expect("it fits")] ^= 0x55;
+        fs::write(&path, content).expect("write an object");
+        self.cluster.rados(&["put", &object, utf8(&path)]);
     }
 
     /// A client that has it open and writes all the time.

@@ -148,6 +148,22 @@ impl Agent {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Its processes that serve a Ceph cluster each.
+    pub fn workers(&self) -> Vec<u32> {
+        process::children(self.pid().expect("a running agent"))
+    }
+
+    pub fn kill_workers(&self) {
+        for worker in self.workers() {
+            let pid = Pid::from_raw(worker.cast_signed()).expect("a process");
+            match kill_process(pid, Signal::KILL) {
+                // It has ended by itself.
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => panic!("kill a worker: {error}"),
+            }
+        }
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -34,22 +34,9 @@ fn an_image_in_a_namespace_fails_over() {
     here.create(16 * MIB);
     here.write(&[(MIB, b"of a tenant")]);
     let volume = uuid::Uuid::new_v4().to_string();
-    for (agent, role, peer) in [(&a, VolumeRole::Primary, "site-b"), (&b, VolumeRole::Secondary, "site-a")] {
-        let image = v1::RbdImage {
-            cluster: "ceph".to_owned(),
-            pool: clusters.a.pool().to_owned(),
-            namespace: NAMESPACE.to_owned(),
-            image: "vm".to_owned(),
-            ..v1::RbdImage::default()
-        };
-        let request = v1::EnableRequest {
-            volume_id: volume.clone(),
-            spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
-            role: role.into(),
-            peer: Some(peer.to_owned()),
-            ..v1::EnableRequest::default()
-        };
-        Sites::client(agent).enable(request).expect("enable the image");
+    for (agent, role) in [(&a, VolumeRole::Primary), (&b, VolumeRole::Secondary)] {
+        let image = v1::RbdImage { namespace: NAMESPACE.to_owned(), ..rbd_image(&clusters.a, "vm") };
+        Sites::client(agent).enable(enable_request(&volume, image, role)).expect("enable the image");
     }
     let point = |agent: &Agent| {
         let client = Sites::client(agent);

@@ -49,18 +49,10 @@ fn cluster_of(sites: &Sites, user: &str, keyring: Option<PathBuf>, pools: &[&str
 }
 
 fn enable(agent: &Agent, pool: &str, image: &str, role: VolumeRole) -> Result<String, Status> {
-    let image = v1::RbdImage {
-        cluster: "ceph".to_owned(),
-        pool: pool.to_owned(),
-        image: image.to_owned(),
-        ..v1::RbdImage::default()
-    };
-    let request = v1::EnableRequest {
-        volume_id: uuid::Uuid::new_v4().to_string(),
-        spec: Some(v1::VolumeSpec { kind: Some(volume_spec::Kind::RbdImage(image)) }),
-        role: role.into(),
-        ..v1::EnableRequest::default()
-    };
+    let (pool, image) = (pool.to_owned(), image.to_owned());
+    let image = v1::RbdImage { cluster: "ceph".to_owned(), pool, image, ..v1::RbdImage::default() };
+    let request = enable_request(&uuid::Uuid::new_v4().to_string(), image, role);
+    let request = v1::EnableRequest { peer: None, ..request };
     Sites::client(agent).enable(request).map(|info| info.volume_id)
 }
 

@@ -1,10 +1,12 @@
 //! Promotion, demotion and their like of an image: as those of a volume beneath a root (`crate::volume`), and what is different with an image:
 //! its head.
 
-use super::{ImageCopy, SnapshotName, is_at, keep};
+use super::{Head, ImageCopy, SnapshotName, is_at, keep};
 use crate::{
     error::Kind,
-    point::{self, Force, PeerCopy, PointId, Role, VolumeState},
+    fault,
+    point::{self, Force, PeerCopy, PointId, Role, Unsafe, VolumeState},
+    report::{Changes, RollbackReport},
     session::Failure,
 };
 
@@ -12,16 +14,25 @@ fn refused(reason: &str, message: String) -> Failure {
     Failure { kind: Kind::Precondition, reason: reason.to_owned(), message }
 }
 
+pub(crate) fn no_image() -> Failure {
+    Failure {
+        kind: Kind::NotFound,
+        reason: "no-such-image".to_owned(),
+        message: "the image is not there: no sync has ever come here, or it was removed".to_owned(),
+    }
+}
+
 /// R11: the head becomes what the newest point is, and what it held besides that is nobody's staging is kept first (R7). Returns how that is
 /// named.
 pub fn settle(image: &dyn ImageCopy, state: &mut VolumeState) -> Result<Option<PointId>, Failure> {
-    image.check_unused()?;
+    image.keep_others_out()?;
     let Some(current) = state.current_point().map(SnapshotName::from) else { return Ok(None) };
-    if is_at(image, current)? {
+    let look = image.look()?.ok_or_else(no_image)?;
+    if is_at(image, &look, current)? {
         state.staging = false;
         return Ok(None);
     }
-    let kept = keep(image, state)?;
+    let Head { kept, .. } = keep(image, &look, state)?;
     // What is half restored is nobody's content.
     state.staging = true;
     image.set_state(state)?;
@@ -43,11 +54,7 @@ pub fn promote(
         return Ok(None);
     }
     if image.look()?.is_none() {
-        return Err(Failure {
-            kind: Kind::NotFound,
-            reason: "no-such-image".to_owned(),
-            message: "the image is not there: no sync has ever come here".to_owned(),
-        });
+        return Err(no_image());
     }
     let never = |error: point::StateError| refused("never-synced", error.to_string());
     state.clone().promote(force).map_err(never)?;
@@ -63,6 +70,9 @@ pub fn promote(
             return Err(Failure { kind, reason, message: format!("a promotion is not safe: {why}") });
         }
         tracing::warn!(volume = %state.volume, "promoted by force: {why}");
+    }
+    if let Some(damaged) = state.current.filter(|at| force == Force::Yes && state.damaged.contains(at)) {
+        tracing::warn!(volume = %state.volume, "promoted by force: {}", Unsafe::Damaged(damaged));
     }
     let settled = settle(image, &mut state);
     if settled.is_err() {
@@ -82,7 +92,10 @@ pub fn demote(image: &dyn ImageCopy, force: Force) -> Result<(), Failure> {
     if state.role == Role::Secondary {
         return Ok(());
     }
-    image.check_unused()?;
+    // Nobody writes to it between the look and the end of this.
+    if image.open()? {
+        image.keep_others_out()?;
+    }
     if force == Force::No {
         check_synced(image, &state)?;
     }
@@ -97,7 +110,8 @@ fn check_synced(image: &dyn ImageCopy, state: &VolumeState) -> Result<(), Failur
     }
     // One that was never synced has nobody who could go on elsewhere.
     let Some(newest) = state.newest() else { return Ok(()) };
-    if state.current == Some(newest.id) && is_at(image, newest.into())? {
+    let look = image.look()?.ok_or_else(no_image)?;
+    if state.current == Some(newest.id) && is_at(image, &look, newest.into())? {
         return Ok(());
     }
     let message = format!(
@@ -120,13 +134,76 @@ pub fn request_resync(image: &dyn ImageCopy) -> Result<(), Failure> {
     image.set_state(&state)
 }
 
+/// A secondary's head becomes one of its points, older or newer than what it is at. Syncs pause until the volume is released. What the head held and
+/// no point has is kept first (R7).
+pub fn rollback(image: &dyn ImageCopy, to: PointId) -> Result<RollbackReport, Failure> {
+    let mut state = image.state()?;
+    if state.role == Role::Primary {
+        return Err(refused("is-primary", "the image is primary here: demote it before it is rolled back".to_owned()));
+    }
+    let point = state.restorable(to).cloned().map_err(|error| Failure {
+        kind: Kind::NotFound,
+        reason: "no-such-point".to_owned(),
+        message: error.to_string(),
+    })?;
+    if state.damaged.contains(&to) {
+        let message =
+            format!("a verification found that point {to} here is not what the source had: take another point");
+        return Err(Failure { kind: Kind::DataLoss, reason: "point-damaged".to_owned(), message });
+    }
+    let name = SnapshotName::from(&point);
+    if image.look()?.is_none() {
+        return Err(no_image());
+    }
+    image.keep_others_out()?;
+    let look = image.look()?.ok_or_else(no_image)?;
+    if !look.snapshots.contains_key(&name) {
+        return Err(Failure {
+            kind: Kind::DataLoss,
+            reason: "snapshot-gone".to_owned(),
+            message: format!("the snapshot of point {to} was removed by another hand"),
+        });
+    }
+    let from = state.current;
+    let Head { kept, at } = keep(image, &look, &mut state)?;
+    if at != Some(name) {
+        // What is half restored is nobody's content.
+        state.staging = true;
+        image.set_state(&state)?;
+        fault::hit("image.restoring").map_err(|error| Failure {
+            kind: Kind::Storage,
+            reason: "storage".to_owned(),
+            message: error.to_string(),
+        })?;
+        image.restore(name)?;
+    }
+    state.staging = false;
+    state.current = Some(to);
+    state.paused = state.newest().is_some_and(|newest| newest.id != to);
+    image.set_state(&state)?;
+    Ok(RollbackReport {
+        from,
+        to,
+        changes: Changes { updated: 1, ..Changes::default() },
+        apply_millis: 0,
+        kept_as: kept,
+    })
+}
+
+/// Ends the pause that a rollback began.
+pub fn release(image: &dyn ImageCopy) -> Result<(), Failure> {
+    let mut state = image.state()?;
+    state.paused = false;
+    image.set_state(&state)
+}
+
 /// No volume any more. A secondary's head becomes its newest point, and its points stay; those of a primary go, since nobody would ever remove them.
 pub fn retire(image: &dyn ImageCopy) -> Result<(), Failure> {
     let mut state = image.state()?;
     let Some(look) = image.look()? else { return Ok(()) };
     match state.role {
         Role::Primary => {
-            let own = look.snapshots.into_iter().filter(|snapshot| snapshot.id.number > state.floor);
+            let own = look.snapshots.into_keys().filter(|snapshot| snapshot.id.number > state.floor);
             own.into_iter().try_for_each(|snapshot| image.remove(snapshot))
         }
         Role::Secondary => settle(image, &mut state).map(drop),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Origin, Point, PointId};
 use crate::{
     id::{LineageId, VolumeId},
+    image::Range,
     path::RelPath,
 };
 
@@ -134,6 +135,12 @@ pub struct VolumeState {
     /// Of an image: points up to this number are of others, as of an earlier life of the image, and stay.
     #[serde(default)]
     pub floor: u64,
+    /// Of a secondary's image: where a verification found another content than the source's. The next sync brings it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<Range>,
+    /// Points of a secondary's image whose content a verification found to be another one. Nobody rolls back to them, and a promotion says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<PointId>,
 }
 
 impl VolumeState {
@@ -167,6 +174,8 @@ impl VolumeState {
             promoting: false,
             staging: false,
             floor: 0,
+            differs: Vec::new(),
+            damaged: Vec::new(),
         }
     }
 
@@ -240,6 +249,7 @@ impl VolumeState {
             let old: Vec<PointId> = by_age.map(|(_, (id, _))| *id).collect();
             expired.extend(self.restorable.extract_if(.., |point| old.contains(&point.id)));
         }
+        self.damaged.retain(|id| self.restorable.iter().any(|point| point.id == *id));
         expired
     }
 }

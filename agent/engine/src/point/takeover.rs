@@ -27,6 +27,10 @@ pub enum Unsafe {
         ours.map_or_else(|| "none".to_owned(), |id| format!("point {id}"))
     )]
     Behind { newest: PointId, ours: Option<PointId> },
+    #[error(
+        "a verification found that point {0} here is not what the source had: promote the other copy and sync once, which mends it"
+    )]
+    Damaged(PointId),
 }
 
 impl Unsafe {
@@ -34,7 +38,7 @@ impl Unsafe {
     pub fn is_final(&self) -> bool {
         match self {
             Self::PeerIsPrimary | Self::PeerIsPromoting => true,
-            Self::PeerUnknown(_) | Self::Behind { .. } => false,
+            Self::PeerUnknown(_) | Self::Behind { .. } | Self::Damaged(_) => false,
         }
     }
 
@@ -42,6 +46,7 @@ impl Unsafe {
         match self {
             Self::PeerIsPromoting => Kind::Conflict,
             Self::PeerUnknown(_) | Self::PeerIsPrimary | Self::Behind { .. } => Kind::Precondition,
+            Self::Damaged(_) => Kind::DataLoss,
         }
     }
 
@@ -50,6 +55,7 @@ impl Unsafe {
             Self::PeerIsPrimary => "peer-is-primary",
             Self::PeerIsPromoting => "peer-in-verb",
             Self::PeerUnknown(_) | Self::Behind { .. } => "promote-unsafe",
+            Self::Damaged(_) => "point-damaged",
         }
     }
 }
@@ -63,6 +69,9 @@ pub fn planned(local: &VolumeState, peer: Result<&PeerCopy, String>) -> Result<(
     }
     if peer.is_promoting {
         return Err(Unsafe::PeerIsPromoting);
+    }
+    if let Some(damaged) = local.current.filter(|at| local.damaged.contains(at)) {
+        return Err(Unsafe::Damaged(damaged));
     }
     // After a rollback the tree is at an older point, and what came after that is not what it would go on from.
     let at = local.current.and_then(|current| local.history.iter().position(|point| point.id == current));

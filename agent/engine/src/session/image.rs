@@ -3,19 +3,33 @@
 //! ```text
 //! source                               sink
 //!   Offer(state, size, points) ->
+//!                                      <- Accepted                  while it goes on the source takes its snapshot
 //!                                      <- Ranges(…)                 what its head has beyond the base
+//!                                      <- Leaves(…)                 of the head, where there is no base
 //!                                      <- From(base)                the newest point that both have
 //!   Begin(size) ->                                                  a snapshot is taken, unless nothing has changed
 //!   Delta(…) ->                                                     written to the head
 //!   End(point) ->                                                   the source has journalled the point
 //!                                      <- Finished(report)          a snapshot is taken, durable
 //! ```
-//! Where nothing has changed `Unchanged` comes in the place of `Begin`.
+//! Where nothing has changed `Unchanged` comes in the place of `Begin`. A verification:
+//!
+//! ```text
+//!   Offer(state, size, points) ->
+//!                                      <- From(base)                the point that is verified
+//!   Head(is it that point still) ->
+//!   Leaves(…)* LeavesEnd ->                                         a deep one: both read their snapshot at the same time
+//!                                      <- Finished(report)
+//! ```
 
+mod plan;
 mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
+mod verify;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,9 +38,10 @@ use super::{Failure, Hello, Intent, Message, SessionError, Side, Wire, refuse, w
 use crate::{
     codec::{DecodeError, Reader, Writer},
     control::Phase,
+    digest::Digest,
     error::Kind,
     id::VolumeId,
-    image::{ImageCopy, Range, SnapshotName, stream::Totals},
+    image::{ImageCopy, Leaf, Range, SnapshotName, stream::Totals},
     point::{Origin, Point, PointId, VolumeState},
     report::Report,
 };
@@ -37,6 +52,8 @@ const NUMBER_MAX: u64 = 1 << 40;
 const TIME_MAX: i64 = 250_000_000_000;
 /// In one message. A sink that has more ranges makes them coarser or sends several.
 const RANGES_MAX: usize = 1 << 16;
+/// That a sink tells of a head without a base: of the first TiB, 40 MiB of memory. The rest is copied.
+const LEAVES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageOffer {
@@ -54,8 +71,6 @@ pub struct ImageFrom {
     pub base: Option<PointId>,
     /// What the sink's copy is at: may be a point whose confirmation was lost.
     pub current: Option<Point>,
-    /// The new point has a higher one.
-    pub highest_number: u64,
 }
 
 /// The source's last word.
@@ -69,6 +84,8 @@ pub struct ImageEnd {
 #[expect(clippy::large_enum_variant, reason = "an offer comes once a session; messages are encoded, not stored")]
 pub enum ImageMessage {
     Offer(ImageOffer),
+    /// The highest number of a point that the sink knows: the new point has a higher one.
+    Accepted(u64),
     Ranges(Vec<Range>),
     From(ImageFrom),
     Unchanged,
@@ -77,6 +94,12 @@ pub enum ImageMessage {
     /// A frame of `image::stream`.
     Delta(Bytes),
     End(ImageEnd),
+    /// Whether the source's head is the point.
+    Head(bool),
+    Leaves(Vec<Leaf>),
+    LeavesEnd,
+    /// Bytes of the source's head that a sync would look at, at most.
+    Changed(u64),
 }
 
 impl ImageMessage {
@@ -100,6 +123,24 @@ impl ImageMessage {
                 w.u8(6).raw(frame);
             }
             Self::End(end) => super::message::json(w.u8(7), end),
+            Self::Head(is_at) => {
+                w.u8(8).u8((*is_at).into());
+            }
+            Self::Leaves(leaves) => {
+                w.u8(9).uint(leaves.len() as u64);
+                for leaf in leaves {
+                    w.uint(leaf.number).raw(leaf.digest.as_bytes());
+                }
+            }
+            Self::LeavesEnd => {
+                w.u8(10);
+            }
+            Self::Accepted(number) => {
+                w.u8(12).uint(*number);
+            }
+            Self::Changed(bytes) => {
+                w.u8(11).uint(*bytes);
+            }
         }
     }
 
@@ -119,6 +160,15 @@ impl ImageMessage {
             5 => Self::Begin(r.uint()?),
             6 => return Ok(Self::Delta(rest)),
             7 => return super::message::parse(&rest).map(Self::End),
+            8 => Self::Head(r.u8()? != 0),
+            9 => {
+                let count = r.count(1 + Digest::BYTES)?;
+                let leaves = (0..count).map(|_| Ok(Leaf { number: r.uint()?, digest: digest(&mut r)? }));
+                Self::Leaves(leaves.collect::<Result<_, DecodeError>>()?)
+            }
+            10 => Self::LeavesEnd,
+            11 => Self::Changed(r.uint()?),
+            12 => Self::Accepted(r.uint()?),
             other => return Err(DecodeError::Unknown { what: "image message", value: other.into() }),
         };
         r.end()?;
@@ -128,12 +178,17 @@ impl ImageMessage {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Offer(_) => "image offer",
+            Self::Accepted(_) => "accepted",
             Self::Ranges(_) => "ranges",
             Self::From(_) => "from",
             Self::Unchanged => "unchanged",
             Self::Begin(_) => "begin",
             Self::Delta(_) => "delta",
             Self::End(_) => "end",
+            Self::Head(_) => "head",
+            Self::Leaves(_) => "leaves",
+            Self::LeavesEnd => "end of the leaves",
+            Self::Changed(_) => "changed",
         }
     }
 
@@ -142,6 +197,7 @@ impl ImageMessage {
         match self {
             Self::Delta(frame) => frame.len(),
             Self::Ranges(ranges) => ranges.len() * 8,
+            Self::Leaves(leaves) => leaves.len() * (4 + Digest::BYTES),
             _ => 0,
         }
     }
@@ -167,18 +223,13 @@ pub fn answer_image(wire: &Wire<'_>, hello: &Hello, image: &dyn ImageCopy) -> Re
 }
 
 fn carry_out(wire: &Wire<'_>, image: &dyn ImageCopy, side: Side, intent: &Intent) -> Result<Report, SessionError> {
-    let Intent::Sync(options) = intent else {
-        let error = SessionError::Image(Failure {
-            kind: Kind::Invalid,
-            reason: "not-for-images".to_owned(),
-            message: "an RBD image can be synced, and neither planned nor verified".to_owned(),
-        });
-        refuse(wire, error.to_failure());
-        return Err(error);
-    };
-    let result = match side {
-        Side::Source => source::run(wire, image, options),
-        Side::Sink => sink::run(wire, image),
+    let result = match (intent, side) {
+        (Intent::Sync(options), Side::Source) => source::run(wire, image, options),
+        (Intent::Sync(_), Side::Sink) => sink::run(wire, image),
+        (Intent::Verify { deep }, Side::Source) => verify::source(wire, image, *deep),
+        (Intent::Verify { deep }, Side::Sink) => verify::sink(wire, image, *deep),
+        (Intent::Plan(_), Side::Source) => plan::source(wire, image),
+        (Intent::Plan(_), Side::Sink) => plan::sink(wire, image),
     };
     match &result {
         Ok(_) => wire.control().progress.enter(Phase::Done, 0, 0),
@@ -186,6 +237,10 @@ fn carry_out(wire: &Wire<'_>, image: &dyn ImageCopy, side: Side, intent: &Intent
         Err(_) => {}
     }
     result
+}
+
+fn digest(r: &mut Reader<'_>) -> Result<Digest, DecodeError> {
+    Ok(Digest::from_bytes(r.raw(Digest::BYTES)?.try_into().expect("so many bytes")))
 }
 
 fn receive(wire: &Wire<'_>, expected: &'static str) -> Result<ImageMessage, SessionError> {
@@ -201,15 +256,26 @@ fn receive(wire: &Wire<'_>, expected: &'static str) -> Result<ImageMessage, Sess
     }
 }
 
+/// The report of the sink, which has ended.
+fn finished(wire: &Wire<'_>) -> Result<Report, SessionError> {
+    match wire.receive()? {
+        Message::Finished(report) => {
+            serde_json::from_str(&report).map_err(|_| SessionError::Protocol("sent a report that is none"))
+        }
+        Message::Failure(failure) => Err(SessionError::Peer(failure)),
+        other => Err(SessionError::Unexpected { expected: "finished", got: other.name() }),
+    }
+}
+
 fn send(wire: &Wire<'_>, message: ImageMessage) -> Result<(), SessionError> {
     Ok(wire.send(&Message::Image(message))?)
 }
 
 /// Points whose snapshots are there.
-fn held(state: &VolumeState, snapshots: &[SnapshotName]) -> Vec<Point> {
+fn held(state: &VolumeState, snapshots: &BTreeMap<SnapshotName, u64>) -> Vec<Point> {
     let known = state.restorable.iter().chain(state.current_point()).chain(&state.offered);
     let mut points: Vec<Point> = Vec::new();
-    for point in known.filter(|point| snapshots.contains(&(*point).into())) {
+    for point in known.filter(|point| snapshots.contains_key(&SnapshotName::from(*point))) {
         if !points.iter().any(|there| there.id == point.id) {
             points.push(point.clone());
         }
@@ -220,11 +286,11 @@ fn held(state: &VolumeState, snapshots: &[SnapshotName]) -> Vec<Point> {
 
 /// Snapshots that no point has, of a session that ended before its point was one or of points that expired; and kept points that no snapshot has.
 /// What can't be removed now is tried again by the next session.
-fn sweep(image: &dyn ImageCopy, state: &mut VolumeState, snapshots: &[SnapshotName]) {
-    state.restorable.retain(|point| point.origin == Origin::Sync || snapshots.contains(&point.into()));
+fn sweep(image: &dyn ImageCopy, state: &mut VolumeState, snapshots: &BTreeMap<SnapshotName, u64>) {
+    state.restorable.retain(|point| point.origin == Origin::Sync || snapshots.contains_key(&SnapshotName::from(point)));
     let known: Vec<_> = state.restorable.iter().chain(state.current_point()).chain(&state.offered).collect();
     let is_known = |name: &SnapshotName| known.iter().any(|point| *name == (*point).into());
-    for name in snapshots.iter().filter(|name| name.id.number > state.floor && !is_known(name)) {
+    for name in snapshots.keys().filter(|name| name.id.number > state.floor && !is_known(name)) {
         if let Err(error) = image.remove(*name) {
             tracing::info!(volume = %state.volume, point = %name.id, "a snapshot of no point stays for now: {error}");
         }

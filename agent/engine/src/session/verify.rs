@@ -34,6 +34,7 @@ pub(super) fn run(
         source_is_point: point.is_some_and(|point| point.root == source.root_digest()),
         replica_differs: replica_differs.shown,
         replica_differs_total: replica_differs.total,
+        differs_at: Vec::new(),
         source_differs: source_differs.shown,
         source_differs_total: source_differs.total,
         source_rotten: offer.rotten.clone(),

@@ -109,6 +109,8 @@ pub enum VerbError {
     Settling(ImagePlace),
     #[error("a sync of {0} is half copied: wait until it has arrived, then try again")]
     Syncing(ImagePlace),
+    #[error("the worker that kept others out of image {0} was lost, and somebody may have written to it: begin again")]
+    LockLost(ImagePlace),
     #[error("another agent has taken image {0} over in the middle of this verb")]
     TurnLost(ImagePlace),
     #[error("what an agent of another release was doing with image {0} is not understood: use that release")]
@@ -164,7 +166,7 @@ impl VerbError {
             | Self::TurnUnknown(_) => Kind::Precondition,
             Self::EndedBehind { .. } | Self::EndedBeyond { .. } => Kind::DataLoss,
             Self::PeerIsChanging { .. } | Self::Taken { .. } | Self::InVerb(_) | Self::TurnLost(_) => Kind::Conflict,
-            Self::NotSeen(_) => Kind::Unavailable,
+            Self::NotSeen(_) | Self::LockLost(_) => Kind::Unavailable,
             Self::Confused => Kind::Internal,
         }
     }
@@ -198,6 +200,7 @@ impl VerbError {
             Self::Changing(_) => "image-changing",
             Self::CopyGoes { .. } => "copy-would-go",
             Self::NoLock(_) => "image-without-lock",
+            Self::LockLost(_) => "image-lock-lost",
             Self::Taken { .. } | Self::InVerb(_) => "image-in-verb",
             Self::TurnLost(_) => "verb-taken-over",
             Self::TurnUnknown(_) => "verb-unknown",

@@ -19,7 +19,7 @@ pub(super) fn pool(cluster: &Cluster, pool: &str, namespace: &str) -> Result<Poo
     if namespace.is_empty() { Ok(pool) } else { pool.with_namespace(namespace) }
 }
 
-fn open(cluster: &Cluster, place: &ImagePlace, access: Access) -> Result<Image, Error> {
+pub(super) fn open(cluster: &Cluster, place: &ImagePlace, access: Access) -> Result<Image, Error> {
     pool(cluster, &place.pool, &place.namespace)?.open(ImageRef::Name(&place.image), access)
 }
 
@@ -77,7 +77,10 @@ pub(super) fn look(cluster: &Cluster, place: &ImagePlace) -> Result<ImageView, E
 }
 
 pub(super) fn content(cluster: &Cluster, place: &ImagePlace) -> Result<ContentView, Error> {
-    let image = open(cluster, place, Access::ReadOnly)?;
+    content_of(&open(cluster, place, Access::ReadOnly)?)
+}
+
+pub(super) fn content_of(image: &Image) -> Result<ContentView, Error> {
     let stat = image.stat()?;
     let snapshots = image.snapshots()?.into_iter().filter(|snapshot| snapshot.namespace == SnapshotNamespace::User);
     let view = |Snapshot { id, name, size_bytes, .. }: Snapshot| ContentSnapshot { id, name, size_bytes };
@@ -145,16 +148,16 @@ pub(super) fn sites(cluster: &Cluster, place: &ImagePlace) -> Result<Vec<SiteVie
     Ok(status.sites.into_iter().map(view).collect())
 }
 
-/// Invalid: a primary without the feature exclusive-lock, whose writers can't be told.
+/// Invalid: an image without the feature exclusive-lock, whose writers can't be told; but not a mirrored one that nobody can write to.
 pub(super) fn users(cluster: &Cluster, place: &ImagePlace) -> Result<Vec<UserView>, Error> {
     // A read-only handle knows of no lock.
     users_of(cluster, &open(cluster, place, Access::ReadWrite)?)
 }
 
-fn users_of(cluster: &Cluster, image: &Image) -> Result<Vec<UserView>, Error> {
+pub(super) fn users_of(cluster: &Cluster, image: &Image) -> Result<Vec<UserView>, Error> {
     let owners = match image.lock_owners() {
-        // No lock is held on a secondary by anybody but rbd-mirror.
-        Err(error) if error.kind() == ErrorKind::Invalid && !is_writable(image)? => Vec::new(),
+        // No lock is held on a mirrored secondary by anybody but rbd-mirror.
+        Err(error) if error.kind() == ErrorKind::Invalid && is_mirrored_copy(image)? => Vec::new(),
         owners => owners?,
     };
     let own = cluster.address()?;
@@ -199,9 +202,11 @@ pub(super) fn break_lock(cluster: &Cluster, place: &ImagePlace, address: &str) -
     })
 }
 
-/// Neither a secondary nor a primary that librbd left half promoted.
-fn is_writable(image: &Image) -> Result<bool, Error> {
-    Ok(image.mirror_info()?.is_primary && !image.features()?.contains(Features::NON_PRIMARY))
+/// A secondary, or a primary that librbd left half promoted: librbd writes to neither.
+fn is_mirrored_copy(image: &Image) -> Result<bool, Error> {
+    let info = image.mirror_info()?;
+    let is_copy = !info.is_primary || image.features()?.contains(Features::NON_PRIMARY);
+    Ok(info.state != ImageState::Disabled && is_copy)
 }
 
 /// Addresses are shown as `127.0.0.1:0/123` or `v1:127.0.0.1:0/123`.
@@ -282,8 +287,22 @@ pub(super) fn enable(cluster: &Cluster, place: &ImagePlace) -> Result<(), Error>
     with_image(cluster, place, |image| image.mirror_enable(ImageMode::Snapshot))
 }
 
-pub(super) fn take_snapshot(cluster: &Cluster, place: &ImagePlace, name: &str) -> Result<(), Error> {
-    with_image(cluster, place, |image| image.create_snapshot(name, Quiesce::Try))
+/// Returns the image's size at it, in bytes.
+pub(super) fn take_snapshot(cluster: &Cluster, place: &ImagePlace, name: &str) -> Result<u64, Failure> {
+    let image = open(cluster, place, Access::ReadWrite)?;
+    let size_bytes = take_snapshot_of(&image, name)?;
+    image.close()?;
+    Ok(size_bytes)
+}
+
+pub(super) fn take_snapshot_of(image: &Image, name: &str) -> Result<u64, Failure> {
+    image.create_snapshot(name, Quiesce::Try)?;
+    let taken = image.snapshots()?.into_iter().find(|snapshot| snapshot.name == name);
+    taken.map(|snapshot| snapshot.size_bytes).ok_or_else(|| Failure {
+        call: "rbd_snap_create2".to_owned(),
+        kind: FailureKind::NotFound,
+        message: format!("snapshot {name} went as soon as it was taken"),
+    })
 }
 
 pub(super) fn take_mirror_snapshot(cluster: &Cluster, place: &ImagePlace) -> Result<u64, Error> {

@@ -1,16 +1,16 @@
 //! The side that becomes the same.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
-    ImageEnd, ImageFrom, ImageMessage, ImageOffer, NUMBER_MAX, RANGES_MAX, TIME_MAX, held, receive, remove_expired,
-    send, source::failpoint, sweep,
+    ImageEnd, ImageFrom, ImageMessage, ImageOffer, LEAVES_MAX, NUMBER_MAX, RANGES_MAX, TIME_MAX, held, receive,
+    remove_expired, send, source::failpoint, sweep,
 };
 use crate::{
     control::Phase,
     error::Kind,
     fault,
-    image::{ImageCopy, Range, keep, root_digest},
+    image::{Ground, ImageCopy, Range, SnapshotName, keep, root_digest},
     point::{Acceptance, Origin, Point, PointId, PointTotals, VolumeState, accept},
     report::{Changes, Durations, Report, SyncReport},
     session::{Failure, Offer, SessionError, Wire, point::advance, sink::finish},
@@ -19,52 +19,97 @@ use crate::{
 
 pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy) -> Result<Report, SessionError> {
     wire.control().progress.enter(Phase::Comparing, 0, 0);
-    let ImageMessage::Offer(offer) = receive(wire, "image offer")? else {
-        return Err(SessionError::Protocol("offered nothing"));
-    };
+    let begun = Instant::now();
+    // The other side looks at its own meanwhile.
     let mut state = image.state()?;
     // Its turn is held: that one was interrupted.
     state.promoting = false;
+    let is_there = image.open()? && image.look()?.is_some();
+    let ImageMessage::Offer(offer) = receive(wire, "image offer")? else {
+        return Err(SessionError::Protocol("offered nothing"));
+    };
     let acceptance = accept(&offer.state, &state)?;
-    if offer.state.history.iter().chain(&offer.state.offered).any(|point| !point.lost.is_empty()) {
+    let can_be = |point: &Point| {
+        point.lost.is_empty() && point.id.number <= NUMBER_MAX && (0..TIME_MAX).contains(&point.taken_at)
+    };
+    if !offer.state.history.iter().chain(&offer.state.offered).all(can_be) {
         return Err(SessionError::Protocol("sent points that no image has"));
     }
-    let look = match image.look()? {
-        Some(look) => look,
-        None if acceptance == Acceptance::Initial => {
+    match acceptance {
+        _ if is_there => {}
+        Acceptance::Initial => {
             image.create(offer.size_bytes, offer.order)?;
-            image.look()?.ok_or_else(gone)?
+            image.open()?;
         }
-        None => return Err(gone()),
-    };
+        _ => return Err(gone()),
+    }
+    send(wire, ImageMessage::Accepted(state.highest_number()))?;
+    // Who writes to it would go on after it was kept.
+    image.keep_others_out()?;
+    let look = image.look()?.ok_or_else(gone)?;
     sweep(image, &mut state, &look.snapshots);
-    // Who writes to it goes on after it was kept.
-    image.check_unused()?;
     let ours = held(&state, &look.snapshots);
     let base = ours.into_iter().rev().find(|point| offer.points.iter().any(|theirs| theirs.is(point)));
-    let kept = keep(image, &mut state)?;
-    let mut ranges = image.head_changes(base.as_ref().map(Into::into))?;
-    if let Some(base) = base.as_ref().filter(|_| ranges.is_empty()) {
-        ranges.extend(resized(look.size_bytes, image.size_at(base.into())?));
+    let head = keep(image, &look, &mut state)?;
+    let since = base.as_ref().map(SnapshotName::from);
+    let mut ranges = if since.is_some() && since == head.at { Vec::new() } else { image.head_changes(since)? };
+    if let Some(base_bytes) = since.and_then(|since| look.snapshots.get(&since)).filter(|_| ranges.is_empty()) {
+        ranges.extend(resized(look.size_bytes, *base_bytes));
     }
+    // What a verification found is asked for again, whatever the head says of itself.
+    let ranges = union(ranges, &state.differs);
     fault::hit("image.compared").map_err(failpoint)?;
     for ranges in ranges.chunks(RANGES_MAX) {
         send(wire, ImageMessage::Ranges(ranges.to_vec()))?;
+    }
+    // Of an image that shares no point, what it holds is not sent once more: that of an interrupted first copy, or one that is adopted.
+    let mut ground = base.as_ref().map(Ground::of_point).unwrap_or_default();
+    if base.is_none() && !ranges.is_empty() {
+        let mut told = 0;
+        image.digests(None, &mut |leaves| {
+            // None says that it goes on.
+            let leaves = &leaves[..leaves.len().min(LEAVES_MAX - told)];
+            told += leaves.len();
+            ground.add(leaves);
+            send(wire, ImageMessage::Leaves(leaves.to_vec()))
+        })?;
     }
     send(
         wire,
         ImageMessage::From(ImageFrom {
             base: base.as_ref().map(|base| base.id),
             current: state.current_point().cloned(),
-            highest_number: state.highest_number(),
         }),
     )?;
-    let sink = Sink { wire, image, offer, kept_as: kept, begun: Instant::now() };
-    match receive(wire, "begin")? {
+    let compared = Instant::now();
+    let begin = receive(wire, "begin")?;
+    // The source's snapshot, and the first of its changes.
+    let durations =
+        Durations { compare: millis(compared - begun), scan: millis(compared.elapsed()), ..Durations::default() };
+    let sink = Sink { wire, image, offer, kept_as: head.kept, ground, durations };
+    match begin {
         ImageMessage::Begin(size_bytes) => sink.take(state, base.as_ref(), size_bytes),
         ImageMessage::Unchanged if ranges.is_empty() && base.is_some() => sink.unchanged(state),
         _ => Err(SessionError::Protocol("sent another thing than what was asked for")),
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Of two lists in order, one in order; neighbours are joined.
+fn union(mut ranges: Vec<Range>, also: &[Range]) -> Vec<Range> {
+    ranges.extend(also);
+    ranges.sort_by_key(|range| range.offset);
+    let mut joined: Vec<Range> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.offset <= last.end() => last.length = last.end().max(range.end()) - last.offset,
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 /// Of a head that somebody, or an interrupted sync, has made another size and nothing else: something to ask for, so that a point is made.
@@ -87,7 +132,9 @@ struct Sink<'a> {
     image: &'a dyn ImageCopy,
     offer: ImageOffer,
     kept_as: Option<PointId>,
-    begun: Instant,
+    ground: Ground,
+    /// Until the source began.
+    durations: Durations,
 }
 
 impl Sink<'_> {
@@ -98,6 +145,7 @@ impl Sink<'_> {
         self.image.set_state(&state)?;
         fault::hit("image.staging").map_err(failpoint)?;
         progress.enter(Phase::Transferring, 0, 0);
+        let begun = Instant::now();
         let mut end: Option<ImageEnd> = None;
         let written = self.image.write(size_bytes, &mut || {
             fault::hit("image.received").map_err(failpoint)?;
@@ -113,9 +161,9 @@ impl Sink<'_> {
                 _ => Err(SessionError::Protocol("sent another thing than a delta")),
             }
         })?;
-        let transfer = self.begun.elapsed();
+        let transfer = begun.elapsed();
         let Some(ImageEnd { point, totals }) = end else { return Err(SessionError::Protocol("ended without an end")) };
-        if written != totals || point.root != root_digest(base, size_bytes, &totals) {
+        if written != totals || point.root != root_digest(self.ground, size_bytes, &totals) {
             return Err(SessionError::Image(Failure {
                 kind: Kind::DataLoss,
                 reason: "content-mismatch".to_owned(),
@@ -126,9 +174,11 @@ impl Sink<'_> {
         let commit = Instant::now();
         progress.enter(Phase::Committing, 0, 0);
         fault::hit("image.written").map_err(failpoint)?;
-        self.image.take((&point).into())?;
+        let taken_bytes = self.image.take((&point).into())?;
         fault::hit("image.snapped").map_err(failpoint)?;
-        self.check_size(&point, size_bytes)?;
+        if taken_bytes != size_bytes {
+            return self.resized(&point);
+        }
         let offer = Offer {
             state: self.offer.state.clone(),
             root: String::new(),
@@ -141,23 +191,21 @@ impl Sink<'_> {
         let (mut state, expired) = advance(&offer, &state, &point, None, Vec::new(), unix_now());
         state.staging = false;
         state.blank = false;
+        state.differs.clear();
         self.image.set_state(&state)?;
         fault::hit("image.committed").map_err(failpoint)?;
-        remove_expired(self.image, &expired);
-        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let durations =
-            Durations { transfer: millis(transfer), commit: millis(commit.elapsed()), ..Durations::default() };
+        let durations = Durations { transfer: millis(transfer), commit: millis(commit.elapsed()), ..self.durations };
         let changed = totals.data_bytes + totals.zero_bytes;
         let changes =
             Changes { updated: 1, bytes_changed: changed, bytes_needed: totals.data_bytes, ..Changes::default() };
-        self.finish(SyncReport { point: Some(point), changes, durations, ..self.report() })
+        let report = self.finish(SyncReport { point: Some(point), changes, durations, ..self.report() })?;
+        // The other side does its own meanwhile.
+        remove_expired(self.image, &expired);
+        Ok(report)
     }
 
     /// Somebody may have made the image another size since it was looked at: a write beyond its end says nothing.
-    fn check_size(&self, point: &Point, size_bytes: u64) -> Result<(), SessionError> {
-        if self.image.size_at(point.into())? == size_bytes {
-            return Ok(());
-        }
+    fn resized(&self, point: &Point) -> Result<Report, SessionError> {
         self.image.remove(point.into())?;
         Err(SessionError::Image(Failure {
             kind: Kind::Conflict,
@@ -192,6 +240,8 @@ impl Sink<'_> {
         let now = unix_now();
         state.confirmed_at = Some(now);
         (state.resync, state.staging) = (false, false);
+        // Of a line that was given up, and in which no point was made: it is of the source's again.
+        (state.epoch, state.lineage) = (self.offer.state.epoch, self.offer.state.lineage);
         self.image.set_state(&state)?;
         let point = state.current_point().cloned();
         self.finish(SyncReport { point, unchanged: true, ..self.report() })
@@ -205,7 +255,7 @@ impl Sink<'_> {
             changes: Changes::default(),
             wire_sent: progress.wire_sent.get(),
             wire_received: progress.wire_received.get(),
-            durations: Durations::default(),
+            durations: self.durations,
             fuzzy: Vec::new(),
             not_deleted: Vec::new(),
             repaired: Vec::new(),

@@ -1,14 +1,18 @@
 //! The side that has the image's users.
 
-use super::{ImageEnd, ImageFrom, ImageMessage, ImageOffer, NUMBER_MAX, held, receive, remove_expired, send, sweep};
+use super::{
+    ImageEnd, ImageFrom, ImageMessage, ImageOffer, LEAVES_MAX, NUMBER_MAX, finished, held, receive, remove_expired,
+    send, sweep,
+};
 use crate::{
     control::Phase,
+    digest::Digest,
     error::Kind,
     fault,
-    image::{ImageCopy, Range, SnapshotName, root_digest, stream::Totals},
+    image::{Basis, Ground, ImageCopy, Leaf, Range, SnapshotName, root_digest},
     point::{Label, Origin, Point, PointId, PointTotals, VolumeState},
     report::Report,
-    session::{Failure, Message, SessionError, SyncOptions, Wire},
+    session::{Failure, SessionError, SyncOptions, Wire},
     volume::unix_now,
 };
 
@@ -20,6 +24,7 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy, options: &SyncOptions)
     let mut state = image.state()?;
     // Its turn is held: that one was interrupted.
     state.promoting = false;
+    image.open()?;
     let look = image.look()?.ok_or_else(no_image)?;
     sweep(image, &mut state, &look.snapshots);
     let points = held(&state, &look.snapshots);
@@ -27,39 +32,82 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy, options: &SyncOptions)
     let known = offer.points.clone();
     send(wire, ImageMessage::Offer(offer))?;
     fault::hit("image.offered").map_err(failpoint)?;
-    let mut also = Vec::new();
-    let from = loop {
-        match receive(wire, "from")? {
-            ImageMessage::Ranges(ranges) if also.len() + ranges.len() <= RANGES_MAX => also.extend(ranges),
-            ImageMessage::From(from) => break from,
-            _ => return Err(SessionError::Protocol("asked for what no sync needs")),
-        }
+    let ImageMessage::Accepted(highest) = receive(wire, "accepted")? else {
+        return Err(SessionError::Protocol("neither accepted nor refused"));
     };
-    let is_in_order = also.windows(2).all(|pair| pair[0].end() <= pair[1].offset);
-    if !is_in_order || from.highest_number > NUMBER_MAX {
-        return Err(SessionError::Protocol("sent ranges that are none"));
+    let number = state.highest_number().max(highest).saturating_add(1);
+    if number > NUMBER_MAX {
+        return Err(SessionError::Protocol("knows a point that is none"));
     }
+    let name = SnapshotName { id: PointId::sync(number), taken_at: unix_now() };
+    // The sink looks at its copy meanwhile.
+    let size_bytes = image.take(name)?;
+    fault::hit("image.taken").map_err(failpoint)?;
+    // One that the sink refuses after all leaves no snapshot behind; if that can't be removed now, the next session does.
+    let (asked, from) = Asked::receive(wire, image).inspect_err(|_| drop(image.remove(name)))?;
     let base = match from.base {
         None => None,
-        Some(id) => Some(
-            known.into_iter().find(|point| point.id == id).ok_or(SessionError::Protocol("named an unknown point"))?,
-        ),
+        Some(id) => {
+            let named = known.into_iter().find(|point| point.id == id);
+            let named = named.ok_or(SessionError::Protocol("named an unknown point"))?;
+            let size_bytes = look.snapshots.get(&SnapshotName::from(&named)).copied();
+            Some((named, size_bytes.ok_or(SessionError::Protocol("named a point without a snapshot"))?))
+        }
     };
-    Source { wire, image, options }.go_on(state, base, &also, &from)
+    Source { wire, image, options, name, size_bytes }.go_on(state, base, &asked, &from)
+}
+
+/// What the sink says of its head.
+#[derive(Debug, Default)]
+struct Asked {
+    ranges: Vec<Range>,
+    leaves: Vec<Leaf>,
+    /// Of the leaves.
+    ground: Ground,
+}
+
+impl Asked {
+    fn receive(wire: &Wire<'_>, image: &dyn ImageCopy) -> Result<(Self, ImageFrom), SessionError> {
+        let mut asked = Self::default();
+        let from = loop {
+            let message = receive(wire, "from")?;
+            image.say_alive()?;
+            match message {
+                ImageMessage::Ranges(ranges) if asked.ranges.len() + ranges.len() <= RANGES_MAX => {
+                    asked.ranges.extend(ranges);
+                }
+                ImageMessage::Leaves(leaves) if asked.leaves.len() + leaves.len() <= LEAVES_MAX => {
+                    asked.ground.add(&leaves);
+                    asked.leaves.extend(leaves);
+                }
+                ImageMessage::From(from) => break from,
+                _ => return Err(SessionError::Protocol("asked for what no sync needs")),
+            }
+        };
+        let is_in_order = asked.ranges.windows(2).all(|pair| pair[0].end() <= pair[1].offset)
+            && asked.leaves.windows(2).all(|pair| pair[0].number < pair[1].number);
+        if !is_in_order || (from.base.is_some() && !asked.leaves.is_empty()) {
+            return Err(SessionError::Protocol("sent ranges that are none"));
+        }
+        Ok((asked, from))
+    }
 }
 
 struct Source<'a> {
     wire: &'a Wire<'a>,
     image: &'a dyn ImageCopy,
     options: &'a SyncOptions,
+    /// Of the new point.
+    name: SnapshotName,
+    size_bytes: u64,
 }
 
 impl Source<'_> {
     fn go_on(
         &self,
         mut state: VolumeState,
-        base: Option<Point>,
-        also: &[Range],
+        base: Option<(Point, u64)>,
+        asked: &Asked,
         from: &ImageFrom,
     ) -> Result<Report, SessionError> {
         // Its confirmation was lost.
@@ -67,13 +115,9 @@ impl Source<'_> {
         if let Some(offered) = confirmed {
             confirm(&mut state, offered);
         }
-        let number = state.highest_number().max(from.highest_number) + 1;
-        let name = SnapshotName { id: PointId::sync(number), taken_at: unix_now() };
-        self.image.take(name)?;
-        fault::hit("image.taken").map_err(failpoint)?;
+        let (base, base_bytes) = base.unzip();
+        let (name, size_bytes) = (self.name, self.size_bytes);
         let is_current = base.as_ref().map(|base| base.id) == from.current.as_ref().map(|current| current.id);
-        let (size_bytes, base_bytes) =
-            (self.image.size_at(name)?, base.as_ref().map(|base| self.image.size_at(base.into())).transpose()?);
         let progress = &self.wire.control().progress;
         progress.enter(Phase::Transferring, 0, 0);
         let mut has_begun = false;
@@ -81,7 +125,8 @@ impl Source<'_> {
             true => Ok(()),
             false => send(self.wire, ImageMessage::Begin(size_bytes)),
         };
-        let totals = self.image.read(base.as_ref().map(Into::into), name, also, &mut |frame| {
+        let begins_from = base.as_ref().map_or(Basis::Leaves(&asked.leaves), |base| Basis::Snapshot(base.into()));
+        let totals = self.image.read(&begins_from, name, &asked.ranges, &mut |frame| {
             begin(&mut has_begun)?;
             fault::hit("image.sent").map_err(failpoint)?;
             progress.bytes_done.add(frame.len() as u64);
@@ -90,7 +135,7 @@ impl Source<'_> {
         // A new line begins with a point, or the other side never learns of it.
         let is_of_line = base.as_ref().is_some_and(|base| base.lineage == state.lineage);
         let is_same =
-            totals.is_empty() && also.is_empty() && base_bytes == Some(size_bytes) && is_current && is_of_line;
+            totals.is_empty() && asked.ranges.is_empty() && base_bytes == Some(size_bytes) && is_current && is_of_line;
         if is_same && !self.options.always_point {
             self.image.remove(name)?;
             // The sink has said that it is at another point.
@@ -101,7 +146,9 @@ impl Source<'_> {
         }
         begin(&mut has_begun)?;
         let sent = progress.wire_sent.get() + progress.wire_received.get();
-        let point = point(&state, name, base.as_ref(), size_bytes, &totals, sent);
+        let ground = base.as_ref().map_or(asked.ground, Ground::of_point);
+        let root = root_digest(ground, size_bytes, &totals);
+        let point = point(&state, name, base.as_ref(), size_bytes, root, sent);
         state.offered = Some(point.clone());
         self.image.set_state(&state)?;
         fault::hit("image.proposed").map_err(failpoint)?;
@@ -111,14 +158,8 @@ impl Source<'_> {
     }
 
     fn finished(&self, mut state: VolumeState, taken_at: i64) -> Result<Report, SessionError> {
-        let report = match self.wire.receive()? {
-            Message::Finished(report) => report,
-            Message::Failure(failure) => return Err(SessionError::Peer(failure)),
-            other => return Err(SessionError::Unexpected { expected: "finished", got: other.name() }),
-        };
+        let report = finished(self.wire)?;
         fault::hit("image.finished").map_err(failpoint)?;
-        let report: Report =
-            serde_json::from_str(&report).map_err(|_| SessionError::Protocol("sent a report that is none"))?;
         let Report::Sync(synced) = &report else {
             return Err(SessionError::Protocol("sent a report of another kind"));
         };
@@ -145,7 +186,7 @@ fn point(
     name: SnapshotName,
     base: Option<&Point>,
     size_bytes: u64,
-    totals: &Totals,
+    root: Digest,
     bytes_moved: u64,
 ) -> Point {
     Point {
@@ -155,7 +196,7 @@ fn point(
         epoch: state.epoch,
         parent: base.map(|base| base.id),
         taken_at: name.taken_at,
-        root: root_digest(base, size_bytes, totals),
+        root,
         totals: PointTotals { entries: 1, bytes: size_bytes },
         label: Label::CrashConsistent,
         bytes_moved,

@@ -9,13 +9,13 @@ use super::*;
 use crate::{
     control::Control,
     image::{
-        Look,
+        Basis, LEAF_BYTES, Look,
         stream::{Change, Decoder, Encoder},
         verbs,
     },
     path::RelPath,
-    point::{Force, Origin, Role},
-    report::SyncReport,
+    point::{Force, Origin, PeerCopy, Role},
+    report::{SyncReport, VerifyReport},
     session::{LocalLink, SyncOptions, greet},
 };
 
@@ -75,6 +75,10 @@ impl Memory {
     }
 }
 
+fn sizes(copy: &Copy) -> BTreeMap<SnapshotName, u64> {
+    copy.snapshots.iter().map(|(name, content)| (*name, content.len() as u64)).collect()
+}
+
 fn differing(old: &[u8], new: &[u8]) -> Vec<Range> {
     let blocks = new.chunks(BLOCK).enumerate().filter(|(n, block)| **block != old[n * BLOCK..][..block.len()]);
     blocks.map(|(n, block)| Range { offset: (n * BLOCK) as u64, length: block.len() as u64 }).collect()
@@ -89,13 +93,25 @@ impl ImageCopy for Memory {
         Ok(())
     }
 
+    fn open(&self) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    fn keep_others_out(&self) -> Result<(), Failure> {
+        self.change(|_| ())
+    }
+
+    fn say_alive(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn set_state(&self, state: &VolumeState) -> Result<(), Failure> {
         self.change(|copy| copy.state = state.clone())
     }
 
     fn look(&self) -> Result<Option<Look>, Failure> {
         let copy = self.0.borrow();
-        let snapshots = copy.snapshots.keys().copied().collect();
+        let snapshots = sizes(&copy);
         Ok(Some(Look { size_bytes: copy.head.len() as u64, order: 22, snapshots }))
     }
 
@@ -103,14 +119,10 @@ impl ImageCopy for Memory {
         unreachable!("it is there")
     }
 
-    fn size_at(&self, snapshot: SnapshotName) -> Result<u64, Failure> {
-        Ok(self.0.borrow().snapshots[&snapshot].len() as u64)
-    }
-
-    fn take(&self, snapshot: SnapshotName) -> Result<(), Failure> {
+    fn take(&self, snapshot: SnapshotName) -> Result<u64, Failure> {
         self.change(|copy| {
             let head = copy.head.clone();
-            copy.snapshots.entry(snapshot).or_insert(head);
+            copy.snapshots.entry(snapshot).or_insert(head).len() as u64
         })
     }
 
@@ -128,18 +140,27 @@ impl ImageCopy for Memory {
 
     fn read(
         &self,
-        from: Option<SnapshotName>,
+        from: &Basis<'_>,
         to: SnapshotName,
-        also: &[Range],
+        asked: &[Range],
         frame: &mut dyn FnMut(Bytes) -> Result<(), SessionError>,
     ) -> Result<Totals, SessionError> {
         let new = self.0.borrow().snapshots[&to].clone();
+        let (from, known) = match from {
+            Basis::Snapshot(name) => (Some(*name), [].as_slice()),
+            Basis::Leaves(leaves) => (None, *leaves),
+        };
         let old = self.at(from, new.len());
+        let leaves: Vec<_> = new.chunks(LEAF_BYTES as usize).map(Digest::of).collect();
+        let is_known = |offset: usize| {
+            let number = offset / LEAF_BYTES as usize;
+            known.contains(&Leaf { number: number as u64, digest: leaves[number] })
+        };
         let mut encoder = Encoder::default();
         for (n, block) in new.chunks(BLOCK).enumerate() {
             let range = Range { offset: (n * BLOCK) as u64, length: block.len() as u64 };
-            let is_asked = also.iter().any(|also| also.offset < range.end() && range.offset < also.end());
-            if !is_asked && old[n * BLOCK..][..block.len()] == *block {
+            let is_asked = asked.iter().any(|asked| asked.offset < range.end() && range.offset < asked.end());
+            if is_known(n * BLOCK) || (!is_asked && old[n * BLOCK..][..block.len()] == *block) {
                 continue;
             }
             match block.iter().all(|byte| *byte == 0) {
@@ -170,13 +191,29 @@ impl ImageCopy for Memory {
         Ok(decoder.totals())
     }
 
+    fn digests(
+        &self,
+        of: Option<SnapshotName>,
+        leaves: &mut dyn FnMut(&[Leaf]) -> Result<(), SessionError>,
+    ) -> Result<(), SessionError> {
+        let content = match of {
+            Some(of) => self.0.borrow().snapshots[&of].clone(),
+            None => self.0.borrow().head.clone(),
+        };
+        let parts = content.chunks(LEAF_BYTES as usize).enumerate();
+        let found = parts.filter(|(_, part)| part.iter().any(|byte| *byte != 0));
+        let found: Vec<_> =
+            found.map(|(number, part)| Leaf { number: number as u64, digest: Digest::of(part) }).collect();
+        found.chunks(3).try_for_each(leaves)
+    }
+
     fn restore(&self, to: SnapshotName) -> Result<(), Failure> {
         self.change(|copy| copy.head.clone_from(&copy.snapshots[&to]))
     }
 }
 
 /// Each side on a thread of its own, with a copy of its image that comes back.
-fn sync(source: &Memory, sink: &Memory) -> Result<SyncReport, SessionError> {
+fn run(source: &Memory, sink: &Memory, intent: &Intent) -> Result<Report, SessionError> {
     let (left, right) = LocalLink::pair();
     let volume = source.0.borrow().state.volume;
     let (theirs, answered) = thread::scope(|scope| {
@@ -190,14 +227,17 @@ fn sync(source: &Memory, sink: &Memory) -> Result<SyncReport, SessionError> {
         });
         let control = Control::default();
         let wire = Wire::new(&left, &control);
-        let intent = Intent::Sync(SyncOptions::default());
-        let dialled = dial_image(&wire, volume, source, Side::Source, &intent, "test");
+        let dialled = dial_image(&wire, volume, source, Side::Source, intent, "test");
         drop(left);
         let (copy, answered) = listener.join().unwrap();
         (copy, answered.and(dialled))
     });
     *sink.0.borrow_mut() = theirs;
-    match answered? {
+    answered
+}
+
+fn sync(source: &Memory, sink: &Memory) -> Result<SyncReport, SessionError> {
+    match run(source, sink, &Intent::Sync(SyncOptions::default()))? {
         Report::Sync(report) => Ok(report),
         other => panic!("{other:?}"),
     }
@@ -252,6 +292,141 @@ fn a_line_without_a_change_is_known_to_both() {
     b.0.borrow_mut().state.demote();
     a.promote();
     assert!(sync(&a, &b).is_ok() && sync(&a, &b).unwrap().unchanged);
+}
+
+/// Nobody wrote while the copy that is given up was primary.
+#[test]
+fn a_line_that_is_given_up_before_its_first_point_leaves_nothing_behind() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    b.promote();
+    b.0.borrow_mut().state.demote();
+    assert!(sync(&a, &b).is_err(), "it was superseded");
+    verbs::request_resync(&b).unwrap();
+    sync(&a, &b).unwrap();
+    a.write_block(2, 2);
+    sync(&a, &b).unwrap();
+    assert_eq!(b.newest(), a.0.borrow().head);
+}
+
+#[test]
+fn numbers_that_leave_no_room_are_refused() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    sync(&a, &b).unwrap();
+    a.0.borrow_mut().state.history[0].id.number = u64::MAX;
+    assert!(sync(&a, &b).is_err());
+    assert_eq!(b.0.borrow().state.highest_number(), 1);
+}
+
+fn verify(source: &Memory, sink: &Memory, deep: bool) -> VerifyReport {
+    match run(source, sink, &Intent::Verify { deep }).unwrap() {
+        Report::Verify(report) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Leaves that are there on one side alone, on both, and beyond what the other one has.
+#[test]
+fn a_verification_names_what_differs_and_the_next_sync_mends_it() {
+    const LEAF: usize = LEAF_BYTES as usize;
+    let (a, b) = pair(5 * LEAF / BLOCK);
+    for leaf in [0, 2, 3] {
+        a.write_block((leaf * LEAF + 9 * BLOCK) / BLOCK, 7);
+    }
+    sync(&a, &b).unwrap();
+    let point = SnapshotName::from(b.0.borrow().state.current_point().unwrap());
+    let good = verify(&a, &b, true);
+    assert!(good.replica_is_point && good.source_is_point && good.differs_at.is_empty());
+    {
+        let copy = &mut *b.0.borrow_mut();
+        for content in [&mut copy.head, copy.snapshots.get_mut(&point).unwrap()] {
+            content[9 * BLOCK..10 * BLOCK].fill(0);
+            content[LEAF] = 1;
+            content[2 * LEAF + 5] = 1;
+            content[4 * LEAF] = 1;
+        }
+    }
+    assert!(verify(&a, &b, false).replica_is_point, "nothing was read");
+    let bad = verify(&a, &b, true);
+    let at = |first: u64, leaves: u64| Range { offset: first * LEAF_BYTES, length: leaves * LEAF_BYTES };
+    assert_eq!((bad.differs_at, bad.replica_differs_total), (vec![at(0, 3), at(4, 1)], 4));
+    assert!(!bad.replica_is_point && bad.replica_root != bad.source_root);
+    let refused = verbs::rollback(&b, point.id).unwrap_err();
+    assert_eq!(refused.reason, "point-damaged");
+    let demoted = || Ok(PeerCopy { role: Role::Secondary, is_promoting: false, newest: None });
+    assert_eq!(verbs::promote(&b, Force::No, demoted).unwrap_err().reason, "point-damaged");
+    assert!(!sync(&a, &b).unwrap().unchanged);
+    assert!(verify(&a, &b, true).replica_is_point);
+    let damaged = b.0.borrow().state.damaged.clone();
+    assert_eq!(damaged, [point.id], "of the older one nothing better is known");
+    assert!(sync(&a, &b).unwrap().unchanged);
+}
+
+/// A copy that was made by other means, or an interrupted first one.
+#[test]
+fn what_a_copy_without_a_point_holds_is_not_sent_once_more() {
+    const LEAF: usize = LEAF_BYTES as usize;
+    let (a, b) = pair(4 * LEAF / BLOCK);
+    for leaf in 0..3 {
+        a.write_block((leaf * LEAF + 5 * BLOCK) / BLOCK, leaf as u8 + 1);
+    }
+    b.0.borrow_mut().head.clone_from(&a.0.borrow().head);
+    b.0.borrow_mut().state.staging = true;
+    for offset in [LEAF + 7, 3 * LEAF + 9] {
+        b.0.borrow_mut().head[offset] = 9;
+    }
+    let report = sync(&a, &b).unwrap();
+    assert_eq!(b.newest(), a.0.borrow().head);
+    assert!(report.changes.bytes_needed <= 2 * LEAF_BYTES, "{report:?}");
+    assert!(sync(&a, &b).unwrap().unchanged);
+}
+
+#[test]
+fn a_plan_tells_what_would_move_and_changes_nothing() {
+    let (a, b) = pair(16);
+    a.write_block(1, 1);
+    let plan = || match run(&a, &b, &Intent::Plan(SyncOptions::default())).unwrap() {
+        Report::Plan(plan) => plan,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(plan().changes.bytes_changed, BLOCK as u64, "a first copy");
+    sync(&a, &b).unwrap();
+    assert!(plan().changes.is_empty());
+    a.write_block(2, 2);
+    b.write_block(9, 9);
+    let (before, after) = (a.0.borrow().state.clone(), b.0.borrow().state.clone());
+    assert_eq!(plan().changes.bytes_changed, 2 * BLOCK as u64);
+    assert_eq!((&a.0.borrow().state, &b.0.borrow().state), (&before, &after));
+    b.promote();
+    assert!(run(&a, &b, &Intent::Plan(SyncOptions::default())).is_err(), "two primaries");
+}
+
+#[test]
+fn a_rollback_keeps_what_nobody_has_and_pauses() {
+    let (a, b) = pair(8);
+    for round in 1..=3 {
+        a.write_block(round, round as u8);
+        sync(&a, &b).unwrap();
+    }
+    let at = |number| {
+        let point = b.0.borrow().state.restorable(PointId::sync(number)).unwrap().into();
+        b.0.borrow().snapshots[&point].clone()
+    };
+    b.write_block(7, 7);
+    let report = verbs::rollback(&b, PointId::sync(1)).unwrap();
+    assert_eq!((report.from, b.0.borrow().head.clone()), (Some(PointId::sync(3)), at(1)));
+    assert!(report.kept_as.is_some());
+    assert_eq!(sync(&a, &b).unwrap_err().reason(), "rolled-back");
+    verbs::rollback(&b, PointId::sync(3)).unwrap();
+    assert_eq!(b.0.borrow().head, at(3));
+    assert!(sync(&a, &b).unwrap().unchanged);
+    verbs::rollback(&b, PointId::sync(2)).unwrap();
+    verbs::release(&b).unwrap();
+    sync(&a, &b).unwrap();
+    assert_eq!(b.newest(), a.0.borrow().head);
+    assert_eq!(verbs::rollback(&a, PointId::sync(2)).unwrap_err().reason, "is-primary");
 }
 
 /// A sync that was interrupted before its first byte, and a replica that was primary since: what was written then is nobody's staging.
@@ -426,7 +601,7 @@ proptest! {
         // Nothing is left that no point has.
         for copy in [&a, &b] {
             let copy = copy.0.borrow();
-            let points = held(&copy.state, &copy.snapshots.keys().copied().collect::<Vec<_>>());
+            let points = held(&copy.state, &sizes(&copy));
             prop_assert_eq!(points.len(), copy.snapshots.len());
         }
     }
