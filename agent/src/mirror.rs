@@ -180,12 +180,13 @@ impl Mirrors {
         if known.as_ref().is_some_and(|known| known.is_delta) {
             return Err(MirrorError::IsDelta(new.place.clone()));
         }
-        let (group, point_every_secs) = known.map_or((None, None), |known| (known.group, known.point_every_secs));
+        let (known_peer, group, point_every_secs) =
+            known.map_or((None, None, None), |known| (known.peer, known.group, known.point_every_secs));
         let mirrored = Mirrored {
             id: new.id,
             cluster: new.cluster.clone(),
             place: new.place.clone(),
-            peer: new.peer.clone(),
+            peer: new.peer.clone().or(known_peer),
             group: new.group.clone().or(group).filter(|group| !group.is_empty()),
             point_every_secs: new.point_every_secs.map_or(point_every_secs, NonZeroU64::new),
             is_delta: false,

@@ -41,7 +41,7 @@ Examples:
   drover-agent volume enable --root ceph-a --path rbd/vm1 --kind rbd-image --role primary --peer site-b --every 5m
 
 The fourth is a block device, beneath a root with kind = \"devices\". Enabled again with the same id, a volume takes the
-retention and the peer that are named.")]
+retention and the peer that are named. Say the role that the copy has now.")]
     Enable(EnableArgs),
     /// End the protection of the copy at this agent
     Disable {
@@ -51,7 +51,7 @@ retention and the peer that are named.")]
         /// the restore points go
         #[arg(long)]
         trash: bool,
-        /// An RBD image: forget the volume alone, the image is mirrored as before. Without this it is not mirrored any more; at the secondary,
+        /// A mirrored RBD image: forget the volume alone, the image is mirrored as before. Without this it is not mirrored any more; at the secondary,
         /// which goes first, it becomes an image of its own with its points
         #[arg(long, conflicts_with = "trash")]
         forget: bool,
@@ -79,15 +79,15 @@ retention and the peer that are named.")]
     Demote {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
-        /// Also a directory, file or device that was written to after its newest point: what was written stays behind on this copy
+        /// Also a copy that was written to after its newest point: what was written stays behind on this copy. Not of a mirrored image
         #[arg(long)]
         force: bool,
         /// One image of a group, without the others
         #[arg(long)]
         alone: bool,
     },
-    /// Give this secondary's line of points up at the next sync; what it holds is kept as a restore point, of an RBD image under
-    /// another name
+    /// Give this secondary's line of points up at the next sync; what it holds is kept as a restore point. A mirrored RBD image, primary
+    /// or not, is renamed at once, and rbd-mirror copies the peer's anew
     Resync {
         /// Id, 8 or more characters of its beginning, or ROOT/PATH
         volume: String,
@@ -135,7 +135,7 @@ struct EnableArgs {
     /// Peer of the configuration that syncs go to or come from
     #[arg(long)]
     peer: Option<String>,
-    /// Restore points that are kept besides the current one [default: the agent's]
+    /// Restore points that are kept besides the current one [default: the agent's; of a mirrored RBD image always that]
     #[arg(long)]
     retain: Option<u32>,
     /// Restore points that are younger are kept besides, however many [default: the agent's]
@@ -151,8 +151,7 @@ struct EnableArgs {
     /// A primary RBD image that is a clone of one that is not mirrored: copy what it has of its parent first
     #[arg(long)]
     flatten: bool,
-    /// A secondary: take over a directory that is not empty; what it holds is kept as a restore point. An RBD image that is synced by
-    /// the agents is overwritten where it differs
+    /// A secondary: take over a directory, file or image that is not empty; what it holds is kept as a restore point
     #[arg(long)]
     adopt: bool,
     /// What this volume may go without: `capabilities`, `device-identity`

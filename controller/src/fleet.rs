@@ -53,7 +53,11 @@ pub(crate) struct Volume {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum LookupError {
-    #[error("no agent has a volume {wanted}; `drover status` lists them{}", unasked(.unreachable))]
+    #[error(
+        "no agent has a volume {wanted} that it syncs; `drover status` lists them, and an image that rbd-mirror mirrors is not among them \
+         (`drover-agent volume info` on its host){}",
+        unasked(.unreachable)
+    )]
     NotFound { wanted: String, unreachable: Vec<String> },
     #[error("{wanted} may be any of these volumes; name one by its id:\n  {}", .found.join("\n  "))]
     Ambiguous { wanted: String, found: Vec<String> },

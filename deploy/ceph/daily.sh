@@ -1,11 +1,10 @@
 #!/bin/sh
-# The cephx user of the agent for its daily work on one pool: run it once on each of the two clusters, as an administrator.
+# The cephx user of the agent for its daily work on its pools: run it once on each of the two clusters, as an administrator.
 #
-#   deploy/ceph/daily.sh POOL
+#   deploy/ceph/daily.sh POOL...
 #
 # It writes ceph.client.drover.keyring into the current directory; give it to the agent's user, mode 0600. Another run
-# prints the same key. More pools, or a data pool of its own: name each as here, separated by commas
-# ('profile rbd pool=vms, profile rbd pool=vms-data').
+# keeps the key. Name all pools each time, also data pools of their own: capabilities are replaced, not added.
 #
 # mon  profile rbd                       read the state of the cluster, make snapshots, shut a client out (blocklist add)
 #      osd blocklist, blocklistop=rm     let a client in again; 'osd blocklist clear' stays forbidden
@@ -17,10 +16,14 @@
 #
 # What it can't do: name the site, make or import a bootstrap token, read or change peers. That is setup.sh.
 set -eu
-pool=${1:?usage: daily.sh POOL}
+[ $# -gt 0 ] || { echo "usage: daily.sh POOL..." >&2; exit 2; }
+pools=$(printf ', profile rbd pool=%s' "$@")
+pools=${pools#, }
 
-ceph auth get-or-create client.drover \
+# One that is there keeps its key, and gets the capabilities for these pools in the place of those that it had.
+ceph auth get-or-create client.drover >/dev/null
+ceph auth caps client.drover \
     mon 'profile rbd, allow command "osd blocklist" with blocklistop=rm, allow command "config-key get" with key=rbd/mirror/site_name' \
-    mgr "profile rbd pool=$pool, allow command \"service dump\"" \
-    osd "profile rbd pool=$pool" \
-    -o ceph.client.drover.keyring
+    mgr "$pools, allow command \"service dump\"" \
+    osd "$pools"
+ceph auth get client.drover -o ceph.client.drover.keyring

@@ -1,8 +1,8 @@
 #!/bin/sh
-# The cephx user for setting up the mirroring of one pool: site name, bootstrap tokens, peers. Run it once on each of the
+# The cephx user for setting up the mirroring of pools: site name, bootstrap tokens, peers. Run it once on each of the
 # two clusters, as an administrator, and take the user away when both sites see each other:
 #
-#   deploy/ceph/setup.sh POOL
+#   deploy/ceph/setup.sh POOL...
 #   ceph auth rm client.drover-setup
 #
 # It writes ceph.client.drover-setup.keyring into the current directory. The pool must have the application rbd.
@@ -15,9 +15,13 @@
 # Keep it apart from the agent's daily user: it reads the peer's key, and it decides what client.rbd-mirror-peer may do
 # where that user does not exist yet.
 set -eu
-pool=${1:?usage: setup.sh POOL}
+[ $# -gt 0 ] || { echo "usage: setup.sh POOL..." >&2; exit 2; }
+pools=$(printf ', profile rbd pool=%s' "$@")
+pools=${pools#, }
 
-ceph auth get-or-create client.drover-setup \
+# One that is there keeps its key, and gets the capabilities for these pools in the place of those that it had.
+ceph auth get-or-create client.drover-setup >/dev/null
+ceph auth caps client.drover-setup \
     mon 'profile rbd, allow command "auth get-or-create" with entity=client.rbd-mirror-peer, allow command "config-key get" with key prefix rbd/mirror/, allow command "config-key set" with key prefix rbd/mirror/, allow command "config-key rm" with key prefix rbd/mirror/peer/' \
-    osd "profile rbd pool=$pool" \
-    -o ceph.client.drover-setup.keyring
+    osd "$pools"
+ceph auth get client.drover-setup -o ceph.client.drover-setup.keyring

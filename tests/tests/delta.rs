@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use drover_proto::v1::{self, VolumeRole};
 use drover_tests::{
-    ceph::{Clusters, Content, Image, Release},
+    ceph::{Cluster, Clusters, Content, Image, Release},
     figure::{self, Goal},
     fleet::{agents, enable_request, rbd_image},
     host::{Agent, Client, Faults, Outcome, SYNC, status_reason},
@@ -30,7 +30,7 @@ struct Sites {
     clusters: Clusters,
     rng: Rng,
     test: &'static str,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// Which end of a sync.
@@ -51,7 +51,7 @@ impl Sites {
         let scratch = Scratch::new("delta");
         let [a, b] = agents(&clusters, &scratch);
         let (volume, rng) = (uuid::Uuid::new_v4().to_string(), Seeds::of(test).rng(0));
-        let mut sites = Self { a, b, volume, clusters, rng, test, _scratch: scratch };
+        let mut sites = Self { a, b, volume, clusters, rng, test, scratch };
         sites.here().create(BYTES);
         sites.edit();
         sites.enable();
@@ -71,7 +71,10 @@ impl Sites {
             let replication = v1::RbdReplication::Delta.into();
             let image = v1::RbdImage { replication, ..rbd_image(&self.clusters.a, name) };
             let request = v1::EnableRequest { retain: Some(2), ..enable_request(&self.volume, image, role) };
-            agent.controller().enable(request).expect("enable the image");
+            agent.controller().enable(request.clone()).expect("enable the image");
+            // What is not named stays as it is.
+            let again = v1::EnableRequest { peer: None, retain: None, ..request };
+            agent.controller().enable(again).expect("enable the image again");
         }
     }
 
@@ -422,15 +425,42 @@ fn r11_a_sync_whose_workers_are_killed_begins_again() {
     figure::report("kills of workers in a sync of an image", rounds, "kills", Goal::AtLeast(20));
 }
 
+/// While the other side is at work no other agent of the cluster may take the image for abandoned.
+#[test]
+fn a_sync_that_waits_says_that_it_lives() {
+    const NAME: &str = "a_sync_that_waits_says_that_it_lives";
+    let Some(mut sites) = Sites::start(NAME, Release::Pacific) else { return };
+    sites.sync(&sites.a);
+    sites.edit();
+    let beats = |cluster: &Cluster| {
+        let mut command = cluster.tool("rados");
+        command.args(["--pool", cluster.pool(), "listomapkeys", "drover.alive"]);
+        // There is no such object before the first one.
+        process::try_run(command, Duration::from_secs(20)).expect("ask the cluster").stdout.trim().to_owned()
+    };
+    assert_eq!(beats(&sites.clusters.a), "");
+    let flag = sites.scratch.join("paused");
+    sites.b.restart(&Faults::pause("image.compared", &flag));
+    let client = sites.a.controller();
+    let job = client.start(sites.request()).expect("start a sync");
+    for (cluster, name) in [(&sites.clusters.a, HERE), (&sites.clusters.b, THERE)] {
+        process::until("a beat", Duration::from_secs(75), || (beats(cluster) == name).then_some(()));
+    }
+    std::fs::remove_file(&flag).expect("let it go on");
+    sites.a.controller().outcome(&job, SYNC).expect("watch a job").expect_done("the sync");
+    sites.newest(&sites.b, &sites.there()).assert_is(&sites.here().content(), "it went on");
+    for cluster in sites.clusters.both() {
+        process::until("no beat is left", Duration::from_secs(20), || beats(cluster).is_empty().then_some(()));
+    }
+}
+
 /// Nobody could tell who writes to it.
 #[test]
 fn an_image_without_a_lock_is_refused() {
     const NAME: &str = "an_image_without_a_lock_is_refused";
     let Some(sites) = Sites::start(NAME, Release::Pacific) else { return };
-    let ends = [
-        (&sites.a, &sites.clusters.a, VolumeRole::Primary),
-        (&sites.b, &sites.clusters.b, VolumeRole::Secondary),
-    ];
+    let ends =
+        [(&sites.a, &sites.clusters.a, VolumeRole::Primary), (&sites.b, &sites.clusters.b, VolumeRole::Secondary)];
     let volume = uuid::Uuid::new_v4().to_string();
     for (agent, cluster, role) in ends {
         let image = cluster.image("lockless");

@@ -126,7 +126,10 @@ impl Sites {
     fn enable(&self) {
         for (agent, role) in [(&self.a, VolumeRole::Primary), (&self.b, VolumeRole::Secondary)] {
             let request = enable_request(&self.volume, rbd_image(&self.clusters.a, IMAGE), role);
-            Self::client(agent).enable(request).expect("enable the image");
+            Self::client(agent).enable(request.clone()).expect("enable the image");
+            // What is not named stays as it is.
+            let again = v1::EnableRequest { peer: None, ..request };
+            Self::client(agent).enable(again).expect("enable the image again");
         }
     }
 

@@ -3,6 +3,7 @@
 //! A point is a snapshot. What a secondary holds beyond its newest one, its *head*, is only staging (R11): it is what an interrupted sync
 //! has written, or what somebody else has, and no reader of a point sees it.
 
+pub mod narrow;
 pub mod stream;
 pub mod verbs;
 
@@ -77,9 +78,6 @@ pub trait ImageCopy {
 
     /// As `check_unused`; and nobody else can write to it as long as it stays open.
     fn keep_others_out(&self) -> Result<(), Failure>;
-
-    /// While the other side is waited for: others may take a copy for abandoned that nobody says is in use.
-    fn say_alive(&self) -> Result<(), Failure>;
 
     /// Durable once it returns.
     fn set_state(&self, state: &VolumeState) -> Result<(), Failure>;

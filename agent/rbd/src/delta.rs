@@ -3,7 +3,7 @@
 //! What the volume knows of itself is a key of an omap object in the image's pool, so that a lost state directory loses nothing and every agent
 //! of the cluster sees the same (R6). It is written by the turn's holder alone.
 
-use std::{cell::RefCell, time::Instant};
+use std::cell::RefCell;
 
 use bytes::Bytes;
 use drover_engine::{
@@ -77,12 +77,11 @@ fn write(place: &ImagePlace, volume: VolumeId, state: Option<&VolumeState>) -> R
 pub struct Delta<'t, 'a> {
     turn: RefCell<&'t mut Turn<'a>>,
     volume: VolumeId,
-    said: RefCell<Instant>,
 }
 
 impl<'t, 'a> Delta<'t, 'a> {
     pub fn new(turn: &'t mut Turn<'a>, volume: VolumeId) -> Self {
-        Self { turn: RefCell::new(turn), volume, said: RefCell::new(Instant::now()) }
+        Self { turn: RefCell::new(turn), volume }
     }
 
     fn image(&self) -> Image<'a> {
@@ -112,8 +111,7 @@ impl<'t, 'a> Delta<'t, 'a> {
     /// What changes nothing needs no turn.
     fn look_through(&self, request: &DataRequest, content: &mut dyn Content) -> Result<Totals, SessionError> {
         let mut worker = self.image().crew.hold(Lane::Data).map_err(VerbError::from)?;
-        let mut alive = Alive { delta: self, content };
-        worker.move_content(request, &mut alive).map_err(|unmoved| match unmoved {
+        worker.move_content(request, content).map_err(|unmoved| match unmoved {
             Unmoved::Caller { error, .. } => error,
             Unmoved::Call(error) => VerbError::from(error).into(),
         })
@@ -152,24 +150,6 @@ impl<'t, 'a> Delta<'t, 'a> {
         let floor =
             self.look()?.into_iter().flat_map(|look| look.snapshots.into_keys()).map(|name| name.id.number).max();
         Ok(VolumeState { floor: floor.unwrap_or(0), ..new })
-    }
-}
-
-/// Other agents see that the turn's holder lives.
-struct Alive<'d, 't, 'a, 'c> {
-    delta: &'d Delta<'t, 'a>,
-    content: &'c mut dyn Content,
-}
-
-impl Content for Alive<'_, '_, '_, '_> {
-    fn give(&mut self) -> Result<Option<Bytes>, SessionError> {
-        self.delta.say_alive()?;
-        self.content.give()
-    }
-
-    fn take(&mut self, frame: Bytes) -> Result<(), SessionError> {
-        self.delta.say_alive()?;
-        self.content.take(frame)
     }
 }
 
@@ -246,10 +226,6 @@ impl ImageCopy for Delta<'_, '_> {
     fn keep_others_out(&self) -> Result<(), Failure> {
         self.check_unused()?;
         Ok(self.turn.borrow_mut().keep_others_out()?)
-    }
-
-    fn say_alive(&self) -> Result<(), Failure> {
-        Ok(self.turn.borrow_mut().is_alive(&mut self.said.borrow_mut())?)
     }
 
     fn set_state(&self, state: &VolumeState) -> Result<(), Failure> {

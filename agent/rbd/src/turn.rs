@@ -8,11 +8,14 @@ mod record;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use drover_engine::{image::stream::Totals, session::SessionError};
 
 pub(crate) use record::view;
@@ -29,14 +32,17 @@ use crate::{
 
 /// Of a pool or namespace. Keys are names of images.
 pub(crate) const OBJECT: &str = "drover.turns";
-/// Another agent whose record has not changed for so long is dead: a call with the fencing of its worker takes 150 s at most, and
+/// Of a pool or namespace, by names of images too: who has a turn for long writes there that it lives. It is no right to anything, and what it
+/// says counts only beside a record of the same process.
+const BEATS: &str = "drover.alive";
+/// Another agent whose record and beat have not changed for so long is dead: a call with the fencing of its worker takes 150 s at most, and
 /// its questions to the peer 15 s.
 const SILENT: Duration = Duration::from_secs(200);
 /// What another agent has not settled by then, any agent does.
 const ORPHANED: Duration = Duration::from_secs(900);
 /// For a verb of this agent.
 const OWN: Duration = Duration::from_secs(20);
-/// How often a long verb says so.
+/// How often who has a turn for long says that it lives.
 const ALIVE: Duration = Duration::from_secs(45);
 /// Others may be faster.
 const TRIES: usize = 3;
@@ -61,8 +67,8 @@ struct Slot {
 struct Known {
     /// A verb of this agent has it.
     is_held: bool,
-    /// Another agent's, and since when it is the same.
-    seen: Option<(String, Instant)>,
+    /// Another agent's and its beat, and since when they are the same.
+    seen: Option<((String, Option<String>), Instant)>,
     /// A worker of this process that was lost and could not be blocklisted.
     not_shut_out: Option<String>,
 }
@@ -99,6 +105,34 @@ impl Turns {
         let done = what(&mut begun.turn);
         begun.end();
         done
+    }
+
+    /// As `with`, for what may take hours or wait for another site: other agents see that it goes on.
+    pub fn with_beat<'a, T, E: From<VerbError>>(
+        &self,
+        image: Image<'a>,
+        verb: Verb,
+        now_unix_secs: i64,
+        what: impl FnOnce(&mut Turn<'a>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.with(image, verb, now_unix_secs, |turn| {
+            thread::scope(|scope| {
+                let (ends, ended) = mpsc::channel::<()>();
+                scope.spawn(move || {
+                    let mut beats = 0_u64;
+                    while ended.recv_timeout(ALIVE) == Err(RecvTimeoutError::Timeout) {
+                        beats += 1;
+                        beat(image, Some(format!("{} {beats}", self.incarnation)));
+                    }
+                    if beats > 0 {
+                        beat(image, None);
+                    }
+                });
+                let done = what(turn);
+                drop(ends);
+                done
+            })
+        })
     }
 
     /// As `with`, for what ends its turns itself.
@@ -223,9 +257,11 @@ impl Turns {
             return Ok(record.left);
         }
         if record.agent != self.agent {
+            let beat = heard(image)?.filter(|beat| beat.starts_with(&record.incarnation));
+            let told = (found.to_owned(), beat);
             let since = match &mut lock(&held.0.known).seen {
-                Some((seen, since)) if seen == found => *since,
-                seen => seen.insert((found.to_owned(), Instant::now())).1,
+                Some((seen, since)) if *seen == told => *since,
+                seen => seen.insert((told, Instant::now())).1,
             };
             if let Some(wait) = SILENT.checked_sub(since.elapsed()) {
                 let Record { agent, verb, .. } = record;
@@ -296,6 +332,23 @@ fn read(image: Image<'_>) -> Result<Option<String>, VerbError> {
     match image.crew.call(&Request::ReadRecord { pool, namespace, object: OBJECT.to_owned() })? {
         Reply::Record(record) => Ok(record.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)),
         _ => Err(VerbError::Confused),
+    }
+}
+
+/// Of who has the image's turn.
+fn heard(image: Image<'_>) -> Result<Option<String>, VerbError> {
+    let ImagePlace { pool, namespace, image: key } = image.place.clone();
+    match image.crew.call(&Request::ReadKey { pool, namespace, object: BEATS.to_owned(), key })? {
+        Reply::Record(record) => Ok(record.into_iter().next().map(|(_, value)| value)),
+        _ => Err(VerbError::Confused),
+    }
+}
+
+fn beat(image: Image<'_>, value: Option<String>) {
+    let ImagePlace { pool, namespace, image: key } = image.place.clone();
+    let request = Request::WriteRecord { pool, namespace, object: BEATS.to_owned(), key, value };
+    if let Err(error) = image.crew.hold(Lane::Status).and_then(|mut worker| worker.call(&request)) {
+        tracing::info!(image = %image.place, "that a verb goes on is not written: {error}");
     }
 }
 
@@ -404,8 +457,7 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Content of the image is changed, for as long as it takes: the record is written again and again, so that other agents see that
-    /// somebody is at it.
+    /// Content of the image is changed, for as long as it takes.
     pub(crate) fn move_content(
         &mut self,
         request: &DataRequest,
@@ -413,7 +465,7 @@ impl<'a> Turn<'a> {
     ) -> Result<Totals, SessionError> {
         let mut worker = self.worker(Lane::Data)?;
         let address = worker.address().to_owned();
-        let moved = worker.move_content(request, &mut Alive { turn: &mut *self, content, since: Instant::now() });
+        let moved = worker.move_content(request, content);
         self.give_back(worker);
         match moved {
             Ok(totals) => Ok(totals),
@@ -427,29 +479,6 @@ impl<'a> Turn<'a> {
                 }
                 Err(VerbError::from(error).into())
             }
-        }
-    }
-
-    /// Of a session in which the image itself is not changed for a while.
-    pub(crate) fn is_alive(&mut self, since: &mut Instant) -> Result<(), VerbError> {
-        if since.elapsed() < ALIVE {
-            return Ok(());
-        }
-        *since = Instant::now();
-        let address = self.record.worker.clone();
-        let said = self
-            .image
-            .crew
-            .hold(Lane::Status)
-            .map_err(VerbError::from)
-            .and_then(|mut worker| self.put_on_record(&mut worker, address));
-        match said {
-            // What comes next finds out whether it was written.
-            Err(VerbError::Call(error)) => {
-                tracing::info!(image = %self.image.place, "that a verb goes on is not written: {error}");
-                Ok(())
-            }
-            said => said,
         }
     }
 
@@ -476,24 +505,5 @@ impl<'a> Turn<'a> {
             }
         }
         self.not_shut_out
-    }
-}
-
-/// Content, and a turn that is held while it is moved.
-struct Alive<'t, 'a, 'c> {
-    turn: &'t mut Turn<'a>,
-    content: &'c mut dyn Content,
-    since: Instant,
-}
-
-impl Content for Alive<'_, '_, '_> {
-    fn give(&mut self) -> Result<Option<Bytes>, SessionError> {
-        self.turn.is_alive(&mut self.since)?;
-        self.content.give()
-    }
-
-    fn take(&mut self, frame: Bytes) -> Result<(), SessionError> {
-        self.turn.is_alive(&mut self.since)?;
-        self.content.take(frame)
     }
 }

@@ -38,7 +38,7 @@ impl Mirrors {
     pub fn enable_delta(&self, new: &NewDelta, default_secs: u64) -> Result<Mirrored, MirrorError> {
         let ceph = self.ceph(&new.cluster)?;
         let registry = ceph.registry(&new.cluster, &new.place)?;
-        let mirrored = Mirrored {
+        let mut mirrored = Mirrored {
             id: new.id,
             cluster: new.cluster.clone(),
             place: new.place.clone(),
@@ -48,15 +48,17 @@ impl Mirrors {
             is_delta: true,
         };
         let retain = u32::try_from(self.retain).unwrap_or(u32::MAX);
-        self.with_delta(&mirrored, Verb::Enable, |copy| -> Result<(), MirrorError> {
+        mirrored.peer = self.with_delta(&mirrored, Verb::Enable, |copy| -> Result<Option<String>, MirrorError> {
             // Of two that enable it at the same time the second sees what the first has written.
             if known(ceph, registry, new.id, &new.place)?.is_some_and(|known| !known.is_delta) {
                 return Err(MirrorError::IsMirrored(new.place.clone()));
             }
             let image = Image { crew: &ceph.crew, place: &mirrored.place };
-            let enabled = |state: VolumeState| -> Result<(), MirrorError> {
+            let enabled = |state: VolumeState| -> Result<Option<String>, MirrorError> {
                 copy.set_state(&state)?;
-                Ok(registry.write(&ceph.crew, mirrored.id, Some(&Record::of(&mirrored)))?)
+                let mirrored = Mirrored { peer: state.peer.clone(), ..mirrored.clone() };
+                registry.write(&ceph.crew, mirrored.id, Some(&Record::of(&mirrored)))?;
+                Ok(mirrored.peer)
             };
             let Some(mut state) = delta::state(image, new.id)? else {
                 let mut state = VolumeState::new(new.id, RelPath::root(), new.role, new.retain.unwrap_or(retain));
@@ -101,7 +103,7 @@ impl Mirrors {
     ) -> Result<T, E> {
         let ceph = self.ceph(&mirrored.cluster)?;
         let image = Image { crew: &ceph.crew, place: &mirrored.place };
-        ceph.turns.with(image, verb, unix_now(), |turn| what(&Delta::new(turn, mirrored.id)))
+        ceph.turns.with_beat(image, verb, unix_now(), |turn| what(&Delta::new(turn, mirrored.id)))
     }
 
     /// One session, from the greeting to its end.

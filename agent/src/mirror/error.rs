@@ -39,8 +39,10 @@ pub enum MirrorError {
     IsDelta(ImagePlace),
     #[error("image {0} is mirrored: disable that volume before it is synced by its changes")]
     IsMirrored(ImagePlace),
-    #[error("an image that is synced by its changes has {0} of its own: leave it out")]
+    #[error("the agents sync this image: {0}")]
     NotOfDelta(&'static str),
+    #[error("rbd-mirror mirrors this image: {0}")]
+    NotOfMirrored(&'static str),
     #[error(transparent)]
     Delta(#[from] Failure),
     #[error(transparent)]
@@ -58,7 +60,7 @@ impl MirrorError {
         match self {
             Self::NoSuchCluster { .. } | Self::PoolNotConfigured { .. } | Self::NoSuchPool { .. } => Kind::Invalid,
             Self::Other { .. } => Kind::Exists,
-            Self::NotOfDelta(_) => Kind::Invalid,
+            Self::NotOfDelta(_) | Self::NotOfMirrored(_) => Kind::Invalid,
             Self::Delta(failure) => failure.kind,
             Self::IsDelta(_)
             | Self::IsMirrored(_)
@@ -100,6 +102,7 @@ impl MirrorError {
             Self::IsDelta(_) => "is-delta",
             Self::IsMirrored(_) => "is-mirrored",
             Self::NotOfDelta(_) => "not-of-delta",
+            Self::NotOfMirrored(_) => "not-of-mirrored",
             Self::Delta(failure) => &failure.reason,
             Self::IsPrimary(_) => "is-primary",
             Self::InGroup { .. } => "in-group",
@@ -117,7 +120,8 @@ impl MirrorError {
             },
             Self::Pool(error) => match error {
                 PoolError::Call(error) => error.reason(),
-                PoolError::ModePool(_) | PoolError::Disabled(_) => "pool-mode",
+                PoolError::Disabled(_) => "pool-mode",
+                PoolError::ModePool(_) => "pool-mode-journal",
                 PoolError::SiteName { .. } => "site-has-a-name",
                 PoolError::Mirrored { .. } | PoolError::Peers { .. } => "pool-in-use",
                 PoolError::NoPeersOfNamespace(_) => "pool-of-namespace",

@@ -25,7 +25,7 @@ pub(super) struct Registry {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) image: String,
-    peer: Option<String>,
+    pub(super) peer: Option<String>,
     #[serde(default)]
     pub(super) group: Option<String>,
     #[serde(default)]

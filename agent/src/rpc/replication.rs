@@ -30,6 +30,7 @@ use super::{
 use crate::{
     config::Defaults,
     job::{Keeper, trouble},
+    mirror::MirrorError,
     mirror::SharedMirrors,
     peers::Peers,
     volumes::{Held, Volumes, VolumesError},
@@ -222,6 +223,7 @@ impl Replication for ReplicationService {
             Ok(v1::Disposal::Trash) => Disposal::Trash,
             Ok(v1::Disposal::Forget) => {
                 let mirrored = self.mirrored(Some(id)).await?.ok_or_else(|| mirrored::no_image(&request.volume_id))?;
+                mirrored::not_delta(&mirrored, "disable it without --forget, the image stays")?;
                 self.forget_mirrored(mirrored).await?;
                 return Ok(Response::new(v1::DisableResponse {}));
             }
@@ -261,6 +263,10 @@ impl Replication for ReplicationService {
         if let Some(mirrored) = self.mirrored_by(&id).await? {
             let volume = match mirrored.is_delta {
                 true => self.demote_delta(mirrored, force).await?,
+                false if is_forced => {
+                    let why = "what its users wrote is in no point that the peer has, and there is no force: take a point, and wait for it";
+                    return Err(MirrorError::NotOfMirrored(why).to_status());
+                }
                 false => self.demote_mirrored(mirrored, alone).await?,
             };
             return Ok(Response::new(v1::DemoteResponse { volume: Some(volume) }));
@@ -286,7 +292,10 @@ impl Replication for ReplicationService {
     ) -> Result<Response<v1::CreateMirrorSnapshotResponse>, Status> {
         let id = request.into_inner().volume_id;
         match self.mirrored_by(&id).await? {
-            Some(mirrored) => Ok(Response::new(self.take_point(mirrored).await?)),
+            Some(mirrored) => {
+                mirrored::not_delta(&mirrored, "its points are taken by a sync (`drover sync`)")?;
+                Ok(Response::new(self.take_point(mirrored).await?))
+            }
             None => Err(mirrored::no_image(&id)),
         }
     }

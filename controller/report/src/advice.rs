@@ -78,7 +78,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "ceph-not-permitted",
         "the agent's cephx user may not do this",
-        "give it the capabilities of deploy/ceph/daily.sh",
+        "give it the capabilities of deploy/ceph/daily.sh; to set a pool up the user of deploy/ceph/setup.sh, as setup_user in the configuration",
     ),
     reason(
         "ceph-read-only",
@@ -175,16 +175,21 @@ pub const REASONS: &[Reason] = &[
         "the image's mirroring is being begun or ended by another hand",
         "wait, or finish it (`rbd mirror image disable --force`), then try again",
     ),
+    reason(
+        "image-gone",
+        "the copy's image was never made, or was removed",
+        "sync first; if it had points, disable the volume there and enable it again with the same --id",
+    ),
     reason("image-in-two-clusters", "several clusters of the agent have an image by that name", "name the cluster"),
     reason(
         "image-in-use",
         "a client has the image's lock, and its next write would be acknowledged and lost",
-        "stop that client, or fence it; `drover-agent volume info` names it; the lock of one that died counts no more after 30 s",
+        "stop that client; of a mirrored image `drover-agent volume info` names it, and `volume fence` shuts it out; the lock of one that died counts no more after 30 s",
     ),
     reason(
         "image-in-verb",
-        "another agent of the cluster is in the middle of a verb of this image",
-        "wait for it; if that agent is dead, try again after the time in the message: its worker is shut out, and the verb taken over",
+        "a verb, sync or verification of this image is under way, at this agent or another one of the cluster",
+        "wait for it, or cancel that job; if that agent is dead, try again after the time in the message: its worker is shut out, and the verb taken over",
     ),
     reason(
         "image-is-clone",
@@ -230,14 +235,18 @@ pub const REASONS: &[Reason] = &[
     reason(
         "is-delta",
         "the image is a volume that the agents sync",
-        "disable that volume before the image is mirrored",
+        "disable that volume before the image is mirrored; the points of a primary go with it",
     ),
     reason(
         "is-mirrored",
         "the image is mirrored by rbd-mirror",
         "take its points with `drover-agent volume point`; to have the agents sync it instead, disable the volume first",
     ),
-    reason("is-primary", "the copy is primary here", "demote it first with `drover-agent volume demote`"),
+    reason(
+        "is-primary",
+        "the copy is primary here",
+        "if it shall become the secondary, demote it first with `drover-agent volume demote`; if `enable` says this and it shall stay primary, enable it with --role primary",
+    ),
     reason("job-journal", "the agent can't write its job journal", "look at the file system of its state_dir"),
     reason("job-queue-full", "too many jobs wait at this agent", "wait, or raise limits.jobs"),
     reason("job-without-route", "the job's journal entry names no peer", BUG),
@@ -279,7 +288,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "no-common-point",
         "no point is whole on every image of the group",
-        "a disk that was added lately has no point there yet: take it out of the group (`volume enable --group ''`) or wait; one by one, with --alone, each ends on a point of its own",
+        "a disk that was added lately has no point there yet: wait, or take it out of the group (its whole `volume enable`, with --group ''); one by one, with --alone, each ends on a point of its own",
     ),
     reason("no-file-named", "the volume is a directory, and the call names no file in it", "name one with --file"),
     reason(
@@ -308,7 +317,7 @@ pub const REASONS: &[Reason] = &[
         "no image of the agent's clusters is in that group",
         "enable its images with --group, at both agents",
     ),
-    reason("no-such-image", "the volume is no RBD image of this agent", "use Sync.Start for other volumes"),
+    reason("no-such-image", "the volume is no RBD image of this agent", "for other volumes there is `drover sync`"),
     reason(
         "no-such-job",
         "the agent knows no such job",
@@ -325,8 +334,13 @@ pub const REASONS: &[Reason] = &[
     reason("not-mirrored", "the image is not mirrored by snapshots", "enable the volume at the primary"),
     reason(
         "not-of-delta",
-        "groups and schedules are for mirrored images",
-        "leave --group and --every out, and have a timer call `drover sync`",
+        "the agents sync this image: groups, schedules, mirror snapshots and fences are for mirrored ones",
+        "do what the message says instead",
+    ),
+    reason(
+        "not-of-mirrored",
+        "rbd-mirror mirrors this image: what the call asks for is of other volumes",
+        "do what the message says instead",
     ),
     reason(
         "not-primary",
@@ -449,6 +463,11 @@ pub const REASONS: &[Reason] = &[
         "`drover-agent pool enable CEPH/POOL` at both sites, then `pool token` at one and `pool import` at the other",
     ),
     reason(
+        "pool-mode-journal",
+        "the pool mirrors all its images by their journals",
+        "end the mirroring of its images, then, as an administrator, `rbd mirror pool enable POOL image`",
+    ),
+    reason(
         "pool-not-configured",
         "the agent's configuration does not list the image's pool",
         "add it to `pools` of the [[ceph]]",
@@ -484,7 +503,7 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "replica-not-empty",
-        "the directory of a new secondary is not empty",
+        "the directory, file or image of a new secondary is not empty",
         "choose an empty one, or take it over with --adopt: what it holds is kept as a restore point",
     ),
     reason("request-id-in-use", "another request was made under this request id", "choose another --request-id"),
@@ -574,7 +593,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "sync-half-copied",
         "a sync of the image is half copied, and no sync point is whole that could take its place",
-        "wait for the sync; if the primary is gone, copy the newest complete mirror snapshot (`rbd snap ls --all`, `rbd copy`)",
+        "wait for the sync; if the primary is gone for good, keep the image as it is: `rbd mirror image promote --force` would go back behind the newest whole snapshot, to nothing even",
     ),
     reason("too-many-requests", "the other side asked for more than it may at once", BUG),
     reason(

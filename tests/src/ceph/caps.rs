@@ -28,14 +28,14 @@ impl Recipe {
     pub fn caps(self, pool: &str) -> Vec<(String, String)> {
         let words = self.words();
         let pairs = words.windows(2).filter(|pair| ["mon", "mgr", "osd"].contains(&pair[0].as_str()));
-        pairs.map(|pair| (pair[0].clone(), pair[1].replace("$pool", pool))).collect()
+        pairs.map(|pair| (pair[0].clone(), pair[1].replace("$pools", &format!("profile rbd pool={pool}")))).collect()
     }
 
-    /// Of its one command.
+    /// Of the command that has them.
     fn words(self) -> Vec<String> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/ceph").join(self.file());
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let at = text.find("\nceph auth get-or-create ").expect("the recipe's command");
+        let at = text.find("\nceph auth caps ").expect("the recipe's command");
         words(&text[at..])
     }
 }

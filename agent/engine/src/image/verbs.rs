@@ -17,7 +17,7 @@ fn refused(reason: &str, message: String) -> Failure {
 pub(crate) fn no_image() -> Failure {
     Failure {
         kind: Kind::NotFound,
-        reason: "no-such-image".to_owned(),
+        reason: "image-gone".to_owned(),
         message: "the image is not there: no sync has ever come here, or it was removed".to_owned(),
     }
 }
@@ -172,7 +172,7 @@ pub fn rollback(image: &dyn ImageCopy, to: PointId) -> Result<RollbackReport, Fa
         image.set_state(&state)?;
         fault::hit("image.restoring").map_err(|error| Failure {
             kind: Kind::Storage,
-            reason: "storage".to_owned(),
+            reason: "io-error".to_owned(),
             message: error.to_string(),
         })?;
         image.restore(name)?;

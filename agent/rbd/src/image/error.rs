@@ -122,7 +122,7 @@ pub enum VerbError {
     )]
     IsMirrored(ImagePlace),
     #[error(
-        "image {0} has content already: give an empty one, or adopt it (its content is overwritten where it differs)"
+        "image {0} has content already: give an empty one, or adopt it (what it holds is kept as a restore point, and overwritten where it differs)"
     )]
     NotBlank(ImagePlace),
     #[error("what is known of the volume of image {0} is gone: enable it again")]

@@ -29,12 +29,15 @@ impl ReplicationService {
     ) -> Result<v1::EnableResponse, Status> {
         let new = new_delta(request, image, peer).map_err(|error| error.to_status())?;
         self.of_no_root(new.id)?;
-        for (field, is_given) in [
-            ("no group", request.group.as_ref().is_some_and(|group| !group.is_empty())),
-            ("no schedule", request.point_every_seconds.is_some_and(|every| every > 0)),
+        for (what, is_given) in [
+            ("it is in no group: leave the group out", request.group.as_ref().is_some_and(|group| !group.is_empty())),
+            (
+                "it has no schedule: leave that out, and have a timer call `drover sync`",
+                request.point_every_seconds.is_some_and(|every| every > 0),
+            ),
         ] {
             if is_given {
-                return Err(MirrorError::NotOfDelta(field).to_status());
+                return Err(MirrorError::NotOfDelta(what).to_status());
             }
         }
         let default_secs = u64::from(self.defaults.retain_hours) * 3600;

@@ -14,7 +14,9 @@ pub struct FenceService(pub ReplicationService);
 
 impl FenceService {
     async fn mirrored(&self, id: &str) -> Result<Mirrored, Status> {
-        self.0.mirrored_by(id).await?.ok_or_else(|| mirrored::no_image(id))
+        let mirrored = self.0.mirrored_by(id).await?.ok_or_else(|| mirrored::no_image(id))?;
+        mirrored::not_delta(&mirrored, "shut its client out with `ceph osd blocklist add ADDRESS`")?;
+        Ok(mirrored)
     }
 
     async fn info(&self, mirrored: Mirrored) -> Result<Option<v1::VolumeInfo>, Status> {

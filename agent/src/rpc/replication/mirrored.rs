@@ -39,6 +39,11 @@ pub(super) fn no_trash() -> Status {
     status(Kind::Precondition, "rbd-trash", message.to_owned())
 }
 
+/// What only an image has that rbd-mirror mirrors; `what` says what there is instead.
+pub(super) fn not_delta(mirrored: &Mirrored, what: &'static str) -> Result<(), Status> {
+    if mirrored.is_delta { Err(MirrorError::NotOfDelta(what).to_status()) } else { Ok(()) }
+}
+
 impl ReplicationService {
     pub(super) async fn ceph<T: Send + 'static>(
         &self,
@@ -101,6 +106,18 @@ impl ReplicationService {
         image: v1::RbdImage,
         peer: Option<String>,
     ) -> Result<v1::EnableResponse, Status> {
+        for (what, is_given) in [
+            ("`[defaults] retain` of the agent says how many points are kept: leave it out", request.retain.is_some()),
+            (
+                "`[defaults] retain` of the agent says how long points are kept: leave it out",
+                request.retain_seconds.is_some(),
+            ),
+            ("its copy is made by rbd-mirror, and no other one is taken over: leave --adopt out", request.adopt),
+        ] {
+            if is_given {
+                return Err(MirrorError::NotOfMirrored(what).to_status());
+            }
+        }
         let new = new_mirrored(request, image, peer).map_err(|error| error.to_status())?;
         self.of_no_root(new.id)?;
         if new.flatten && new.is_primary {

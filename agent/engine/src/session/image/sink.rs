@@ -121,7 +121,7 @@ fn resized(head_bytes: u64, base_bytes: u64) -> Option<Range> {
 fn gone() -> SessionError {
     SessionError::Image(Failure {
         kind: Kind::NotFound,
-        reason: "no-such-image".to_owned(),
+        reason: "image-gone".to_owned(),
         message: "the replica's image is gone, and its points with it: disable the volume there and enable it again"
             .to_owned(),
     })

@@ -44,7 +44,7 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy, options: &SyncOptions)
     let size_bytes = image.take(name)?;
     fault::hit("image.taken").map_err(failpoint)?;
     // One that the sink refuses after all leaves no snapshot behind; if that can't be removed now, the next session does.
-    let (asked, from) = Asked::receive(wire, image).inspect_err(|_| drop(image.remove(name)))?;
+    let (asked, from) = Asked::receive(wire).inspect_err(|_| drop(image.remove(name)))?;
     let base = match from.base {
         None => None,
         Some(id) => {
@@ -67,12 +67,10 @@ struct Asked {
 }
 
 impl Asked {
-    fn receive(wire: &Wire<'_>, image: &dyn ImageCopy) -> Result<(Self, ImageFrom), SessionError> {
+    fn receive(wire: &Wire<'_>) -> Result<(Self, ImageFrom), SessionError> {
         let mut asked = Self::default();
         let from = loop {
-            let message = receive(wire, "from")?;
-            image.say_alive()?;
-            match message {
+            match receive(wire, "from")? {
                 ImageMessage::Ranges(ranges) if asked.ranges.len() + ranges.len() <= RANGES_MAX => {
                     asked.ranges.extend(ranges);
                 }
@@ -207,11 +205,11 @@ fn point(
 fn no_image() -> SessionError {
     SessionError::Image(Failure {
         kind: Kind::NotFound,
-        reason: "no-such-image".to_owned(),
+        reason: "image-gone".to_owned(),
         message: "the source's image is not there".to_owned(),
     })
 }
 
 pub(super) fn failpoint(error: std::io::Error) -> SessionError {
-    SessionError::Image(Failure { kind: Kind::Storage, reason: "storage".to_owned(), message: error.to_string() })
+    SessionError::Image(Failure { kind: Kind::Storage, reason: "io-error".to_owned(), message: error.to_string() })
 }

@@ -101,10 +101,6 @@ impl ImageCopy for Memory {
         self.change(|_| ())
     }
 
-    fn say_alive(&self) -> Result<(), Failure> {
-        Ok(())
-    }
-
     fn set_state(&self, state: &VolumeState) -> Result<(), Failure> {
         self.change(|copy| copy.state = state.clone())
     }

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use drover_engine::{
-    content::part::is_zero,
     digest::Digest,
     image::{
-        LEAF_BYTES, Leaf, Range,
-        stream::{Encoder, FRAME_BYTES, Totals},
+        Leaf, Range,
+        narrow::{Changed, How, Out, PAGE, leaves_of, pieces},
+        stream::Totals,
     },
 };
 use drover_librbd::{Cluster, Completion, Extent, Image};
@@ -15,58 +15,12 @@ use drover_librbd::{Cluster, Completion, Extent, Image};
 use super::{super::image::pool, Agent, BYTES_MAX, OPERATIONS_MAX, changed, chunks, full, lost, open, windows};
 use crate::{request::Failure, view::ImagePlace};
 
-/// What is compared with what was there before, and left out where it is the same.
-const PAGE: usize = 4096;
 /// After so much that was compared in vain, only a sample is.
 const VAIN: u64 = 4 << 20;
 const SAMPLE: u64 = 16;
 
-/// How a range of the new image is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    Zeros,
-    /// Pages that are as they were may be left out.
-    Changed,
-    /// The other side has something else there.
-    Whole,
-}
-
-/// Ranges in order that don't overlap: what changed, and what is asked for besides.
-fn pieces(window: Range, extents: &[Extent], also: &[Range]) -> Vec<(Range, How)> {
-    let mut pieces = Vec::new();
-    let (mut at, mut asked) = (window.offset, also.iter().peekable());
-    let mut changed = extents.iter().peekable();
-    while at < window.end() {
-        while asked.next_if(|range| range.end() <= at).is_some() {}
-        while changed.next_if(|extent| extent.offset + extent.length <= at).is_some() {}
-        // Up to the next beginning or end of either.
-        let is_asked = asked.peek().is_some_and(|range| range.offset <= at);
-        let extent = changed.peek().copied().filter(|extent| extent.offset <= at);
-        let edges = [
-            asked.peek().map(|range| if range.offset > at { range.offset } else { range.end() }),
-            changed.peek().map(|extent| if extent.offset > at { extent.offset } else { extent.offset + extent.length }),
-            Some(window.end()),
-        ];
-        let end = edges.into_iter().flatten().min().unwrap_or(window.end());
-        let how = match extent {
-            Some(extent) if !extent.exists => Some(How::Zeros),
-            _ if is_asked => Some(How::Whole),
-            Some(_) => Some(How::Changed),
-            None => None,
-        };
-        if let Some(how) = how {
-            push_piece(&mut pieces, Range { offset: at, length: end - at }, how);
-        }
-        at = end;
-    }
-    pieces
-}
-
-fn push_piece(pieces: &mut Vec<(Range, How)>, range: Range, how: How) {
-    match pieces.last_mut() {
-        Some((last, before)) if *before == how && last.end() == range.offset => last.length += range.length,
-        _ => pieces.push((range, how)),
-    }
+fn as_changed(extent: Extent) -> Changed {
+    Changed { range: Range { offset: extent.offset, length: extent.length }, exists: extent.exists }
 }
 
 /// A chunk that is being read.
@@ -95,14 +49,16 @@ impl Wanted<'_> {
         let old = self.from.map(|from| open(&pool, self.place, Some(from))).transpose()?;
         let old_size = old.as_ref().map_or(Ok(0), Image::size_bytes)?;
         let size = new.size_bytes()?;
-        let mut out = Out { encoder: Encoder::default(), agent, narrowing: Narrowing::default() };
+        let mut frame = |frame| agent.send(frame).map_err(lost);
+        let mut told = Told { out: Out::new(&mut frame), narrowing: Narrowing::default() };
         let mut queue = Queue::default();
         for window in windows(size) {
-            out.agent.send(Vec::new()).map_err(lost)?;
-            let pieces = pieces(window, &changed(&new, self.from, window)?, self.asked);
+            told.out.goes_on()?;
+            let changed: Vec<_> = changed(&new, self.from, window)?.into_iter().map(as_changed).collect();
+            let pieces = pieces(window, &changed, self.asked);
             if !self.leaves.is_empty() {
-                for (range, known) in self.leaves_of(&pieces, size) {
-                    queue.make_room(&mut out)?;
+                for (range, known) in leaves_of(&pieces, size, self.leaves) {
+                    queue.make_room(&mut told)?;
                     let length = usize::try_from(range.length).expect("a leaf fits");
                     let new = Some(new.aio_read(range.offset, vec![0; length])?);
                     queue.push(Reading { range, new, old: None, known });
@@ -111,15 +67,15 @@ impl Wanted<'_> {
             }
             for (range, how) in pieces {
                 if how == How::Zeros {
-                    queue.make_room(&mut out)?;
+                    queue.make_room(&mut told)?;
                     queue.push(Reading { range, new: None, old: None, known: None });
                     continue;
                 }
                 for range in chunks(range) {
-                    queue.make_room(&mut out)?;
+                    queue.make_room(&mut told)?;
                     let length = usize::try_from(range.length).expect("a chunk fits");
                     let is_compared =
-                        how == How::Changed && length > PAGE && range.end() <= old_size && out.narrowing.is_worth_it();
+                        how == How::Changed && length > PAGE && range.end() <= old_size && told.narrowing.is_worth_it();
                     let old = old.as_ref().filter(|_| is_compared);
                     let new = Some(new.aio_read(range.offset, vec![0; length])?);
                     let old = old.map(|old| old.aio_read(range.offset, vec![0; length])).transpose()?;
@@ -127,24 +83,8 @@ impl Wanted<'_> {
                 }
             }
         }
-        queue.waiting.into_iter().try_for_each(|reading| out.take(reading))?;
-        out.finish()
-    }
-
-    /// The leaves that pieces in order lie in, each once, and what the other side has there.
-    fn leaves_of(&self, pieces: &[(Range, How)], size: u64) -> Vec<(Range, Option<Digest>)> {
-        let (mut found, mut next) = (Vec::new(), 0);
-        for (piece, _) in pieces {
-            let last = piece.end().div_ceil(LEAF_BYTES);
-            for number in next.max(piece.offset / LEAF_BYTES)..last {
-                let offset = number * LEAF_BYTES;
-                let known = self.leaves.binary_search_by_key(&number, |leaf| leaf.number);
-                let known = known.ok().map(|at| self.leaves[at].digest);
-                found.push((Range { offset, length: LEAF_BYTES.min(size - offset) }, known));
-            }
-            next = next.max(last);
-        }
-        found
+        queue.waiting.into_iter().try_for_each(|reading| told.take(reading))?;
+        told.out.finish()
     }
 }
 
@@ -162,11 +102,11 @@ impl Queue {
     }
 
     /// For one more.
-    fn make_room(&mut self, out: &mut Out<'_>) -> Result<(), Failure> {
+    fn make_room(&mut self, told: &mut Told<'_>) -> Result<(), Failure> {
         while self.waiting.len() >= OPERATIONS_MAX || self.bytes >= BYTES_MAX {
             let Some(first) = self.waiting.pop_front() else { break };
             self.bytes -= first.buffered();
-            out.take(first)?;
+            told.take(first)?;
         }
         Ok(())
     }
@@ -198,116 +138,32 @@ impl Narrowing {
     }
 }
 
-/// Within what begins at `offset`, its own and not the image's: none goes beyond a multiple of [`PAGE`] of the image, as writes don't.
-fn pages(offset: u64, length: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let first = PAGE - (offset % PAGE as u64) as usize;
-    let ends = std::iter::successors(Some(first), |end| Some(end + PAGE));
-    let mut begin = 0;
-    ends.map(move |end| std::mem::replace(&mut begin, end)..end.min(length)).take_while(move |page| page.start < length)
-}
-
-struct Out<'a> {
-    encoder: Encoder,
-    agent: &'a mut dyn Agent,
+/// Chunks that were read, and what of them is told.
+struct Told<'a> {
+    out: Out<'a, Failure>,
     narrowing: Narrowing,
 }
 
-impl Out<'_> {
+impl Told<'_> {
     fn take(&mut self, reading: Reading) -> Result<(), Failure> {
         let Reading { range, new, old, known } = reading;
-        let Some(new) = new else {
-            self.encoder.zeros(range);
-            return self.send();
-        };
+        let Some(new) = new else { return self.out.zeros(range) };
         let new = full(new.wait()?, range)?;
         if known.is_some_and(|known| known == Digest::of(&new)) {
             return Ok(());
         }
         let old = old.map(|old| full(old.wait()?, range)).transpose()?;
-        let mut same = 0;
-        let mut run = 0..0;
-        for page in pages(range.offset, new.len()) {
-            let is_same = old.as_ref().is_some_and(|old| old[page.clone()] == new[page.clone()]);
-            let is_zero = !is_same && is_zero(&new[page.clone()]);
-            if is_same || is_zero {
-                self.data(range.offset, &new, &run)?;
-                run = page.end..page.end;
-            }
-            match (is_same, is_zero) {
-                (true, _) => same += page.len() as u64,
-                (false, true) => {
-                    self.encoder.zeros(Range { offset: range.offset + page.start as u64, length: page.len() as u64 });
-                }
-                (false, false) => run.end = page.end,
-            }
-        }
-        self.data(range.offset, &new, &run)?;
+        let same = self.out.content(range.offset, &new, old.as_deref())?;
         if old.is_some() {
             self.narrowing.found(range.length, same);
         }
-        self.send()
-    }
-
-    /// No frame gets longer than what one change may add to it.
-    fn data(&mut self, offset: u64, content: &[u8], run: &std::ops::Range<usize>) -> Result<(), Failure> {
-        let mut at = offset + run.start as u64;
-        for part in content[run.clone()].chunks(FRAME_BYTES) {
-            self.encoder.data(at, part);
-            at += part.len() as u64;
-            self.send()?;
-        }
         Ok(())
-    }
-
-    fn send(&mut self) -> Result<(), Failure> {
-        match self.encoder.full_frame() {
-            Some(frame) => self.agent.send(frame).map_err(lost),
-            None => Ok(()),
-        }
-    }
-
-    fn finish(self) -> Result<Totals, Failure> {
-        let (frame, totals) = self.encoder.finish();
-        frame.map_or(Ok(()), |frame| self.agent.send(frame)).map_err(lost)?;
-        Ok(totals)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn extent(offset: u64, length: u64, exists: bool) -> Extent {
-        Extent { offset, length, exists }
-    }
-
-    fn range(offset: u64, length: u64) -> Range {
-        Range { offset, length }
-    }
-
-    #[test]
-    fn what_is_asked_for_is_told_whole_and_once() {
-        let extents = [extent(10, 10, true), extent(30, 10, false), extent(50, 5, true)];
-        let found = pieces(range(0, 100), &extents, &[range(15, 20), range(52, 20), range(90, 30)]);
-        let expected = [
-            (range(10, 5), How::Changed),
-            (range(15, 15), How::Whole),
-            (range(30, 10), How::Zeros),
-            (range(50, 2), How::Changed),
-            (range(52, 20), How::Whole),
-            (range(90, 10), How::Whole),
-        ];
-        assert_eq!(found, expected);
-        assert!(pieces(range(100, 50), &[], &[range(0, 100), range(150, 9)]).is_empty());
-    }
-
-    #[test]
-    fn pages_are_those_of_the_image() {
-        let page = PAGE as u64;
-        assert_eq!(pages(3 * page - 1, PAGE + 2).collect::<Vec<_>>(), [0..1, 1..PAGE + 1, PAGE + 1..PAGE + 2]);
-        assert_eq!(pages(page, 2 * PAGE).collect::<Vec<_>>(), [0..PAGE, PAGE..2 * PAGE]);
-        assert_eq!(pages(5, 0).count(), 0);
-    }
 
     #[test]
     fn comparing_in_vain_is_given_up_and_tried_again_at_times() {
