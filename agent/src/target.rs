@@ -6,6 +6,7 @@ use drover_engine::{
     control::{Control, Phase},
     error::Kind,
     id::VolumeId,
+    image::verbs,
     point::{PointId, VolumeState},
     report::{Report, RollbackReport},
     session::{self, Failure, Hello, Intent, SessionError, Side, Wire, image},
@@ -15,13 +16,15 @@ use drover_engine::{
 use crate::{
     mirror::{MirrorError, Mirrored, SharedMirrors},
     rpc::status::chain,
-    volumes::{Held, Volumes, VolumesError},
+    volumes::{Held, ImageFile, Volumes, VolumesError},
 };
 
 #[derive(Clone, Debug)]
 pub enum Target {
     Volume(Arc<Held>),
     Image(Image),
+    /// The copy of an image in a file.
+    ImageFile(ImageFile),
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub enum TargetError {
     Tree(#[from] VolumeError),
     #[error(transparent)]
     Image(#[from] MirrorError),
+    #[error("{}", .0.message)]
+    ImageFile(Failure),
     #[error(
         "volume {0} is mirrored by rbd-mirror: its points are taken by CreateMirrorSnapshot (`volume point`), and there is nothing to sync"
     )]
@@ -50,6 +55,7 @@ impl TargetError {
             Self::Volume(error) => error.kind(),
             Self::Tree(error) => error.kind(),
             Self::Image(error) => error.kind(),
+            Self::ImageFile(failure) => failure.kind,
             Self::Mirrored(_) => Kind::Precondition,
         }
     }
@@ -59,6 +65,7 @@ impl TargetError {
             Self::Volume(error) => error.reason(),
             Self::Tree(error) => error.reason(),
             Self::Image(error) => error.reason(),
+            Self::ImageFile(failure) => &failure.reason,
             Self::Mirrored(_) => "is-mirrored",
         }
     }
@@ -69,9 +76,14 @@ impl Target {
     pub fn find(volumes: &Volumes, mirrors: &SharedMirrors, id: VolumeId) -> Result<Self, TargetError> {
         let missing = match volumes.get(id) {
             Ok(held) => return Ok(Self::Volume(held)),
-            Err(error) if mirrors.is_empty() || volumes.knows(id) => return Err(error.into()),
-            Err(error) => error,
+            Err(error) => match volumes.image_file(id)? {
+                Some(image) => return Ok(Self::ImageFile(image)),
+                None => error,
+            },
         };
+        if mirrors.is_empty() || volumes.knows(id) {
+            return Err(missing.into());
+        }
         match mirrors.find(id)? {
             Some(mirrored) if mirrored.is_delta => Ok(Self::Image(Image { mirrors: mirrors.clone(), mirrored })),
             Some(_) => Err(TargetError::Mirrored(id)),
@@ -84,6 +96,7 @@ impl Target {
         match self {
             Self::Volume(held) => Ok(held.volume.state()),
             Self::Image(Image { mirrors, mirrored }) => Ok(mirrors.delta_state(mirrored)?),
+            Self::ImageFile(image) => Ok(image.state()?),
         }
     }
 
@@ -97,6 +110,12 @@ impl Target {
                 control.progress.enter(Phase::Done, 0, 0);
                 Ok(rolled)
             }
+            Self::ImageFile(image) => {
+                control.progress.enter(Phase::Applying, 0, 0);
+                let rolled = image.with(|copy| verbs::rollback(copy, to))?;
+                control.progress.enter(Phase::Done, 0, 0);
+                Ok(rolled)
+            }
         }
     }
 
@@ -104,6 +123,7 @@ impl Target {
         match self {
             Self::Volume(held) => Ok(held.volume.release()?),
             Self::Image(Image { mirrors, mirrored }) => Ok(mirrors.release_delta(mirrored)?),
+            Self::ImageFile(image) => Ok(image.with(|copy| verbs::release(copy))?),
         }
     }
 
@@ -113,6 +133,7 @@ impl Target {
             Self::Image(Image { mirrors, mirrored }) => {
                 mirrors.sync_delta(mirrored, |copy| image::dial_image(wire, mirrored.id, copy, side, &intent, request))
             }
+            Self::ImageFile(file) => file.with(|copy| image::dial_image(wire, file.id, copy, side, &intent, request)),
         }
     }
 
@@ -120,19 +141,43 @@ impl Target {
         match self {
             Self::Volume(held) => session::answer(wire, hello, &held.volume),
             Self::Image(Image { mirrors, mirrored }) => {
-                let mut has_begun = false;
-                let answered = mirrors.sync_delta(mirrored, |copy| {
-                    has_begun = true;
-                    image::answer_image(wire, hello, copy)
-                });
-                // Of another verb of the image, which has its turn.
-                answered.inspect_err(|error| {
-                    if !has_begun {
-                        session::refuse(wire, error.to_failure());
-                    }
-                })
+                let answer = |begun: &mut bool| {
+                    mirrors.sync_delta(mirrored, |copy| {
+                        *begun = true;
+                        image::answer_image(wire, hello, copy)
+                    })
+                };
+                refusing(wire, answer)
+            }
+            Self::ImageFile(file) => {
+                let answer = |begun: &mut bool| {
+                    file.with(|copy| {
+                        *begun = true;
+                        image::answer_image(wire, hello, copy)
+                    })
+                };
+                refusing(wire, answer)
             }
         }
+    }
+}
+
+/// What can't begin is told to the other side: another verb of the image has its turn.
+fn refusing(
+    wire: &Wire<'_>,
+    answer: impl FnOnce(&mut bool) -> Result<Report, SessionError>,
+) -> Result<Report, SessionError> {
+    let mut has_begun = false;
+    answer(&mut has_begun).inspect_err(|error| {
+        if !has_begun {
+            session::refuse(wire, error.to_failure());
+        }
+    })
+}
+
+impl From<Failure> for TargetError {
+    fn from(failure: Failure) -> Self {
+        Self::ImageFile(failure)
     }
 }
 

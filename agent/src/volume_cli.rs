@@ -171,6 +171,8 @@ enum KindArg {
     /// An image of a Ceph cluster whose pool need not be mirrored, synced by the agents: --root and --path as of an rbd-image; they may differ
     /// between the sites, and the first sync makes the secondary's image
     RbdDelta,
+    /// The copy of an rbd-delta image in a regular file of XFS or btrfs, for a site without Ceph; --root and --path as of a block-file
+    ImageFile,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -253,6 +255,7 @@ fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
         KindArg::BlockFile => " --kind block-file",
         KindArg::RbdImage => " --kind rbd-image",
         KindArg::RbdDelta => " --kind rbd-delta",
+        KindArg::ImageFile => " --kind image-file",
     };
     let (id, this) = (&info.volume_id, Config::load(&args.config.config).map_or("THIS-AGENT".to_owned(), |it| it.name));
     Some(format!(
@@ -436,6 +439,7 @@ pub(crate) fn path(info: &VolumeInfo) -> Option<String> {
     match info.spec.as_ref()?.kind.as_ref()? {
         v1::volume_spec::Kind::Directory(directory) => Some(format!("{}/{}", directory.root, directory.path)),
         v1::volume_spec::Kind::BlockFile(file) => Some(format!("{}/{}", file.root, file.path)),
+        v1::volume_spec::Kind::ImageFile(file) => Some(format!("{}/{}", file.root, file.path)),
         v1::volume_spec::Kind::RbdImage(image) => {
             let parts = [&image.cluster, &image.pool, &image.namespace, &image.image];
             let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect();
@@ -450,6 +454,7 @@ impl EnableArgs {
         let kind = match self.kind {
             KindArg::Directory => v1::volume_spec::Kind::Directory(v1::Directory { root, path }),
             KindArg::BlockFile => v1::volume_spec::Kind::BlockFile(v1::BlockFile { root, path }),
+            KindArg::ImageFile => v1::volume_spec::Kind::ImageFile(v1::ImageFile { root, path }),
             KindArg::RbdImage => v1::volume_spec::Kind::RbdImage(image(root, &path)),
             KindArg::RbdDelta => {
                 let replication = v1::RbdReplication::Delta.into();

@@ -1,6 +1,8 @@
 //! The engine's volumes as this agent holds them: which roots are open, and which volumes were found beneath them. The
 //! truth lies beside the volumes; this is only the list of open handles. All calls block.
 
+mod image_file;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -13,10 +15,13 @@ use drover_engine::{
     error::Kind,
     id::VolumeId,
     point::{VolumeKind, VolumeState},
+    session::Failure,
     volume::{Disposal, Freezer, NewVolume, Recovery, Volume, VolumeError},
 };
 
 use tokio_util::sync::CancellationToken;
+
+pub use image_file::{ImageFile, NewImageFile};
 
 use crate::{
     config::{Config, RootConfig},
@@ -54,6 +59,10 @@ pub enum VolumesError {
     Opening,
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Image(#[from] Failure),
+    #[error(transparent)]
+    Beside(#[from] BesideError),
 }
 
 impl VolumesError {
@@ -66,10 +75,12 @@ impl VolumesError {
             Self::Root { source, .. } => source.kind(),
             Self::Opening => Kind::Unavailable,
             Self::Volume(error) => error.kind(),
+            Self::Image(failure) => failure.kind,
+            Self::Beside(error) => error.kind(),
         }
     }
 
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
             Self::NoSuchVolume(_) => "no-such-volume",
             Self::Unopened { source, .. } => source.reason(),
@@ -78,6 +89,8 @@ impl VolumesError {
             Self::Root { source, .. } => source.reason(),
             Self::Opening => "volume-busy",
             Self::Volume(error) => error.reason(),
+            Self::Image(failure) => &failure.reason,
+            Self::Beside(error) => error.reason(),
         }
     }
 }
@@ -103,6 +116,8 @@ struct Table {
     unopened: BTreeMap<VolumeId, Unopened>,
     /// Why roots can't be opened, by their name.
     problems: BTreeMap<String, String>,
+    /// Copies of images in files.
+    images: image_file::Images,
 }
 
 /// A root as Node.GetInfo shows it.
@@ -141,7 +156,10 @@ impl Volumes {
             let open = self.read().roots.get(name).cloned();
             match open {
                 Some(root) if self.read().problems.contains_key(name) => self.open_volumes(name, &root),
-                Some(root) => self.unopened(name).into_iter().for_each(|id| self.open_volume(name, &root, id)),
+                Some(root) => {
+                    self.unopened(name).into_iter().for_each(|id| self.open_volume(name, &root, id));
+                    self.open_images(name, &root);
+                }
                 None => {
                     self.open_root(configured).into_iter().for_each(|root| self.open_volumes(name, &root));
                 }
@@ -184,6 +202,7 @@ impl Volumes {
             }
         };
         self.write().problems.remove(name);
+        self.open_images(name, root);
         for id in ids {
             let held_on = self.read().volumes.get(&id).map(|held| held.root.clone());
             match held_on {
@@ -236,7 +255,7 @@ impl Volumes {
     /// Open or not.
     pub fn knows(&self, id: VolumeId) -> bool {
         let table = self.read();
-        table.volumes.contains_key(&id) || table.unopened.contains_key(&id)
+        table.volumes.contains_key(&id) || table.unopened.contains_key(&id) || table.images.knows(id)
     }
 
     pub fn get(&self, id: VolumeId) -> Result<Arc<Held>, VolumesError> {
@@ -281,6 +300,10 @@ impl Volumes {
         {
             let table = self.read();
             let other = table.volumes.get(&id).map(|held| &held.root);
+            if table.images.knows(id) {
+                let message = format!("volume {id} is the copy of an image in a file: disable it first");
+                return Err(Failure { kind: Kind::Exists, reason: "volume-on-other-root".to_owned(), message }.into());
+            }
             let other = other.or_else(|| table.unopened.get(&id).map(|unopened| &unopened.root));
             if let Some(other) = other.filter(|other| *other != root) {
                 return Err(VolumesError::OtherRoot { volume: id, root: other.clone() });
@@ -361,6 +384,7 @@ impl Volumes {
                 .values()
                 .filter(|held| held.root == root.name)
                 .map(|held| held.volume.id())
+                .chain(table.images.on(&root.name))
                 .collect(),
             problems: table.problems_of(&root.name),
         };
@@ -399,7 +423,8 @@ impl Table {
         let of_volume = |(id, it): (&VolumeId, &Unopened)| {
             (it.root == root).then(|| format!("volume {id} can't be opened: {}", chain(&*it.error)))
         };
-        self.problems.get(root).cloned().into_iter().chain(self.unopened.iter().filter_map(of_volume)).collect()
+        let of_volumes = self.unopened.iter().filter_map(of_volume).chain(self.images.problems_of(root));
+        self.problems.get(root).cloned().into_iter().chain(of_volumes).collect()
     }
 }
 

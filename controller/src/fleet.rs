@@ -163,6 +163,7 @@ impl Fleet {
         let beneath = match info.spec.as_ref().and_then(|spec| spec.kind.as_ref()) {
             Some(v1::volume_spec::Kind::Directory(directory)) => directory.path.as_str(),
             Some(v1::volume_spec::Kind::BlockFile(file)) => file.path.as_str(),
+            Some(v1::volume_spec::Kind::ImageFile(file)) => file.path.as_str(),
             Some(v1::volume_spec::Kind::RbdImage(image)) => {
                 let parts = [image.pool.as_str(), &image.namespace, &image.image];
                 &parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")

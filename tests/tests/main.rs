@@ -11,6 +11,7 @@ mod fleet;
 mod full;
 mod groups;
 mod hostile;
+mod image_file;
 mod judges;
 mod link;
 mod movers;

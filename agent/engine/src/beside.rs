@@ -16,6 +16,7 @@
 //!   staging/tree, /out      what is received and not committed; what a commit took out
 //!   staging/patch           what of a content is written in place, and what it replaces (`patch`)
 //!   commit                  the commit record, while it is being applied
+//! images/<volume id>/        of a copy of an image in a file (`image::file`): state, points/
 //! trash/<volume id>-<time>  deleted replicas
 //! ```
 //! An unmounted mount point has no such directory, so it can't be taken for an empty source.
@@ -274,6 +275,68 @@ impl Root {
         }
         volumes.sort_unstable();
         Ok(volumes)
+    }
+
+    fn images_dir(&self) -> io::Result<Dir> {
+        self.beside.open_beneath(b"images")
+    }
+
+    pub(crate) fn image_dir(&self, id: VolumeId) -> io::Result<Dir> {
+        self.images_dir()?.open_beneath(id.to_string().as_bytes())
+    }
+
+    pub(crate) fn create_image_dir(&self, id: VolumeId) -> io::Result<Dir> {
+        let images = subdirectory(&self.beside, b"images")?;
+        let dir = subdirectory(&images, id.to_string().as_bytes())?;
+        record::sync_dir(&images)?;
+        record::sync_dir(&self.beside)?;
+        Ok(dir)
+    }
+
+    /// To the trash, with its points; from then on the volume does not exist.
+    pub fn retire_image_dir(&self, id: VolumeId) -> io::Result<()> {
+        let trash = subdirectory(&self.trash()?, format!("{id}-{}", crate::volume::unix_now()).as_bytes())?;
+        let images = self.images_dir()?;
+        images.rename_noreplace(id.to_string().as_bytes(), &trash, b"image")?;
+        record::sync_dir(&trash)?;
+        record::sync_dir(&self.trash()?)?;
+        record::sync_dir(&images)
+    }
+
+    /// Copies of images in files that there may be.
+    pub fn images(&self) -> Result<Vec<VolumeId>, BesideError> {
+        let io = |source| BesideError::Beside { path: self.beside_path.join("images"), source };
+        let names = match self.images_dir().and_then(|dir| dir.list()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            names => names.map_err(io)?,
+        };
+        let mut ids: Vec<_> =
+            names.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok()?.parse().ok()).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Where one is beneath the root. `None`: it has no state, as when enabling it was interrupted.
+    pub fn image_path(&self, id: VolumeId) -> Result<Option<RelPath>, crate::session::Failure> {
+        crate::image::file::path_of(self, id)
+    }
+
+    /// No volume has the path, or lies above or beneath it, nor does Drover's own directory.
+    pub fn check_free(&self, path: &RelPath) -> Result<(), crate::volume::VolumeError> {
+        crate::volume::check_place(self, path)?;
+        let storage = |volume| move |source| crate::volume::VolumeError::Storage { volume, source };
+        // Of one that can't be understood nobody knows where it is; its root tells that.
+        let images = self.images()?.into_iter().filter_map(|id| Some((id, self.image_path(id).ok()??)));
+        let mut taken: Vec<_> = images.collect();
+        for id in self.volumes()? {
+            let dir = self.volume_dir(id).map_err(storage(id))?;
+            taken.extend(Mark::load(&dir, id)?.map(|mark| (id, mark.path)));
+        }
+        let overlaps = |other: &RelPath| other.strip(path).is_some() || path.strip(other).is_some();
+        match taken.into_iter().find(|(_, other)| overlaps(other)) {
+            Some((other, _)) => Err(crate::volume::VolumeError::Taken { path: path.clone(), other }),
+            None => Ok(()),
+        }
     }
 
     fn volumes_dir(&self) -> io::Result<Dir> {

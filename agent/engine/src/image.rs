@@ -3,6 +3,7 @@
 //! A point is a snapshot. What a secondary holds beyond its newest one, its *head*, is only staging (R11): it is what an interrupted sync
 //! has written, or what somebody else has, and no reader of a point sees it.
 
+pub mod file;
 pub mod narrow;
 pub mod stream;
 pub mod verbs;

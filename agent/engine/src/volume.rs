@@ -19,6 +19,7 @@ use std::{
 use drover_linux::{Dir, FileId, WINDOW_NAME};
 
 pub use content::{Located, Standing};
+pub(crate) use create::check_place;
 pub use create::{Disposal, NewVolume, Waiver};
 pub use error::VolumeError;
 pub(crate) use error::{scan_kind, scan_reason};

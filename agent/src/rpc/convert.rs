@@ -74,18 +74,25 @@ pub fn spec(spec: Option<v1::VolumeSpec>) -> Result<(VolumeKind, String, RelPath
     let (kind, root, path) = match spec {
         v1::volume_spec::Kind::Directory(directory) => (VolumeKind::Directory, directory.root, directory.path),
         v1::volume_spec::Kind::BlockFile(file) => (VolumeKind::BlockFile, file.root, file.path),
-        v1::volume_spec::Kind::RbdImage(_) => return Err(ConvertError::Missing { field: "spec.root" }),
+        v1::volume_spec::Kind::RbdImage(_) | v1::volume_spec::Kind::ImageFile(_) => {
+            return Err(ConvertError::Missing { field: "spec.root" });
+        }
     };
+    let path = beneath(&root, &path)?;
+    Ok((kind, root, path))
+}
+
+/// What a spec says of a place beneath a root.
+pub fn beneath(root: &str, path: &str) -> Result<RelPath, ConvertError> {
     if root.is_empty() {
         return Err(ConvertError::Missing { field: "spec.root" });
     }
     let malformed = |_| ConvertError::Malformed {
         field: "spec.path",
-        text: shorten(&path),
+        text: shorten(path),
         expected: "a path beneath the root, without . or .. and without a slash at either end",
     };
-    let path = path.parse().map_err(malformed)?;
-    Ok((kind, root, path))
+    path.parse().map_err(malformed)
 }
 
 pub fn path(bytes: &[u8]) -> Result<RelPath, ConvertError> {

@@ -3,6 +3,7 @@
 mod delta;
 pub mod fence;
 pub mod groups;
+mod image_file;
 mod mirrored;
 pub mod pools;
 mod schedule;
@@ -135,6 +136,9 @@ impl ReplicationService {
     }
 
     async fn watched(&self, id: Option<VolumeId>) -> Result<Vec<v1::VolumeInfo>, Status> {
+        if let Some(image) = id.map(|id| self.image_file(id)).transpose()?.flatten() {
+            return Ok(vec![self.image_file_info(image).await?]);
+        }
         if let Some(mirrored) = self.mirrored(id).await? {
             return Ok(vec![self.mirrored_info(mirrored, Scope::Local).await?]);
         }
@@ -147,6 +151,7 @@ impl ReplicationService {
             infos.push(self.info(held).await?);
         }
         if id.is_none() {
+            infos.extend(self.all_image_files().await);
             infos.extend(self.all_mirrored().await?);
         }
         Ok(infos)
@@ -200,6 +205,9 @@ impl Replication for ReplicationService {
             };
             return Ok(Response::new(enabled));
         }
+        if let Some(v1::volume_spec::Kind::ImageFile(file)) = request.spec.clone().and_then(|spec| spec.kind) {
+            return Ok(Response::new(self.enable_image_file(&request, file, peer).await?));
+        }
         let (retain, retain_secs) = (request.retain, request.retain_seconds);
         let (root, new) = new_volume(request, peer.clone(), &self.defaults).map_err(|error| error.to_status())?;
         let id = new.id;
@@ -231,6 +239,10 @@ impl Replication for ReplicationService {
                 return Err(ConvertError::UnknownEnum { field: "disposal", value: request.disposal }.to_status());
             }
         };
+        if let Some(image) = self.image_file(id)? {
+            self.disable_image_file(image, disposal).await?;
+            return Ok(Response::new(v1::DisableResponse {}));
+        }
         if let Some(mirrored) = self.mirrored(Some(id)).await? {
             self.disable_mirrored(mirrored, disposal, request.force).await?;
             return Ok(Response::new(v1::DisableResponse {}));
@@ -242,6 +254,10 @@ impl Replication for ReplicationService {
 
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::PromoteResponse>, Status> {
         let request = request.into_inner();
+        if let Some(image) = self.image_file_by(&request.volume_id)? {
+            let volume = Some(self.promote_image_file(image, request.force).await?);
+            return Ok(Response::new(v1::PromoteResponse { volume }));
+        }
         if let Some(mirrored) = self.mirrored_by(&request.volume_id).await? {
             let volume = Some(self.promote_mirrored(mirrored, &request).await?);
             return Ok(Response::new(v1::PromoteResponse { volume }));
@@ -260,6 +276,10 @@ impl Replication for ReplicationService {
     async fn demote(&self, request: Request<v1::DemoteRequest>) -> Result<Response<v1::DemoteResponse>, Status> {
         let v1::DemoteRequest { volume_id: id, alone, force: is_forced } = request.into_inner();
         let force = force(is_forced);
+        if let Some(image) = self.image_file_by(&id)? {
+            let volume = Some(self.demote_image_file(image, force).await?);
+            return Ok(Response::new(v1::DemoteResponse { volume }));
+        }
         if let Some(mirrored) = self.mirrored_by(&id).await? {
             let volume = match mirrored.is_delta {
                 true => self.demote_delta(mirrored, force).await?,
@@ -278,6 +298,10 @@ impl Replication for ReplicationService {
 
     async fn resync(&self, request: Request<v1::ResyncRequest>) -> Result<Response<v1::ResyncResponse>, Status> {
         let id = request.into_inner().volume_id;
+        if let Some(image) = self.image_file_by(&id)? {
+            let volume = Some(self.resync_image_file(image).await?);
+            return Ok(Response::new(v1::ResyncResponse { volume }));
+        }
         if let Some(mirrored) = self.mirrored_by(&id).await? {
             let volume = Some(self.resync_mirrored(mirrored).await?);
             return Ok(Response::new(v1::ResyncResponse { volume }));
@@ -303,6 +327,10 @@ impl Replication for ReplicationService {
     async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, Status> {
         let request = request.into_inner();
         let id = convert::volume_id(&request.volume_id).map_err(|error| error.to_status())?;
+        if let Some(image) = self.image_file(id)? {
+            let volume = Some(self.image_file_info(image).await?);
+            return Ok(Response::new(v1::GetInfoResponse { volume }));
+        }
         if let Some(mirrored) = self.mirrored(Some(id)).await? {
             let scope = if request.local_only { Scope::Local } else { Scope::BothSites };
             let volume = Some(self.mirrored_info(mirrored, scope).await?);

@@ -302,6 +302,11 @@ pub const REASONS: &[Reason] = &[
         "enable the volume with --peer; what `drover-agent copy` made is compared by its --verify",
     ),
     reason(
+        "no-reflink",
+        "the file system can't clone files, which the points of an image in a file are",
+        "put it on XFS or btrfs, or protect it as a block-file",
+    ),
+    reason(
         "no-space",
         "the replica's file system has too little space for the worst case",
         "free space there, or keep fewer restore points (retain)",

@@ -20,7 +20,8 @@ pub struct Content {
 }
 
 impl Content {
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
+    /// Of a file.
+    pub fn of(path: &Path) -> io::Result<Self> {
         let (mut file, mut whole, mut leaves, mut bytes) = (File::open(path)?, Hasher::new(), Vec::new(), 0);
         let mut leaf = Vec::new();
         loop {

@@ -1,5 +1,7 @@
 //! What of a change is told: the pages that are another thing than before, and no more.
 
+use std::mem;
+
 use crate::{
     content::part::is_zero,
     digest::Digest,
@@ -11,6 +13,47 @@ use crate::{
 
 /// What is compared with what was there before, and left out where it is the same.
 pub const PAGE: usize = 4096;
+
+/// Ranges are joined to multiples of this, and to coarser ones where they are too many.
+pub(super) const GRAIN: u64 = 64 << 10;
+const GRAINS_MAX: usize = 1 << 18;
+
+/// Neighbours are joined; of too many the grain is made coarser.
+#[derive(Debug)]
+pub struct Coarse {
+    grain: u64,
+    ranges: Vec<Range>,
+}
+
+impl Default for Coarse {
+    fn default() -> Self {
+        Self { grain: GRAIN, ranges: Vec::new() }
+    }
+}
+
+impl Coarse {
+    /// In order of their offset.
+    pub fn push(&mut self, range: Range) {
+        join(&mut self.ranges, range, self.grain);
+        while self.ranges.len() > GRAINS_MAX {
+            self.grain *= 4;
+            let fine = mem::take(&mut self.ranges);
+            fine.into_iter().for_each(|range| join(&mut self.ranges, range, self.grain));
+        }
+    }
+
+    pub fn into_ranges(self) -> Vec<Range> {
+        self.ranges
+    }
+}
+
+fn join(ranges: &mut Vec<Range>, range: Range, grain: u64) {
+    let (begin, end) = (range.offset / grain * grain, range.end().div_ceil(grain).saturating_mul(grain));
+    match ranges.last_mut() {
+        Some(last) if begin <= last.end() => last.length = last.length.max(end - last.offset),
+        _ => ranges.push(Range { offset: begin, length: end - begin }),
+    }
+}
 
 /// A range that may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,5 +238,18 @@ mod tests {
         assert_eq!(pages(3 * page - 1, PAGE + 2).collect::<Vec<_>>(), [0..1, 1..PAGE + 1, PAGE + 1..PAGE + 2]);
         assert_eq!(pages(page, 2 * PAGE).collect::<Vec<_>>(), [0..PAGE, PAGE..2 * PAGE]);
         assert_eq!(pages(5, 0).count(), 0);
+    }
+
+    #[test]
+    fn ranges_are_joined_and_made_coarser_when_they_are_many() {
+        let mut coarse = Coarse::default();
+        coarse.push(range(GRAIN + 5, 10));
+        coarse.push(range(2 * GRAIN, 1));
+        assert_eq!(coarse.ranges, [range(GRAIN, 2 * GRAIN)]);
+        for n in 0..=2 * GRAINS_MAX as u64 {
+            coarse.push(range((4 + 2 * n) * GRAIN, 1));
+        }
+        assert!(coarse.ranges.len() <= GRAINS_MAX && coarse.grain > GRAIN);
+        assert!(coarse.ranges.windows(2).all(|pair| pair[0].end() < pair[1].offset));
     }
 }

@@ -66,11 +66,8 @@ impl Volume {
             if other == new.id {
                 return Self::same(root, new, mark);
             }
-            let overlaps = mark.path.strip(&new.path).is_some() || new.path.strip(&mark.path).is_some();
-            if overlaps {
-                return Err(VolumeError::Taken { path: new.path, other });
-            }
         }
+        root.check_free(&new.path)?;
         check_suitable(root, &new)?;
         let beneath = open_tree(root, &new)?;
         let live = super::open_live(root.dir(), new.kind, &new.path)?;
@@ -220,16 +217,6 @@ fn check_suitable(root: &Root, new: &NewVolume) -> Result<(), VolumeError> {
         };
         return Err(VolumeError::Unsuitable { path: path(), problem });
     }
-    let tree = root.path().join(os(&new.path));
-    if tree.starts_with(root.beside_path()) {
-        return Err(VolumeError::Unsuitable { path: path(), problem: "it lies inside Drover's own directory" });
-    }
-    if root.beside_path().starts_with(tree) {
-        return Err(VolumeError::Unsuitable {
-            path: path(),
-            problem: "Drover's own directory would lie inside it; configure `beside` for this root",
-        });
-    }
     let waived = new.waive.contains(&Waiver::Capabilities);
     let missing = privileges::missing().map_err(|source| VolumeError::Storage { volume: new.id, source })?;
     if new.role == Role::Secondary && !waived && !missing.is_empty() {
@@ -316,4 +303,17 @@ fn prove_renames(beside: &Dir, live: &Dir) -> io::Result<()> {
     live.rename_noreplace(PROBE, beside, PROBE)?;
     beside.unlink(PROBE)?;
     live.set_mtime(b"", before)
+}
+
+/// Neither the volume nor Drover's own directory lies within the other one.
+pub(crate) fn check_place(root: &Root, path: &RelPath) -> Result<(), VolumeError> {
+    let unsuitable = |problem| VolumeError::Unsuitable { path: path.clone(), problem };
+    let tree = root.path().join(os(path));
+    if tree.starts_with(root.beside_path()) {
+        return Err(unsuitable("it lies inside Drover's own directory"));
+    }
+    if root.beside_path().starts_with(tree) {
+        return Err(unsuitable("Drover's own directory would lie inside it; configure `beside` for this root"));
+    }
+    Ok(())
 }

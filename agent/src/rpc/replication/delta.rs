@@ -29,17 +29,7 @@ impl ReplicationService {
     ) -> Result<v1::EnableResponse, Status> {
         let new = new_delta(request, image, peer).map_err(|error| error.to_status())?;
         self.of_no_root(new.id)?;
-        for (what, is_given) in [
-            ("it is in no group: leave the group out", request.group.as_ref().is_some_and(|group| !group.is_empty())),
-            (
-                "it has no schedule: leave that out, and have a timer call `drover sync`",
-                request.point_every_seconds.is_some_and(|every| every > 0),
-            ),
-        ] {
-            if is_given {
-                return Err(MirrorError::NotOfDelta(what).to_status());
-            }
-        }
+        check_fields(request)?;
         let default_secs = u64::from(self.defaults.retain_hours) * 3600;
         let enabled = move |mirrors: &Mirrors| mirrors.enable_delta(&new, default_secs);
         let mirrored = self.ceph(Lane::CephVerbs, enabled).await?;
@@ -90,6 +80,22 @@ impl ReplicationService {
         tracing::info!(volume = %id, "image is disabled; it stays as it is");
         Ok(())
     }
+}
+
+/// What images that the agents sync don't have.
+pub(super) fn check_fields(request: &v1::EnableRequest) -> Result<(), Status> {
+    for (what, is_given) in [
+        ("it is in no group: leave the group out", request.group.as_ref().is_some_and(|group| !group.is_empty())),
+        (
+            "it has no schedule: leave that out, and have a timer call `drover sync`",
+            request.point_every_seconds.is_some_and(|every| every > 0),
+        ),
+    ] {
+        if is_given {
+            return Err(MirrorError::NotOfDelta(what).to_status());
+        }
+    }
+    Ok(())
 }
 
 fn new_delta(request: &v1::EnableRequest, image: v1::RbdImage, peer: Option<String>) -> Result<NewDelta, ConvertError> {

@@ -77,7 +77,9 @@ impl ReplicationService {
 fn refusal(member: &v1::VolumeInfo) -> Option<String> {
     let image = match member.spec.as_ref()?.kind.as_ref()? {
         v1::volume_spec::Kind::RbdImage(image) => format!("{}/{}", image.pool, image.image),
-        v1::volume_spec::Kind::Directory(_) | v1::volume_spec::Kind::BlockFile(_) => return None,
+        v1::volume_spec::Kind::Directory(_)
+        | v1::volume_spec::Kind::BlockFile(_)
+        | v1::volume_spec::Kind::ImageFile(_) => return None,
     };
     match &member.mirror {
         Some(mirror) => mirror.promote_unsafe.as_ref().map(|why| format!("{image}: {why}")),
