@@ -1,7 +1,6 @@
 //! The worker processes of one cluster. Each kind of work has its own, so that calls that hang in one can't keep another waiting.
 
 use std::{
-    collections::BTreeSet,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -68,9 +67,6 @@ pub enum CallError {
     /// A look that did not end in its time, or a connection that was not made.
     #[error("cluster {cluster}: {why}")]
     Late { cluster: String, why: String },
-    /// A look, while it hangs for others.
-    #[error("cluster {cluster}: it has not answered {SILENT_OF} others in time, and is asked again in {} s", SILENT.as_secs())]
-    Silent { cluster: String },
     #[error("cluster {cluster}: every worker was busy for {} s", waited.as_secs())]
     Busy { cluster: String, waited: Duration },
     /// The worker was killed, or crashed, in a call that changes something. If `is_fenced`, nothing of it can arrive any more: look at the
@@ -83,7 +79,7 @@ impl CallError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Failed { failure, .. } => failure.engine_kind(),
-            Self::Late { .. } | Self::Silent { .. } | Self::Unknown { is_late: true, .. } => Kind::TimedOut,
+            Self::Late { .. } | Self::Unknown { is_late: true, .. } => Kind::TimedOut,
             Self::Unreachable { .. } | Self::Ended { .. } | Self::Unknown { is_late: false, .. } => Kind::Unavailable,
             Self::Busy { .. } => Kind::Exhausted,
         }
@@ -103,7 +99,7 @@ impl CallError {
                 FailureKind::Permission => "ceph-not-permitted",
                 FailureKind::Other => "ceph-error",
             },
-            Self::Late { .. } | Self::Silent { .. } => "ceph-timed-out",
+            Self::Late { .. } => "ceph-timed-out",
             Self::Unreachable { .. } | Self::Ended { .. } => "ceph-unreachable",
             Self::Busy { .. } => "ceph-workers-busy",
             Self::Unknown { .. } => "outcome-unknown",
@@ -116,7 +112,6 @@ impl CallError {
             Self::Unreachable { .. }
             | Self::Ended { .. }
             | Self::Late { .. }
-            | Self::Silent { .. }
             | Self::Busy { .. }
             | Self::Unknown { .. } => None,
         }
@@ -142,48 +137,11 @@ struct Idle {
     alive: usize,
 }
 
-/// Looks of so many different things that were not answered in time, and none that was: the cluster hangs, and not one image of it.
-const SILENT_OF: usize = 4;
-/// For so long nobody else waits for it.
-const SILENT: Duration = Duration::from_secs(5);
-
-/// What was asked in vain since the cluster answered last.
-#[derive(Debug, Default)]
-struct Silence {
-    of: BTreeSet<String>,
-    until: Option<Instant>,
-}
-
-impl Silence {
-    fn told(&mut self, of: Option<String>, told: &Result<Reply, CallError>) {
-        let is_late = match told {
-            Ok(_) => false,
-            Err(CallError::Failed { failure, .. }) => failure.kind == FailureKind::TimedOut,
-            Err(CallError::Late { .. }) => true,
-            // Nothing was asked, or it is not the cluster's fault.
-            Err(_) => return,
-        };
-        match of {
-            _ if !is_late => *self = Self::default(),
-            Some(of) => {
-                self.of.insert(of);
-                self.until = (self.of.len() >= SILENT_OF).then(|| Instant::now() + SILENT);
-            }
-            None => {}
-        }
-    }
-
-    fn lasts(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() < until)
-    }
-}
-
 #[derive(Debug)]
 pub struct Crew {
     name: String,
     program: Program,
     connect: Connect,
-    silence: Mutex<Silence>,
     status: Processes,
     verbs: Processes,
     data: Processes,
@@ -197,7 +155,6 @@ impl Crew {
             name,
             program,
             connect,
-            silence: Mutex::default(),
             status: Processes::default(),
             verbs: Processes::default(),
             data: Processes::default(),
@@ -229,21 +186,13 @@ impl Crew {
         };
         let mut tries = lane.processes_max();
         loop {
-            let called = self.hold(lane).and_then(|mut worker| worker.call(request));
-            if lane == Lane::Status {
-                self.silence().told(request.about(), &called);
-            }
-            match called {
+            match self.hold(lane)?.call(request) {
                 Err(CallError::Ended { .. }) if tries > 0 => tries -= 1,
                 // Somebody shut this worker out; the next one has another address.
                 Err(error) if error.is(FailureKind::Blocklisted) && !request.changes() && tries > 0 => tries -= 1,
                 called => return called,
             }
         }
-    }
-
-    fn silence(&self) -> MutexGuard<'_, Silence> {
-        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A worker for several calls on one connection, whose address is known before them.
@@ -306,9 +255,6 @@ impl Crew {
         let deadline = Instant::now() + patience;
         let mut idle = processes.lock();
         loop {
-            if lane == Lane::Status && self.silence().lasts() {
-                return Err(CallError::Silent { cluster: self.name.clone() });
-            }
             while let Some((mut process, _)) = idle.processes.pop() {
                 if process.is_alive() {
                     return Ok(Place { processes, process: Some(process), holding: None });
@@ -504,27 +450,5 @@ impl Drop for Place<'_> {
         // Ending a process waits for it.
         drop(old);
         self.processes.given_back.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cluster_hangs_when_nothing_of_it_answers_and_not_when_one_image_does_not() {
-        let late = || Err(CallError::Late { cluster: "ceph".to_owned(), why: String::new() });
-        let mut silence = Silence::default();
-        for _ in 0..2 * SILENT_OF {
-            silence.told(Some("rbd/stuck".to_owned()), &late());
-        }
-        assert!(!silence.lasts(), "of one image nothing follows");
-        for other in 1..SILENT_OF {
-            assert!(!silence.lasts());
-            silence.told(Some(format!("rbd/{other}")), &late());
-        }
-        assert!(silence.lasts());
-        silence.told(None, &Ok(Reply::Done));
-        assert!(!silence.lasts(), "it answers");
     }
 }

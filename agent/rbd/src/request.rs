@@ -301,14 +301,6 @@ impl From<drover_librbd::CommandError> for Failure {
 
 impl Request {
     /// The image that it is about.
-    /// Of which thing of a cluster a look is.
-    pub fn about(&self) -> Option<String> {
-        match self {
-            Self::ReadKey { pool, namespace, object, key } => Some(format!("{pool}/{namespace}/{object}/{key}")),
-            request => request.place().map(ToString::to_string),
-        }
-    }
-
     pub fn place(&self) -> Option<&ImagePlace> {
         match self {
             Self::Look(place)
