@@ -225,6 +225,13 @@ impl Volumes {
     }
 
     fn open_volume(&self, name: &str, root: &Arc<Root>, id: VolumeId) {
+        if self.read().images.knows(id) {
+            let problem = format!("volume {id} is the copy of an image in a file as well; this one is not used");
+            if self.write().problems.insert(name.to_owned(), problem.clone()).as_ref() != Some(&problem) {
+                tracing::error!(root = name, "{problem}");
+            }
+            return;
+        }
         match Volume::open(root, id) {
             Ok(volume) => {
                 self.configure(name, &volume);

@@ -367,6 +367,11 @@ fn r11_a_file_that_others_touch_is_its_newest_point() {
     content(&there).assert_is(&content(&here), "the second try");
 
     let expected = content(&here);
+    fs::remove_file(&there).expect("somebody deletes the replica");
+    let outcome = sync(&agents[0], &volume);
+    let moved = outcome.number("/wire_sent") + outcome.number("/wire_received");
+    assert!(moved < 20_000, "{moved} bytes moved, and its points are there");
+    content(&there).assert_is(&expected, "it is its newest point again");
     agents[0].kill();
     fs::remove_file(&there).expect("somebody deletes the replica");
     agents[1].controller().promote(&volume, true).expect("promote by force");

@@ -252,7 +252,13 @@ impl Sync for SyncService {
 
     async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseResponse>, Status> {
         let (target, state) = self.target(&request.into_inner().volume_id).await?;
-        let (id, lane) = (state.volume, if matches!(target, Target::Image(_)) { Lane::CephVerbs } else { Lane::Calls });
+        let lane = match target {
+            Target::Volume(_) => Lane::Calls,
+            Target::Image(_) => Lane::CephVerbs,
+            // It waits for what is being done with it.
+            Target::ImageFile(_) => Lane::Scans,
+        };
+        let id = state.volume;
         let released = self.lanes.run(lane, move || target.release()).await;
         released.map_err(|error| error.to_status())?.map_err(|error| error.to_status())?;
         tracing::info!(volume = %id, "released: syncs may go on");

@@ -60,6 +60,8 @@ pub(super) struct Images {
     usable: BTreeMap<VolumeId, ImageFile>,
     /// With the name of the root, and why not.
     unusable: BTreeMap<VolumeId, (String, Failure)>,
+    /// Those that are on another root as well, by the name of the root where they are not used.
+    elsewhere: BTreeMap<(String, VolumeId), Failure>,
 }
 
 impl Images {
@@ -72,8 +74,11 @@ impl Images {
     }
 
     pub(super) fn problems_of<'a>(&'a self, root: &'a str) -> impl Iterator<Item = String> + 'a {
-        let of_root = self.unusable.iter().filter(move |(_, (on, _))| on == root);
-        of_root.map(|(id, (_, failure))| format!("volume {id} can't be used: {}", failure.message))
+        let of_root =
+            self.unusable.iter().filter(move |(_, (on, _))| on == root).map(|(id, (_, failure))| (id, failure));
+        let twice =
+            self.elsewhere.iter().filter(move |((on, _), _)| on == root).map(|((_, id), failure)| (id, failure));
+        of_root.chain(twice).map(|(id, failure)| format!("volume {id} can't be used: {}", failure.message))
     }
 }
 
@@ -153,6 +158,8 @@ impl Volumes {
             Ok(ids) => ids,
             Err(error) => return tracing::error!(root = name, "images in files can't be listed: {}", chain(&error)),
         };
+        // What was removed by hand is no problem any more.
+        self.write().images.unusable.retain(|id, (on, _)| on != name || ids.contains(id));
         for id in ids {
             let (held_on, is_volume) = {
                 let table = self.read();
@@ -177,11 +184,16 @@ impl Volumes {
             match found {
                 Ok(()) => drop(self.hold_image(id, name, root)),
                 Err(failure) => {
-                    let is_used = self.read().images.usable.contains_key(&id);
-                    if !is_used {
-                        self.write().images.unusable.insert(id, (name.to_owned(), failure.clone()));
+                    let (mut table, message) = (self.write(), failure.message.clone());
+                    let is_used = table.images.usable.contains_key(&id);
+                    let before = match is_used {
+                        // Of the other one its root tells.
+                        true => table.images.elsewhere.insert((name.to_owned(), id), failure),
+                        false => table.images.unusable.insert(id, (name.to_owned(), failure)).map(|(_, before)| before),
+                    };
+                    if before.is_none_or(|before| before.message != message) {
+                        tracing::error!(root = name, volume = %id, "an image in a file can't be used: {message}");
                     }
-                    tracing::error!(root = name, volume = %id, "an image in a file can't be used: {}", failure.message);
                 }
             }
         }

@@ -90,15 +90,24 @@ impl FileCopy {
         }
     }
 
-    /// A secondary's points outlive its head: they bring it back.
+    /// A secondary's points outlive its head, which is what its newest one holds then.
     fn revive(&self) -> Result<bool, Failure> {
-        let is_secondary = self.state()?.role == Role::Secondary;
-        let has_points = || Ok(self.points.list()?.iter().any(|(name, _)| parse(name).is_some()));
-        if !is_secondary || !has_points().map_err(failed("list points"))? {
-            return Ok(false);
-        }
-        tracing::warn!(file = self.shown, "the replica's file is gone, and made anew from its points");
-        self.create(0, 0)?;
+        const NEW: &[u8] = b"revived";
+        let state = self.state()?;
+        let Some(current) = state.current_point().filter(|_| state.role == Role::Secondary) else { return Ok(false) };
+        let point = self.point(current.into())?;
+        let revive = || {
+            let new = scratch(&self.points, NEW)?;
+            if !clone(&point, &new)? {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, "the file system can't clone it"));
+            }
+            new.sync_all()?;
+            let (parent, name) = self.place()?;
+            self.points.rename_noreplace(NEW, &parent, name.as_bytes())?;
+            record::sync_dir(&parent)
+        };
+        revive().map_err(failed(&self.shown))?;
+        tracing::warn!(file = self.shown, point = %current.id, "the replica's file was gone, and is its newest point again");
         Ok(true)
     }
 
@@ -217,9 +226,7 @@ fn precondition(reason: &str, message: String) -> Failure {
 fn clone(src: &File, dst: &File) -> io::Result<bool> {
     const NOCOW: u32 = 0x0080_0000;
     let flags = file::inode_flags(src)?.unwrap_or(0) & NOCOW;
-    if flags != 0 {
-        file::set_inode_flags(dst, flags, NOCOW)?;
-    }
+    file::set_inode_flags(dst, flags, NOCOW)?;
     file::reflink(src, dst)
 }
 
@@ -367,7 +374,7 @@ impl ImageCopy for FileCopy {
             )
         };
         if self.lease.borrow().is_some() {
-            return Ok(());
+            return self.check_lease();
         }
         match self.with_head(file::is_open_for_writing)? {
             None | Some(Some(false)) => Ok(()),
@@ -415,7 +422,13 @@ impl ImageCopy for FileCopy {
         let names = self.points.list().map_err(failed("list points"))?;
         let mut snapshots = std::collections::BTreeMap::new();
         for name in names.iter().filter_map(|(name, _)| parse(name)) {
-            snapshots.insert(name, size_of(&self.point(name)?).map_err(failed("look at a point"))?);
+            match self.point(name).and_then(|point| size_of(&point).map_err(failed("look at a point"))) {
+                Ok(size_bytes) => drop(snapshots.insert(name, size_bytes)),
+                // One that can't be read keeps nobody from the others.
+                Err(failure) => {
+                    tracing::error!(file = self.shown, point = %name.id, "a point can't be used: {}", failure.message)
+                }
+            }
         }
         // Objects of 4 MiB, as an image is made by default.
         Ok(Some(Look { size_bytes, order: 22, snapshots }))
@@ -529,6 +542,7 @@ impl ImageCopy for FileCopy {
         frames: &mut dyn FnMut() -> Result<Option<Bytes>, SessionError>,
     ) -> Result<Totals, SessionError> {
         let mut decoder = Decoder::new(size_bytes);
+        self.check_lease()?;
         self.with_lease(|head| if size_of(head)? == size_bytes { Ok(()) } else { file::set_len(head, size_bytes) })?;
         while let Some(frame) = frames()? {
             let changes = decoder.changes(&frame).map_err(|_| SessionError::Protocol("sent a malformed frame"))?;
@@ -581,17 +595,19 @@ impl ImageCopy for FileCopy {
         let changed = self.head_changes(Some(to))?;
         let point = self.point(to)?;
         let size = size_of(&point).map_err(failed("look at a point"))?;
-        self.with_lease(|head| {
-            file::set_len(head, size)?;
-            for range in changed.into_iter().filter(|range| range.offset < size).flat_map(chunks) {
-                let content = read(&point, Range { length: range.length.min(size - range.offset.min(size)), ..range })?;
-                match is_zero(&content) {
-                    true => file::make_hole(head, range.offset, content.len() as u64)?,
-                    false => head.write_all_at(&content, range.offset)?,
-                }
-            }
-            head.sync_all()
-        })?;
+        self.with_lease(|head| file::set_len(head, size))?;
+        for range in changed.into_iter().filter(|range| range.offset < size).flat_map(chunks) {
+            let within = Range { length: range.length.min(size.saturating_sub(range.offset)), ..range };
+            let content = read(&point, within).map_err(failed("read a point"))?;
+            // Not over what somebody writes who has come in.
+            self.check_lease()?;
+            self.with_lease(|head| match is_zero(&content) {
+                true if content.is_empty() => Ok(()),
+                true => file::make_hole(head, range.offset, content.len() as u64),
+                false => head.write_all_at(&content, range.offset),
+            })?;
+        }
+        self.with_lease(File::sync_all)?;
         self.check_lease()
     }
 }
