@@ -41,6 +41,17 @@ impl Range {
     pub fn end(self) -> u64 {
         self.offset.saturating_add(self.length)
     }
+
+    /// None goes beyond a multiple of `bytes`, which is not 0.
+    pub fn parts(self, bytes: u64) -> impl Iterator<Item = Self> {
+        let mut at = self.offset;
+        std::iter::from_fn(move || {
+            let end = ((at / bytes + 1) * bytes).min(self.end());
+            let part = (at < end).then(|| Self { offset: at, length: end - at });
+            at = end;
+            part
+        })
+    }
 }
 
 /// By which a point's snapshot is found.

@@ -252,7 +252,7 @@ impl Volumes {
         copy.begin(&state, new.adopt)?;
         let _opening = self.opening()?;
         if self.knows(id) {
-            return Err(VolumesError::OtherRoot { volume: id, root: new.root });
+            return Err(refused(Kind::Exists, "volume-on-other-root", format!("volume {id} is here already")));
         }
         root.check_free(&new.path)?;
         copy.set_state(&state)?;

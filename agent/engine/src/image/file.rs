@@ -8,20 +8,23 @@
 //! Two frozen files are compared by their extent maps first, then by what they hold. While a secondary is changed a lease keeps everybody else
 //! from opening it (`F_SETLEASE`, fcntl(2)).
 
+mod compare;
+
 use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
-use drover_linux::{Dir, Extents, file};
+use compare::{data_of, differing, leaf_numbers, narrowed, parts, read, size_of};
+use drover_linux::{Dir, file};
 
 use super::{
     Basis, ImageCopy, LEAF_BYTES, Leaf, Look, Range, SnapshotName,
-    narrow::{Changed, Coarse, GRAIN, How, Out, leaves_of, pieces},
+    narrow::{Changed, How, Out, leaves_of, pieces},
     stream::{Change, Decoder, Totals},
 };
 use crate::{
     bases::BaseLimits,
     beside::Root,
-    content::{extents, part::is_zero},
+    content::part::is_zero,
     digest::Digest,
     error::Kind,
     id::VolumeId,
@@ -33,10 +36,6 @@ use crate::{
 
 const STATE: RecordKind = RecordKind { magic: *b"DRVI", version: 1 };
 const POINTS: &[u8] = b"points";
-/// Of a file that is looked at; one with more is compared as a whole.
-const EXTENTS_MAX: usize = 1 << 20;
-/// Of one read.
-const CHUNK: u64 = 1 << 20;
 const LEAVES_OF_A_CALL: usize = 256;
 
 /// Held by one session or verb at a time.
@@ -97,11 +96,7 @@ impl FileCopy {
         let Some(current) = state.current_point().filter(|_| state.role == Role::Secondary) else { return Ok(false) };
         let point = self.point(current.into())?;
         let revive = || {
-            let new = scratch(&self.points, NEW)?;
-            if !clone(&point, &new)? {
-                return Err(io::Error::new(io::ErrorKind::Unsupported, "the file system can't clone it"));
-            }
-            new.sync_all()?;
+            self.clone_anew(&point, NEW)?;
             let (parent, name) = self.place()?;
             self.points.rename_noreplace(NEW, &parent, name.as_bytes())?;
             record::sync_dir(&parent)
@@ -109,6 +104,16 @@ impl FileCopy {
         revive().map_err(failed(&self.shown))?;
         tracing::warn!(file = self.shown, point = %current.id, "the replica's file was gone, and is its newest point again");
         Ok(true)
+    }
+
+    /// Durable under a name of its own among the points, at one instant, whoever writes to `from`. Returns its size in bytes.
+    fn clone_anew(&self, from: &File, name: &[u8]) -> io::Result<u64> {
+        let new = scratch(&self.points, name)?;
+        if !clone(from, &new)? {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the file system can't clone it"));
+        }
+        new.sync_all()?;
+        size_of(&new)
     }
 
     /// To change it.
@@ -140,7 +145,7 @@ impl FileCopy {
 
     fn is_blank(&self) -> Result<bool, Failure> {
         let is_blank = |head: &File| -> io::Result<bool> {
-            for range in data_of(head)?.into_iter().flat_map(chunks) {
+            for range in data_of(head)?.into_iter().flat_map(parts) {
                 if !is_zero(&read(head, range)?) {
                     return Ok(false);
                 }
@@ -273,90 +278,6 @@ fn parse(name: &[u8]) -> Option<SnapshotName> {
     (text(found) == name).then_some(found)
 }
 
-fn size_of(file: &File) -> io::Result<u64> {
-    Ok(file::stat(file)?.size)
-}
-
-/// In parts of a [`CHUNK`], at its multiples.
-fn chunks(range: Range) -> impl Iterator<Item = Range> {
-    let mut at = range.offset;
-    std::iter::from_fn(move || {
-        let end = ((at / CHUNK + 1) * CHUNK).min(range.end());
-        let chunk = (at < end).then(|| Range { offset: at, length: end - at });
-        at = end;
-        chunk
-    })
-}
-
-/// Zeros beyond the file's end.
-fn read(file: &File, range: Range) -> io::Result<Vec<u8>> {
-    let mut content = vec![0; usize::try_from(range.length).map_err(|_| io::ErrorKind::InvalidInput)?];
-    let mut done = 0;
-    while done < content.len() {
-        match file::read_at(file, &mut content[done..], range.offset + done as u64) {
-            Ok(0) => break,
-            Ok(read) => done += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    content[done..].fill(0);
-    Ok(content)
-}
-
-/// Where two files that hold still may differ, up to the end of the longer one.
-fn differing(old: &File, new: &File) -> io::Result<Vec<Range>> {
-    let size = size_of(old)?.max(size_of(new)?);
-    let maps = [old, new].map(|file| Extents::synced(file, 0..size));
-    let [old, new] = maps;
-    let whole = 0..size;
-    let ranges = match extents::differing(old, new, size, EXTENTS_MAX)? {
-        Ok(ranges) => ranges,
-        Err(extents::TooMany) => vec![whole],
-    };
-    Ok(ranges.into_iter().map(|range| Range { offset: range.start, length: range.end - range.start }).collect())
-}
-
-/// Neighbours are joined; of too many the whole file is one.
-fn data_of(file: &File) -> io::Result<Vec<Range>> {
-    let size = size_of(file)?;
-    let mut ranges: Vec<Range> = Vec::new();
-    for extent in Extents::synced(file, 0..size) {
-        let extent = extent?;
-        let range =
-            Range { offset: extent.logical.min(size), length: extent.end().min(size) - extent.logical.min(size) };
-        match ranges.last_mut() {
-            _ if extent.is_reserved_only() || range.length == 0 => {}
-            Some(last) if range.offset <= last.end().saturating_add(GRAIN) => last.length = range.end() - last.offset,
-            _ => ranges.push(range),
-        }
-        if ranges.len() > EXTENTS_MAX {
-            return Ok(vec![Range { offset: 0, length: size }]);
-        }
-    }
-    Ok(ranges)
-}
-
-/// What differs indeed, in steps of a [`GRAIN`]; from zeros without `old`.
-fn narrowed(ranges: &[Range], old: Option<&File>, new: &File) -> io::Result<Vec<Range>> {
-    let mut found = Coarse::default();
-    for range in ranges.iter().copied().flat_map(chunks) {
-        let content = read(new, range)?;
-        let before = old.map(|old| read(old, range)).transpose()?;
-        for (n, part) in content.chunks(GRAIN as usize).enumerate() {
-            let at = n * GRAIN as usize;
-            let is_same = match &before {
-                Some(before) => before[at..at + part.len()] == *part,
-                None => is_zero(part),
-            };
-            if !is_same {
-                found.push(Range { offset: range.offset + at as u64, length: part.len() as u64 });
-            }
-        }
-    }
-    Ok(found.into_ranges())
-}
-
 impl ImageCopy for FileCopy {
     fn state(&self) -> Result<VolumeState, Failure> {
         load(&self.beside)?.ok_or_else(|| Failure {
@@ -455,16 +376,7 @@ impl ImageCopy for FileCopy {
             self.check_space()?;
         }
         self.check_lease()?;
-        let keep = |head: &File| {
-            let new = scratch(&self.points, NEW)?;
-            // At one instant, whoever writes to the head.
-            if !clone(head, &new)? {
-                return Err(io::Error::new(io::ErrorKind::Unsupported, "the file system can't clone it"));
-            }
-            new.sync_all()?;
-            size_of(&new)
-        };
-        let size_bytes = self.with_head(keep)?.ok_or_else(super::verbs::no_image)?;
+        let size_bytes = self.with_head(|head| self.clone_anew(head, NEW))?.ok_or_else(super::verbs::no_image)?;
         self.check_lease()?;
         let keep = || {
             self.points.rename_noreplace(NEW, &self.points, &name)?;
@@ -527,7 +439,7 @@ impl ImageCopy for FileCopy {
             return out.finish();
         }
         for (range, how) in pieces {
-            for range in chunks(range) {
+            for range in parts(range) {
                 let content = read(&new, range).map_err(failed())?;
                 let before = old.as_ref().filter(|_| how == How::Changed).map(|old| read(old, range)).transpose();
                 out.content(range.offset, &content, before.map_err(failed())?.as_deref())?;
@@ -596,7 +508,7 @@ impl ImageCopy for FileCopy {
         let point = self.point(to)?;
         let size = size_of(&point).map_err(failed("look at a point"))?;
         self.with_lease(|head| file::set_len(head, size))?;
-        for range in changed.into_iter().filter(|range| range.offset < size).flat_map(chunks) {
+        for range in changed.into_iter().filter(|range| range.offset < size).flat_map(parts) {
             let within = Range { length: range.length.min(size.saturating_sub(range.offset)), ..range };
             let content = read(&point, within).map_err(failed("read a point"))?;
             // Not over what somebody writes who has come in.
@@ -610,13 +522,6 @@ impl ImageCopy for FileCopy {
         self.with_lease(File::sync_all)?;
         self.check_lease()
     }
-}
-
-/// Of leaves that may hold something, and the file's size.
-fn leaf_numbers(file: &File) -> io::Result<(Vec<u64>, u64)> {
-    let pieces: Vec<_> = data_of(file)?.into_iter().map(|range| (range, How::Whole)).collect();
-    let size = size_of(file)?;
-    Ok((leaves_of(&pieces, size, &[]).into_iter().map(|(range, _)| range.offset / LEAF_BYTES).collect(), size))
 }
 
 #[cfg(test)]

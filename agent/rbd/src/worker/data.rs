@@ -109,13 +109,7 @@ fn windows(size_bytes: u64) -> impl Iterator<Item = Range> {
 
 /// At multiples of the length of one operation.
 fn chunks(range: Range) -> impl Iterator<Item = Range> {
-    let mut at = range.offset;
-    std::iter::from_fn(move || {
-        let end = ((at / CHUNK + 1) * CHUNK).min(range.end());
-        let chunk = (at < end).then_some(Range { offset: at, length: end.saturating_sub(at) });
-        at = end;
-        chunk
-    })
+    range.parts(CHUNK)
 }
 
 /// A read of a snapshot that ends early would be told as content.
