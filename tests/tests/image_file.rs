@@ -103,7 +103,7 @@ fn content(path: &std::path::Path) -> Content {
     Content::of(path).expect("read a file")
 }
 
-/// Writes of every size, holes, preallocated ranges, another size.
+/// Writes of every size, holes, preallocated ranges, another size; in every case something is another thing after it.
 fn edit(path: &std::path::Path, rng: &mut Rng) {
     let file = File::options().write(true).open(path).expect("open the image");
     if rng.u8(0..4) == 0 {
@@ -129,6 +129,9 @@ fn edit(path: &std::path::Path, rng: &mut Rng) {
             }
         }
     }
+    let mut noise = [0; PAGE as usize];
+    rng.fill(&mut noise);
+    file.write_all_at(&noise, rng.u64(0..bytes - PAGE)).expect("write to the image");
 }
 
 fn fallocate(file: &File, mode: rustix::fs::FallocateFlags, at: u64, length: u64) {
