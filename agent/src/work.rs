@@ -45,8 +45,8 @@ impl Lanes {
     /// Calls do little but file-system work on small records: more at once would only queue in the kernel.
     const CALLS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
-    /// They only wait for worker processes.
-    const CEPH: usize = 16;
+    /// They only wait for worker processes, those of a group's images at the same time.
+    const CEPH: usize = 64;
     /// As many as there are worker processes for data.
     const COPIES: usize = 2;
     const SCANS: usize = 4;

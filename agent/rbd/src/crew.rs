@@ -1,11 +1,15 @@
 //! The worker processes of one cluster. Each kind of work has its own, so that calls that hang in one can't keep another waiting.
 
+mod shared;
+
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use drover_engine::{error::Kind, image::stream::Totals, session::SessionError};
+
+use shared::Shared;
 
 pub use crate::process::Program;
 use crate::{
@@ -49,12 +53,14 @@ impl Lane {
         match self {
             Self::Status => 4,
             Self::Verbs => 8,
-            Self::Data | Self::Session => 16,
+            Self::Data => 16,
+            // Those of a group, and of some syncs.
+            Self::Session => 48,
         }
     }
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
     /// Nothing was changed.
     #[error("cluster {cluster}: {failure}")]
@@ -146,6 +152,7 @@ pub struct Crew {
     verbs: Processes,
     data: Processes,
     session: Processes,
+    shared: Shared,
 }
 
 impl Crew {
@@ -159,6 +166,7 @@ impl Crew {
             verbs: Processes::default(),
             data: Processes::default(),
             session: Processes::default(),
+            shared: Shared::default(),
         }
     }
 
@@ -177,6 +185,17 @@ impl Crew {
 
     /// One call, on the lane that it belongs to. A look whose worker died is had again: idle ones may have died, all of them at once.
     pub fn call(&self, request: &Request) -> Result<Reply, CallError> {
+        match request {
+            // Which volumes a pool has is asked by every call of each of them.
+            Request::ReadRecord { pool, namespace, object } => {
+                let key = format!("{pool}\0{namespace}\0{object}");
+                self.shared.call(key, || self.call_alone(request))
+            }
+            _ => self.call_alone(request),
+        }
+    }
+
+    fn call_alone(&self, request: &Request) -> Result<Reply, CallError> {
         let lane = match request {
             Request::Flatten(_) => Lane::Data,
             // It opens every image of a pool.
