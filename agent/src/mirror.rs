@@ -33,7 +33,7 @@ use crate::{
     job::unix_now,
     rpc::convert::Jobs,
 };
-pub use delta::NewDelta;
+pub use delta::{NewDelta, newest_common};
 pub use error::MirrorError;
 pub use group::GroupMember;
 use info::Clients;

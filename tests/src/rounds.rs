@@ -27,6 +27,8 @@ pub struct Rounds {
     pub image_rounds: u64,
     /// Promotions by force of an RBD image that is half copied, each of new clusters.
     pub half_way: u64,
+    /// Points of a group of RBD images that is written to, each of one moment.
+    pub cuts: u64,
     /// RBD images that are promoted as one.
     pub many_images: usize,
     /// Entries of a random tree, and edits of one round: not fewer in the small run, or it would prove another thing.
@@ -48,6 +50,7 @@ impl Rounds {
         lies: 12,
         image_rounds: 20,
         half_way: 1,
+        cuts: 4,
         many_images: 12,
         entries: 200,
         edits: 20,
@@ -66,6 +69,7 @@ impl Rounds {
         lies: 200,
         image_rounds: 200,
         half_way: 20,
+        cuts: 20,
         many_images: 50,
         entries: 200,
         edits: 20,

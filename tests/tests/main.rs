@@ -4,6 +4,7 @@ mod access;
 mod block;
 mod ceph;
 mod crash;
+mod cuts;
 mod delta;
 mod device;
 mod failpoints;

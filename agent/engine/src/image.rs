@@ -8,7 +8,7 @@ pub mod narrow;
 pub mod stream;
 pub mod verbs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,8 @@ pub struct Look {
     pub order: u8,
     /// Those that points have, whether the volume's state knows them or not, and the image's size at each in bytes.
     pub snapshots: BTreeMap<SnapshotName, u64>,
+    /// Of these, the ones that were taken of several images at one moment.
+    pub cuts: BTreeSet<SnapshotName>,
 }
 
 /// One copy of an image, held for one session: nothing else of Drover changes it meanwhile. All calls block.
@@ -101,6 +103,20 @@ pub trait ImageCopy {
 
     /// Of the head; done before: nothing. Returns the image's size at it in bytes.
     fn take(&self, snapshot: SnapshotName) -> Result<u64, Failure>;
+
+    /// What a new point of an image that belongs with others is made of: a snapshot of all of them at one moment that this one has no point of yet, with
+    /// that number or a higher one, made now or by a sync of another of them; and the image's size at it in bytes. `None`: it belongs with none.
+    fn cut(&self, at_least: u64) -> Result<Option<(SnapshotName, u64)>, Failure> {
+        let _ = at_least;
+        Ok(None)
+    }
+
+    /// Number of the newest point that all images that it belongs with have on this side, 0 if there is none: points from there on stay, since one
+    /// that is slower than this one may be on its way to any of them. `None`: it belongs with none.
+    fn kept_from(&self, state: &VolumeState) -> Result<Option<u64>, Failure> {
+        let _ = state;
+        Ok(None)
+    }
 
     /// One that is gone is removed.
     fn remove(&self, snapshot: SnapshotName) -> Result<(), Failure>;
@@ -231,6 +247,7 @@ pub(crate) fn keep(image: &dyn ImageCopy, look: &Look, state: &mut VolumeState) 
         label: Label::CrashConsistent,
         bytes_moved: 0,
         lost: Vec::new(),
+        is_cut: false,
     };
     // A snapshot that no point has is swept, so the point comes first; and so is a point without one.
     state.restorable.push(kept.clone());

@@ -123,6 +123,9 @@ pub struct Point {
     /// Bodies that a foreign write destroyed before they could be kept: paths, shortened to the first hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<crate::path::RelPath>,
+    /// Of an image: all that it belongs with have this point, of the same moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -584,6 +584,7 @@ impl Volume {
 /// R9: content is read again at least this often, whatever its times say.
 const REREAD_SECS: i64 = 30 * 24 * 3600;
 
-pub(crate) fn unix_now() -> i64 {
+/// Seconds since 1970.
+pub fn unix_now() -> i64 {
     drover_linux::Time::now().secs
 }

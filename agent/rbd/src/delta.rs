@@ -3,7 +3,7 @@
 //! What the volume knows of itself is a key of an omap object in the image's pool, so that a lost state directory loses nothing and every agent
 //! of the cluster sees the same (R6). It is written by the turn's holder alone.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use bytes::Bytes;
 use drover_engine::{
@@ -12,6 +12,7 @@ use drover_engine::{
     image::{Basis, ImageCopy, Leaf, Look, Range, SnapshotName, stream::Totals},
     point::{PointId, Role, VolumeState},
     session::{Failure, SessionError},
+    volume::unix_now,
 };
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     data::{Content, DataRequest, LEAVES_MAX, RANGES_MAX, decode_leaves, decode_ranges, encode_leaves, encode_ranges},
     image::{Image, VerbError},
     point::PointName,
-    request::{FailureKind, Reply, Request},
+    request::{Cut, FailureKind, Reply, Request},
     turn::Turn,
     view::{ContentView, ImagePlace, TurnView},
 };
@@ -30,7 +31,7 @@ const OBJECT: &str = "drover.states";
 const HISTORY_MAX: usize = 256;
 
 /// `drover.<point>.<UTC>`: as points of mirrored images, and `drover.12+1.<UTC>` for what was kept of a copy after point 12.
-fn text(name: SnapshotName) -> String {
+pub(crate) fn text(name: SnapshotName) -> String {
     let plain = PointName { number: name.id.number, taken_at_unix_secs: name.taken_at }.to_string();
     match name.id.kept {
         0 => plain,
@@ -38,7 +39,7 @@ fn text(name: SnapshotName) -> String {
     }
 }
 
-fn parse(text: &str) -> Option<SnapshotName> {
+pub(crate) fn parse(text: &str) -> Option<SnapshotName> {
     let (point, at) = text.strip_prefix("drover.")?.split_once('.')?;
     let id: PointId = point.parse().ok()?;
     let plain = PointName::parse(&format!("drover.{}.{at}", id.number))?;
@@ -73,15 +74,96 @@ fn write(place: &ImagePlace, volume: VolumeId, state: Option<&VolumeState>) -> R
     }
 }
 
+/// The images that one belongs with, itself among them: they are cut at one moment.
+#[derive(Clone, Copy)]
+pub struct Group<'g> {
+    pub name: &'g str,
+    pub look: &'g dyn Fn() -> Result<GroupView, Failure>,
+}
+
+/// What an agent knows of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupView {
+    /// In one order at all agents.
+    pub members: Vec<(VolumeId, ImagePlace)>,
+    /// Pools that may have it.
+    pub homes: Vec<String>,
+}
+
 /// The copy, while its turn is held.
 pub struct Delta<'t, 'a> {
     turn: RefCell<&'t mut Turn<'a>>,
     volume: VolumeId,
+    group: Option<Group<'t>>,
+}
+
+/// Points whose content a group may end on: of one moment with those of the same name of its other images, and after a rollback none that it left.
+pub fn ends(state: &VolumeState) -> BTreeSet<SnapshotName> {
+    let last = state.current.filter(|_| state.paused).map_or(u64::MAX, |current| current.number);
+    let points = state.restorable.iter().chain(state.current_point());
+    let ends = points.filter(|point| point.is_cut && point.id.number <= last && !state.damaged.contains(&point.id));
+    ends.map(SnapshotName::from).collect()
 }
 
 impl<'t, 'a> Delta<'t, 'a> {
-    pub fn new(turn: &'t mut Turn<'a>, volume: VolumeId) -> Self {
-        Self { turn: RefCell::new(turn), volume }
+    pub fn new(turn: &'t mut Turn<'a>, volume: VolumeId, group: Option<Group<'t>>) -> Self {
+        Self { turn: RefCell::new(turn), volume, group }
+    }
+
+    /// What the others of its group know of themselves. `None`: it is alone. One of them that is not enabled here yet knows nothing.
+    fn others(&self) -> Result<Option<Others<'t>>, Failure> {
+        let Some(group) = self.group else { return Ok(None) };
+        let GroupView { members, homes } = (group.look)()?;
+        let mut others =
+            Others { group: group.name, homes, members: Vec::new(), known: Vec::new(), states: Vec::new() };
+        for (id, place) in members {
+            let known = state(Image { crew: self.image().crew, place: &place }, id)?;
+            others.known.push(known.as_ref().map_or(0, VolumeState::highest_number));
+            if id != self.volume {
+                others.states.push((place.clone(), known));
+            }
+            others.members.push(place);
+        }
+        Ok(Some(others).filter(|others| !others.states.is_empty()))
+    }
+
+    fn cut_group(&self, others: Others<'_>, at_least: u64) -> Result<(SnapshotName, u64), Failure> {
+        let is_primary = |state: &Option<VolumeState>| state.as_ref().is_some_and(|it| it.role == Role::Primary);
+        if let Some((place, _)) = others.states.iter().find(|(_, state)| !is_primary(state)) {
+            return Err(VerbError::GroupApart { group: others.group.to_owned(), place: place.clone() }.into());
+        }
+        let known = others.states.iter().filter_map(|(_, state)| Some(state.as_ref()?.highest_number() + 1)).max();
+        let cut = Request::Cut(Cut {
+            group: others.group.to_owned(),
+            members: others.members,
+            homes: others.homes,
+            known: others.known,
+            of: self.place(),
+            serves: at_least,
+            number: at_least.max(known.unwrap_or(0)),
+            now_unix_secs: unix_now(),
+        });
+        let name = match self.turn.borrow_mut().change(&cut)? {
+            Reply::Taken(name) => name,
+            Reply::Behind(place) => {
+                return Err(VerbError::GroupBehind { group: others.group.to_owned(), place }.into());
+            }
+            _ => return Err(VerbError::Confused.into()),
+        };
+        let snapshots = self.look()?.map(|look| look.snapshots).unwrap_or_default();
+        let found = parse(&name).and_then(|name| Some((name, *snapshots.get(&name)?)));
+        found.ok_or_else(|| self.no_snapshot(&name))
+    }
+
+    /// A new cut of its group, for the syncs that follow. `None`: it is alone.
+    pub fn cut_now(&self) -> Result<Option<SnapshotName>, Failure> {
+        let state = ImageCopy::state(self)?;
+        if state.role != Role::Primary {
+            return Err(VerbError::NotPrimary(self.place()).into());
+        }
+        let pending = self.look()?.and_then(|look| look.cuts.last().map(|cut| cut.id.number)).unwrap_or(0);
+        let at_least = state.highest_number().max(pending) + 1;
+        Ok(self.cut(at_least)?.map(|(name, _)| name))
     }
 
     fn image(&self) -> Image<'a> {
@@ -122,6 +204,15 @@ impl<'t, 'a> Delta<'t, 'a> {
         Ok(image.turn()?.filter(|turn| !turn.has_ended))
     }
 
+    /// Is cut with its group no more, unless it has points that were: those go with the group's snapshots. `homes`: pools that may have the group.
+    pub fn leave(&self, group: &str, homes: Vec<String>) -> Result<(), VerbError> {
+        let view = self.content()?;
+        if view.is_none_or(|view| view.snapshots.iter().any(|it| it.before.is_some())) {
+            return Ok(());
+        }
+        self.change(&Request::LeaveGroup { place: self.place(), group: group.to_owned(), homes })
+    }
+
     /// Forgets the volume.
     pub fn forget(&self) -> Result<(), VerbError> {
         self.change(&write(&self.place(), self.volume, None))
@@ -151,6 +242,16 @@ impl<'t, 'a> Delta<'t, 'a> {
             self.look()?.into_iter().flat_map(|look| look.snapshots.into_keys()).map(|name| name.id.number).max();
         Ok(VolumeState { floor: floor.unwrap_or(0), ..new })
     }
+}
+
+struct Others<'g> {
+    group: &'g str,
+    homes: Vec<String>,
+    /// All of the group.
+    members: Vec<ImagePlace>,
+    /// The highest number that each of these has used.
+    known: Vec<u64>,
+    states: Vec<(ImagePlace, Option<VolumeState>)>,
 }
 
 #[derive(Default)]
@@ -237,6 +338,7 @@ impl ImageCopy for Delta<'_, '_> {
             size_bytes: view.size_bytes,
             order: view.order,
             snapshots: view.snapshots.iter().filter_map(|it| Some((parse(&it.name)?, it.size_bytes))).collect(),
+            cuts: view.snapshots.iter().filter(|it| it.before.is_some()).filter_map(|it| parse(&it.name)).collect(),
         };
         Ok(self.content()?.map(look))
     }
@@ -262,11 +364,28 @@ impl ImageCopy for Delta<'_, '_> {
     fn remove(&self, snapshot: SnapshotName) -> Result<(), Failure> {
         let (name, view) = (text(snapshot), self.content()?);
         let found = view.into_iter().flat_map(|view| view.snapshots).find(|snapshot| snapshot.name == name);
-        let Some(found) = found else { return Ok(()) };
-        match self.change(&Request::RemoveSnapshot { place: self.place(), id: found.id }) {
-            Err(error) if error.is(FailureKind::NotFound) => Ok(()),
-            removed => Ok(removed?),
+        // That of a group without the one before it is none any more.
+        for id in found.into_iter().flat_map(|found| [Some(found.id), found.before]).flatten() {
+            match self.change(&Request::RemoveSnapshot { place: self.place(), id }) {
+                Err(error) if error.is(FailureKind::NotFound) => {}
+                removed => removed?,
+            }
         }
+        Ok(())
+    }
+
+    fn cut(&self, at_least: u64) -> Result<Option<(SnapshotName, u64)>, Failure> {
+        self.others()?.map(|others| self.cut_group(others, at_least)).transpose()
+    }
+
+    fn kept_from(&self, state: &VolumeState) -> Result<Option<u64>, Failure> {
+        let Some(others) = self.others()? else { return Ok(None) };
+        let mut common = ends(state);
+        for (_, other) in &others.states {
+            let theirs = other.as_ref().map(ends).unwrap_or_default();
+            common.retain(|name| theirs.contains(name));
+        }
+        Ok(Some(common.last().map_or(0, |name| name.id.number)))
     }
 
     fn head_changes(&self, since: Option<SnapshotName>) -> Result<Vec<Range>, Failure> {

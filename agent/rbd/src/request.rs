@@ -111,6 +111,14 @@ pub enum Request {
         place: ImagePlace,
         force: bool,
     },
+    /// One snapshot of several images at one moment: all of it, in several calls. Replies with its name.
+    Cut(Cut),
+    /// The image is cut with the group no more. `homes`: pools that may have it.
+    LeaveGroup {
+        place: ImagePlace,
+        group: String,
+        homes: Vec<String>,
+    },
     RemoveSnapshot {
         place: ImagePlace,
         id: u64,
@@ -204,6 +212,24 @@ pub enum Request {
     },
 }
 
+/// Of a group of images, all of one namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    pub group: String,
+    /// In one order at all agents.
+    pub members: Vec<ImagePlace>,
+    /// The highest number that each of these has used: a snapshot of a higher one waits to be synced.
+    pub known: Vec<u64>,
+    /// Pools that may have the group.
+    pub homes: Vec<String>,
+    /// One of them. A snapshot of the group that it has, of this number or a higher one, is as good as a new one.
+    pub of: ImagePlace,
+    pub serves: u64,
+    /// A new one gets this number or a higher one.
+    pub number: u64,
+    pub now_unix_secs: i64,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
@@ -213,6 +239,10 @@ pub enum Reply {
     Sites(Vec<SiteView>),
     Record(Vec<(String, String)>),
     Snapshot(u64),
+    /// The name of a snapshot.
+    Taken(String),
+    /// None was taken: too many wait on this image.
+    Behind(ImagePlace),
     /// In bytes.
     Size(u64),
     Users(Vec<UserView>),
@@ -319,6 +349,7 @@ impl Request {
             | Self::Demote(place)
             | Self::DisableMirroring { place, .. }
             | Self::RemoveSnapshot { place, .. }
+            | Self::LeaveGroup { place, .. }
             | Self::Clone { place, .. }
             | Self::SetMetadata { place, .. }
             | Self::MarkNonPrimary { place, .. }
@@ -331,6 +362,7 @@ impl Request {
             | Self::Rename { place, .. }
             | Self::ExchangeRecord { place, .. } => Some(place),
             Self::Data(request) => Some(request.place()),
+            Self::Cut(cut) => Some(&cut.of),
             Self::Check
             | Self::LetGo
             | Self::ReadRecord { .. }

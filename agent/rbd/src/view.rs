@@ -52,8 +52,10 @@ pub struct ContentView {
     /// Objects of 2^order bytes.
     pub order: u8,
     pub is_mirrored: bool,
-    /// By users, Drover's and others'.
+    /// By users, Drover's and others', and what the image has of snapshots of its groups.
     pub snapshots: Vec<ContentSnapshot>,
+    /// A cut of its group has left something that is of no use.
+    pub has_half_cut: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +63,8 @@ pub struct ContentSnapshot {
     pub id: u64,
     pub name: String,
     pub size_bytes: u64,
+    /// Of a group's: the user's snapshot that changes since it are told from.
+    pub before: Option<u64>,
 }
 
 /// An image that took another one's place under its name: a clone of that one's newest whole point. It is primary, and mirrored as soon as it is

@@ -1,6 +1,7 @@
 //! The worker's side: one connection to one cluster, one call at a time, until the agent closes the socket.
 
 mod csi;
+mod cut;
 mod data;
 mod image;
 mod mirroring;
@@ -229,6 +230,8 @@ fn carry_out(cluster: &Cluster, held: &mut Held, request: Request) -> Result<Rep
             Some(image) => image.remove_snapshot_by_id(id)?,
             None => image::remove_snapshot(cluster, &place, id)?,
         },
+        Request::Cut(wanted) => return cut::cut(cluster, &wanted),
+        Request::LeaveGroup { place, group, homes } => cut::leave(cluster, &group, &place, &homes)?,
         Request::Clone { place, snapshot, child } => image::clone(cluster, &place, &snapshot, &child)?,
         Request::SetMetadata { place, key, value } => image::set_metadata(cluster, &place, &key, &value)?,
         Request::MarkNonPrimary { place, image_id, is_non_primary } => {

@@ -1,5 +1,7 @@
 //! Images that the agents sync themselves: `drover_rbd::delta`.
 
+mod group;
+
 use drover_engine::{
     id::VolumeId,
     image::{ImageCopy as _, verbs},
@@ -10,13 +12,15 @@ use drover_engine::{
 };
 use drover_proto::v1;
 use drover_rbd::{
-    delta::{self, Delta},
+    delta::{self, Delta, Group, GroupView},
     image::{Image, VerbError},
     view::{ImagePlace, Verb},
 };
 
 use super::{MirrorError, Mirrored, Mirrors, Record, info, known};
 use crate::{job::unix_now, rpc::convert};
+pub(super) use group::MEMBERS_MAX;
+pub use group::newest_common;
 
 /// What Enable says of one.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct NewDelta {
     pub cluster: String,
     pub place: ImagePlace,
     pub peer: Option<String>,
+    /// `None`: as it is.
+    pub group: Option<String>,
     pub role: Role,
     /// `None`: as it is, or by default.
     pub retain: Option<u32>,
@@ -38,7 +44,7 @@ impl Mirrors {
     pub fn enable_delta(&self, new: &NewDelta, default_secs: u64) -> Result<Mirrored, MirrorError> {
         let ceph = self.ceph(&new.cluster)?;
         let registry = ceph.registry(&new.cluster, &new.place)?;
-        let mut mirrored = Mirrored {
+        let mirrored = Mirrored {
             id: new.id,
             cluster: new.cluster.clone(),
             place: new.place.clone(),
@@ -48,17 +54,27 @@ impl Mirrors {
             is_delta: true,
         };
         let retain = u32::try_from(self.retain).unwrap_or(u32::MAX);
-        mirrored.peer = self.with_delta(&mirrored, Verb::Enable, |copy| -> Result<Option<String>, MirrorError> {
+        self.with_delta(&mirrored, Verb::Enable, |copy| -> Result<Mirrored, MirrorError> {
             // Of two that enable it at the same time the second sees what the first has written.
-            if known(ceph, registry, new.id, &new.place)?.is_some_and(|known| !known.is_delta) {
+            let known = known(ceph, registry, new.id, &new.place)?;
+            if known.as_ref().is_some_and(|known| !known.is_delta) {
                 return Err(MirrorError::IsMirrored(new.place.clone()));
             }
+            let (had, wanted) = (known.and_then(|known| known.group), new.group.clone());
+            if had.is_some() && wanted.is_some() && had != wanted {
+                return Err(MirrorError::NotOfDelta(
+                    "its points are cut with its group, which stays: disable the volume, and enable it with the other one",
+                ));
+            }
+            let group = wanted.or(had).filter(|group| !group.is_empty());
+            let mirrored = Mirrored { group, ..mirrored.clone() };
+            self.may_join(&mirrored)?;
             let image = Image { crew: &ceph.crew, place: &mirrored.place };
-            let enabled = |state: VolumeState| -> Result<Option<String>, MirrorError> {
+            let enabled = |state: VolumeState| -> Result<Mirrored, MirrorError> {
                 copy.set_state(&state)?;
                 let mirrored = Mirrored { peer: state.peer.clone(), ..mirrored.clone() };
                 registry.write(&ceph.crew, mirrored.id, Some(&Record::of(&mirrored)))?;
-                Ok(mirrored.peer)
+                Ok(mirrored)
             };
             let Some(mut state) = delta::state(image, new.id)? else {
                 let mut state = VolumeState::new(new.id, RelPath::root(), new.role, new.retain.unwrap_or(retain));
@@ -71,8 +87,7 @@ impl Mirrors {
             state.retain_secs = new.retain_secs.unwrap_or(state.retain_secs);
             state.peer = new.peer.clone().or(state.peer);
             enabled(state)
-        })?;
-        Ok(mirrored)
+        })
     }
 
     /// What its agents know of it.
@@ -103,7 +118,31 @@ impl Mirrors {
     ) -> Result<T, E> {
         let ceph = self.ceph(&mirrored.cluster)?;
         let image = Image { crew: &ceph.crew, place: &mirrored.place };
-        ceph.turns.with_beat(image, verb, unix_now(), |turn| what(&Delta::new(turn, mirrored.id)))
+        let look = || {
+            let members = self.belonging(mirrored)?.into_iter().map(|member| (member.id, member.place));
+            Ok::<_, Failure>(GroupView { members: members.collect(), homes: self.homes(mirrored)? })
+        };
+        let group = mirrored.group.as_deref().map(|name| Group { name, look: &look });
+        ceph.turns.with_beat(image, verb, unix_now(), |turn| what(&Delta::new(turn, mirrored.id, group)))
+    }
+
+    /// Pools that may have its group.
+    fn homes(&self, mirrored: &Mirrored) -> Result<Vec<String>, MirrorError> {
+        let pools = self.ceph(&mirrored.cluster)?.registries.iter().map(|registry| registry.pool());
+        let same = pools.filter(|(_, namespace)| *namespace == mirrored.place.namespace);
+        Ok(same.map(|(pool, _)| pool.to_owned()).collect())
+    }
+
+    /// The images of its group, by pool and name.
+    fn belonging(&self, mirrored: &Mirrored) -> Result<Vec<Mirrored>, MirrorError> {
+        let ceph = self.ceph(&mirrored.cluster)?;
+        let mut members = Vec::new();
+        for registry in &ceph.registries {
+            members.extend(registry.mirrored(&ceph.crew, &mirrored.cluster)?);
+        }
+        members.retain(|member| member.group == mirrored.group);
+        members.sort_by(|one, other| one.place.cmp(&other.place));
+        Ok(members)
     }
 
     /// One session, from the greeting to its end.
@@ -150,15 +189,23 @@ impl Mirrors {
     pub fn disable_delta(&self, mirrored: &Mirrored) -> Result<(), MirrorError> {
         self.with_delta(mirrored, Verb::Disable, |copy| -> Result<(), MirrorError> {
             verbs::retire(copy)?;
+            if let Some(group) = &mirrored.group {
+                copy.leave(group, self.homes(mirrored)?)?;
+            }
             Ok(copy.forget()?)
         })?;
         self.forget(mirrored)
     }
 }
 
+impl From<MirrorError> for Failure {
+    fn from(error: MirrorError) -> Self {
+        Self { kind: error.kind(), reason: error.reason().to_owned(), message: error.to_string() }
+    }
+}
+
 impl From<MirrorError> for SessionError {
     fn from(error: MirrorError) -> Self {
-        let (kind, reason) = (error.kind(), error.reason().to_owned());
-        Self::Image(Failure { kind, reason, message: error.to_string() })
+        Self::Image(error.into())
     }
 }

@@ -41,6 +41,8 @@ pub enum MirrorError {
     IsMirrored(ImagePlace),
     #[error("the agents sync this image: {0}")]
     NotOfDelta(&'static str),
+    #[error("image {0} is alone in its group, so there is nothing to cut at one moment: a sync of it makes its points")]
+    Alone(ImagePlace),
     #[error("rbd-mirror mirrors this image: {0}")]
     NotOfMirrored(&'static str),
     #[error(transparent)]
@@ -61,6 +63,7 @@ impl MirrorError {
             Self::NoSuchCluster { .. } | Self::PoolNotConfigured { .. } | Self::NoSuchPool { .. } => Kind::Invalid,
             Self::Other { .. } => Kind::Exists,
             Self::NotOfDelta(_) | Self::NotOfMirrored(_) => Kind::Invalid,
+            Self::Alone(_) => Kind::Precondition,
             Self::Delta(failure) => failure.kind,
             Self::IsDelta(_)
             | Self::IsMirrored(_)
@@ -103,6 +106,7 @@ impl MirrorError {
             Self::IsMirrored(_) => "is-mirrored",
             Self::NotOfDelta(_) => "not-of-delta",
             Self::NotOfMirrored(_) => "not-of-mirrored",
+            Self::Alone(_) => "group-size",
             Self::Delta(failure) => &failure.reason,
             Self::IsPrimary(_) => "is-primary",
             Self::InGroup { .. } => "in-group",

@@ -282,7 +282,10 @@ impl Replication for ReplicationService {
         }
         if let Some(mirrored) = self.mirrored_by(&id).await? {
             let volume = match mirrored.is_delta {
-                true => self.demote_delta(mirrored, force).await?,
+                true => {
+                    mirrored::of_no_group(&mirrored, alone)?;
+                    self.demote_delta(mirrored, force).await?
+                }
                 false if is_forced => {
                     let why = "what its users wrote is in no point that the peer has, and there is no force: take a point, and wait for it";
                     return Err(MirrorError::NotOfMirrored(why).to_status());

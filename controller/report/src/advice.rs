@@ -153,6 +153,11 @@ pub const REASONS: &[Reason] = &[
         "some images of the group are primary, and not by a promotion of the group",
         "demote those (`volume demote --alone`), or promote the others one by one with --alone",
     ),
+    reason(
+        "group-behind",
+        "more cuts of the group wait on an image than are kept, because no sync of it has ended for long",
+        "sync that image, or disable it; the group goes on then",
+    ),
     reason("group-elsewhere", "the group's images are of another cluster", "choose another --group"),
     reason(
         "group-half-done",
@@ -164,7 +169,21 @@ pub const REASONS: &[Reason] = &[
         "a promotion of the group by force was interrupted",
         "repeat it with --force; it ends on the same point",
     ),
-    reason("group-size", "the group has too many images here, or none", "at most 128; give some another --group"),
+    reason(
+        "group-not-primary",
+        "an image of the group is not primary here, so the group can't be cut at one moment",
+        "promote it with its group, or disable it and enable it in no group",
+    ),
+    reason(
+        "group-size",
+        "the group has too many images here, or none, or one alone where several are cut at one moment",
+        "at most 128; give some another --group",
+    ),
+    reason(
+        "group-uneven",
+        "the images of the group are at different points",
+        "sync each of them once, then repeat; by force they end on the newest point that all have",
+    ),
     reason(
         "image-busy",
         "somebody has the image open for writing",
@@ -339,7 +358,7 @@ pub const REASONS: &[Reason] = &[
     reason("not-mirrored", "the image is not mirrored by snapshots", "enable the volume at the primary"),
     reason(
         "not-of-delta",
-        "the agents sync this image: groups, schedules, mirror snapshots and fences are for mirrored ones",
+        "the agents sync this image: schedules, mirror snapshots and fences are for mirrored ones, and its group has its own rules",
         "do what the message says instead",
     ),
     reason(

@@ -43,6 +43,7 @@ fn synced() -> SyncReport {
             label: Label::PerFile,
             bytes_moved: 1 << 20,
             lost: Vec::new(),
+            is_cut: false,
         }),
         unchanged: false,
         changes: changes(),

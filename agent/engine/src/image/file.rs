@@ -10,7 +10,7 @@
 
 mod compare;
 
-use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
 use compare::{data_of, differing, leaf_numbers, narrowed, parts, read, size_of};
@@ -352,7 +352,7 @@ impl ImageCopy for FileCopy {
             }
         }
         // Objects of 4 MiB, as an image is made by default.
-        Ok(Some(Look { size_bytes, order: 22, snapshots }))
+        Ok(Some(Look { size_bytes, order: 22, snapshots, cuts: BTreeSet::new() }))
     }
 
     fn create(&self, size_bytes: u64, _order: u8) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ fn refused(reason: &str, message: String) -> Failure {
     Failure { kind: Kind::Precondition, reason: reason.to_owned(), message }
 }
 
-pub(crate) fn no_image() -> Failure {
+pub fn no_image() -> Failure {
     Failure {
         kind: Kind::NotFound,
         reason: "image-gone".to_owned(),
@@ -53,9 +53,10 @@ pub fn promote(
     if state.role == Role::Primary {
         return Ok(None);
     }
-    if image.look()?.is_none() {
-        return Err(no_image());
-    }
+    let look = image.look()?.ok_or_else(no_image)?;
+    // A snapshot that is of no point, and of what the copy held before, is not what the next point is made of.
+    let used = look.snapshots.keys().map(|name| name.id.number).max().unwrap_or(0);
+    state.passed = state.passed.max(used);
     let never = |error: point::StateError| refused("never-synced", error.to_string());
     state.clone().promote(force).map_err(never)?;
     state.promoting = true;
@@ -86,19 +87,46 @@ pub fn promote(
     Ok(kept)
 }
 
+/// Whether a primary's users have written nothing since the point that it is at.
+pub fn is_unwritten(image: &dyn ImageCopy, state: &VolumeState) -> Result<bool, Failure> {
+    let Some(current) = state.current_point().map(SnapshotName::from) else { return Ok(false) };
+    image.look()?.map_or(Ok(false), |look| is_at(image, &look, current))
+}
+
+/// By force, and to the point that all images of its group end on, be it older than what the copy is at.
+pub fn promote_at(
+    image: &dyn ImageCopy,
+    point: PointId,
+    ask: impl FnOnce() -> Result<PeerCopy, String>,
+) -> Result<Option<PointId>, Failure> {
+    let state = image.state()?;
+    if state.role == Role::Secondary && state.current != Some(point) {
+        rollback(image, point)?;
+    }
+    promote(image, Force::Yes, ask)
+}
+
 /// Without force only a copy that is what its newest point says: what was written since would not be where its users go on.
 pub fn demote(image: &dyn ImageCopy, force: Force) -> Result<(), Failure> {
-    let mut state = image.state()?;
+    may_demote(image, force)?.map_or(Ok(()), |state| demote_now(image, state))
+}
+
+/// Nobody writes to the copy from here on, as long as it is held. `None`: it is a secondary already.
+pub fn may_demote(image: &dyn ImageCopy, force: Force) -> Result<Option<VolumeState>, Failure> {
+    let state = image.state()?;
     if state.role == Role::Secondary {
-        return Ok(());
+        return Ok(None);
     }
-    // Nobody writes to it between the look and the end of this.
     if image.open()? {
         image.keep_others_out()?;
     }
     if force == Force::No {
         check_synced(image, &state)?;
     }
+    Ok(Some(state))
+}
+
+pub fn demote_now(image: &dyn ImageCopy, mut state: VolumeState) -> Result<(), Failure> {
     state.demote();
     image.set_state(&state)
 }

@@ -141,6 +141,16 @@ pub struct VolumeState {
     /// Points of a secondary's image whose content a verification found to be another one. Nobody rolls back to them, and a promotion says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<PointId>,
+    /// Of an image that belongs with others: points from this number on stay, however old they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_from: Option<u64>,
+    /// Of an image: numbers up to this one are used up, also of snapshots that never became points.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub passed: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl VolumeState {
@@ -176,6 +186,8 @@ impl VolumeState {
             floor: 0,
             differs: Vec::new(),
             damaged: Vec::new(),
+            kept_from: None,
+            passed: 0,
         }
     }
 
@@ -191,7 +203,7 @@ impl VolumeState {
     /// Highest number ever used here, so that no number means two things.
     pub fn highest_number(&self) -> u64 {
         let points = self.history.iter().chain(&self.offered).chain(&self.restorable);
-        points.map(|point| point.id.number).max().unwrap_or(0).max(self.floor)
+        points.map(|point| point.id.number).max().unwrap_or(0).max(self.floor).max(self.passed)
     }
 
     pub fn restorable(&self, id: PointId) -> Result<&Point, StateError> {
@@ -239,7 +251,10 @@ impl VolumeState {
         let since = now.saturating_sub(i64::try_from(self.retain_secs).unwrap_or(i64::MAX));
         for (origin, keep, since) in [(Origin::Sync, self.retain as usize, since), (Origin::Kept, Self::KEPT_MAX, now)]
         {
-            let is_old = |point: &&Point| point.origin == origin && Some(point.id) != self.current;
+            let is_of_group = |point: &Point| self.kept_from.is_some_and(|from| point.id.number >= from);
+            let is_needed =
+                |point: &Point| Some(point.id) == self.current || (point.origin == Origin::Sync && is_of_group(point));
+            let is_old = |point: &&Point| point.origin == origin && !is_needed(point);
             let mut old: Vec<_> =
                 self.restorable.iter().filter(is_old).map(|point| (point.id, point.taken_at)).collect();
             old.sort_unstable();
@@ -279,6 +294,7 @@ mod tests {
             label: Label::PerFile,
             bytes_moved: 0,
             lost: Vec::new(),
+            is_cut: false,
         }
     }
 
@@ -296,5 +312,15 @@ mod tests {
             assert_eq!(expired.len() + state.restorable.len(), 10);
             assert!(expired.iter().all(|old| state.restorable.iter().all(|new| old.id < new.id)));
         }
+    }
+
+    #[test]
+    fn what_a_group_would_end_on_is_kept() {
+        let mut state = VolumeState::new(VolumeId::random(), RelPath::root(), Role::Secondary, 1);
+        state.restorable = (0..10).map(|number| point(number, 0)).collect();
+        (state.current, state.kept_from) = (Some(PointId::sync(9)), Some(6));
+        state.expire(1000);
+        let kept: Vec<_> = state.restorable.iter().map(|point| point.id.number).collect();
+        assert_eq!(kept, [5, 6, 7, 8, 9]);
     }
 }

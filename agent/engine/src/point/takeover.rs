@@ -111,6 +111,7 @@ mod tests {
                 label: Label::PerFile,
                 bytes_moved: 0,
                 lost: Vec::new(),
+                is_cut: false,
             })
             .collect();
         state.current = state.newest().map(|newest| newest.id);

@@ -285,11 +285,16 @@ fn held(state: &VolumeState, snapshots: &BTreeMap<SnapshotName, u64>) -> Vec<Poi
 }
 
 /// Snapshots that no point has, of a session that ended before its point was one or of points that expired; and kept points that no snapshot has.
-/// What can't be removed now is tried again by the next session.
-fn sweep(image: &dyn ImageCopy, state: &mut VolumeState, snapshots: &BTreeMap<SnapshotName, u64>) {
+/// What can't be removed now is tried again by the next session. `spared` is of a point that is still to come.
+fn sweep(
+    image: &dyn ImageCopy,
+    state: &mut VolumeState,
+    snapshots: &BTreeMap<SnapshotName, u64>,
+    spared: Option<SnapshotName>,
+) {
     state.restorable.retain(|point| point.origin == Origin::Sync || snapshots.contains_key(&SnapshotName::from(point)));
     let known: Vec<_> = state.restorable.iter().chain(state.current_point()).chain(&state.offered).collect();
-    let is_known = |name: &SnapshotName| known.iter().any(|point| *name == (*point).into());
+    let is_known = |name: &SnapshotName| spared == Some(*name) || known.iter().any(|point| *name == (*point).into());
     for name in snapshots.keys().filter(|name| name.id.number > state.floor && !is_known(name)) {
         if let Err(error) = image.remove(*name) {
             tracing::info!(volume = %state.volume, point = %name.id, "a snapshot of no point stays for now: {error}");

@@ -19,6 +19,7 @@ pub(super) fn propose(offer: &Offer, before: &VolumeState, target: &Manifest, la
         label,
         bytes_moved,
         lost: Vec::new(),
+        is_cut: false,
     }
 }
 

@@ -106,6 +106,7 @@ impl Volume {
             label: Label::PerFile,
             bytes_moved: 0,
             lost: Vec::new(),
+            is_cut: false,
         })
     }
 }

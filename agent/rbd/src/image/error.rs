@@ -129,6 +129,17 @@ pub enum VerbError {
     NoVolume(ImagePlace),
     #[error("what an agent of another release knows of the volume of image {0} is not understood: use that release")]
     StateUnknown(ImagePlace),
+    #[error(
+        "image {place} of group {group} is not primary here, so that the group can't be cut at one moment: promote it, or enable it in no group"
+    )]
+    GroupApart { group: String, place: ImagePlace },
+    #[error(
+        "image {place} of group {group} has more cuts waiting than are kept: no sync has brought one for long. Sync it, or disable it"
+    )]
+    GroupBehind { group: String, place: ImagePlace },
+    /// Of an image that the agents sync.
+    #[error(transparent)]
+    Delta(#[from] Failure),
     #[error("a worker answered something else than was asked")]
     Confused,
 }
@@ -137,6 +148,7 @@ impl VerbError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Call(error) => error.kind(),
+            Self::Delta(failure) => failure.kind,
             Self::NoImage { .. } | Self::NoVolume(_) => Kind::NotFound,
             Self::Journal(_)
             | Self::NotMirrored(_)
@@ -163,6 +175,8 @@ impl VerbError {
             | Self::IsMirrored(_)
             | Self::NotBlank(_)
             | Self::StateUnknown(_)
+            | Self::GroupApart { .. }
+            | Self::GroupBehind { .. }
             | Self::TurnUnknown(_) => Kind::Precondition,
             Self::EndedBehind { .. } | Self::EndedBeyond { .. } => Kind::DataLoss,
             Self::PeerIsChanging { .. } | Self::Taken { .. } | Self::InVerb(_) | Self::TurnLost(_) => Kind::Conflict,
@@ -172,9 +186,12 @@ impl VerbError {
     }
 
     /// Stable, and documented.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
             Self::Call(error) => error.reason(),
+            Self::Delta(failure) => &failure.reason,
+            Self::GroupApart { .. } => "group-not-primary",
+            Self::GroupBehind { .. } => "group-behind",
             Self::NoImage { .. } => "no-image",
             Self::Journal(_) => "journal-mode",
             Self::NotMirrored(_) => "not-mirrored",

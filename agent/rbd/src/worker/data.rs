@@ -9,9 +9,9 @@ use std::{io, ops::ControlFlow};
 
 use bytes::Bytes;
 use drover_engine::image::{Range, stream::Totals};
-use drover_librbd::{Access, Cluster, DiffFrom, Error, Extent, Image, ImageRef, ObjectDetail, Pool};
+use drover_librbd::{Access, Cluster, DiffFrom, Error, ErrorKind, Extent, Image, ImageRef, ObjectDetail, Pool};
 
-use super::Held;
+use super::{Held, cut};
 use crate::{
     data::{DataRequest, RANGES_MAX, decode_leaves, decode_ranges, encode_ranges},
     request::{Failure, FailureKind},
@@ -83,13 +83,14 @@ fn failure(call: &str, message: String) -> Failure {
 
 fn open(pool: &Pool, place: &ImagePlace, snapshot: Option<&str>) -> Result<Image, Error> {
     let image = ImageRef::Name(&place.image);
-    match snapshot {
-        Some(snapshot) => pool.open_at(image, snapshot),
-        None => pool.open(image, Access::ReadOnly),
+    let Some(snapshot) = snapshot else { return pool.open(image, Access::ReadOnly) };
+    match pool.open_at(image, snapshot) {
+        Err(error) if error.kind() == ErrorKind::NotFound => cut::open_cut(pool, &place.image, snapshot)?.ok_or(error),
+        opened => opened,
     }
 }
 
-/// Of the window, in order.
+/// Of the window, in order. `from`: as [`cut::begin_of`] says.
 fn changed(image: &Image, from: Option<&str>, window: Range) -> Result<Vec<Extent>, Error> {
     let mut extents = Vec::new();
     let from = from.map_or(DiffFrom::Nothing, DiffFrom::Name);

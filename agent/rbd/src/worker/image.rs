@@ -7,6 +7,7 @@ use drover_librbd::{
     ImageState, Pool, Quiesce, Snapshot, SnapshotMirrorState, SnapshotNamespace,
 };
 
+use super::cut;
 use crate::request::{Failure, FailureKind};
 use crate::turn;
 use crate::view::{
@@ -82,13 +83,16 @@ pub(super) fn content(cluster: &Cluster, place: &ImagePlace) -> Result<ContentVi
 
 pub(super) fn content_of(image: &Image) -> Result<ContentView, Error> {
     let stat = image.stat()?;
-    let snapshots = image.snapshots()?.into_iter().filter(|snapshot| snapshot.namespace == SnapshotNamespace::User);
-    let view = |Snapshot { id, name, size_bytes, .. }: Snapshot| ContentSnapshot { id, name, size_bytes };
+    let users = image.snapshots()?.into_iter().filter(|snapshot| snapshot.namespace == SnapshotNamespace::User);
+    let view = |Snapshot { id, name, size_bytes, .. }: Snapshot| ContentSnapshot { id, name, size_bytes, before: None };
+    let cuts = cut::cuts_of(image)?;
+    let has_half_cut = cut::has_half_cut(image, &cuts)?;
     Ok(ContentView {
         size_bytes: stat.size_bytes,
         order: stat.order,
         is_mirrored: image.mirror_info()?.state != ImageState::Disabled,
-        snapshots: snapshots.map(view).collect(),
+        snapshots: users.map(view).chain(cuts).collect(),
+        has_half_cut,
     })
 }
 
@@ -210,7 +214,7 @@ fn is_mirrored_copy(image: &Image) -> Result<bool, Error> {
 }
 
 /// Addresses are shown as `127.0.0.1:0/123` or `v1:127.0.0.1:0/123`.
-fn same_client(a: &str, b: &str) -> bool {
+pub(super) fn same_client(a: &str, b: &str) -> bool {
     let bare = |address: &str| address.trim_start_matches("v1:").trim_start_matches("v2:").to_owned();
     bare(a) == bare(b)
 }

@@ -5,7 +5,10 @@ use drover_proto::v1;
 use tokio::runtime::Handle;
 use tonic::Status;
 
-use super::{ReplicationService, force, mirrored::place};
+use super::{
+    ReplicationService, force,
+    mirrored::{check_group, place},
+};
 use crate::{
     mirror::{MirrorError, Mirrored, Mirrors, NewDelta},
     rpc::{
@@ -84,16 +87,9 @@ impl ReplicationService {
 
 /// What images that the agents sync don't have.
 pub(super) fn check_fields(request: &v1::EnableRequest) -> Result<(), Status> {
-    for (what, is_given) in [
-        ("it is in no group: leave the group out", request.group.as_ref().is_some_and(|group| !group.is_empty())),
-        (
-            "it has no schedule: leave that out, and have a timer call `drover sync`",
-            request.point_every_seconds.is_some_and(|every| every > 0),
-        ),
-    ] {
-        if is_given {
-            return Err(MirrorError::NotOfDelta(what).to_status());
-        }
+    if request.point_every_seconds.is_some_and(|every| every > 0) {
+        let what = "it has no schedule: leave that out, and have a timer call `drover sync`";
+        return Err(MirrorError::NotOfDelta(what).to_status());
     }
     Ok(())
 }
@@ -104,11 +100,13 @@ fn new_delta(request: &v1::EnableRequest, image: v1::RbdImage, peer: Option<Stri
     }
     let cluster = image.cluster.clone();
     let id: VolumeId = convert::volume_id(&request.volume_id)?;
+    request.group.iter().filter(|group| !group.is_empty()).try_for_each(|group| check_group("group", group))?;
     Ok(NewDelta {
         id,
         cluster,
         place: place(image)?,
         peer,
+        group: request.group.clone(),
         role: convert::role(request.role)?,
         retain: request.retain,
         retain_secs: request.retain_seconds,

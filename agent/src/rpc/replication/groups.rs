@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use drover_engine::point::{PeerCopy, Role, planned};
 use drover_proto::v1::{self, groups_server::Groups};
 use drover_rbd::{
     group::{GroupPoint, GroupPromoted},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     mirror::{self, GroupMember, MirrorError, Mirrored, Mirrors, Peer},
-    rpc::status::ToStatus as _,
+    rpc::{convert, status::ToStatus as _},
     work::Lane,
 };
 
@@ -40,8 +41,11 @@ impl ReplicationService {
         let (service, runtime, name) = (self.clone(), Handle::current(), group.to_owned());
         self.ceph(Lane::CephVerbs, move |mirrors| {
             let ask = |mirrored: &Mirrored| -> Peer { runtime.block_on(service.peer_of(mirrored)) };
+            let ask_copy = |mirrored: &Mirrored| runtime.block_on(service.peer_copy_of(mirrored));
             let peers: Vec<_> = members.iter().map(|mirrored| move || ask(mirrored)).collect();
-            let members = members.iter().zip(&peers).map(|(mirrored, peer)| GroupMember { mirrored, peer });
+            let copies: Vec<_> = members.iter().map(|mirrored| move || ask_copy(mirrored)).collect();
+            let members = members.iter().zip(&peers).zip(&copies);
+            let members = members.map(|((mirrored, peer), copy)| GroupMember { mirrored, peer, copy });
             verb(mirrors, &name, &members.collect::<Vec<_>>())
         })
         .await
@@ -54,7 +58,9 @@ impl ReplicationService {
     async fn group_info(&self, group: String, scope: Scope) -> Result<v1::GroupInfo, Status> {
         let mut told = v1::GroupInfo { group: group.clone(), ..v1::GroupInfo::default() };
         let mut asked = tokio::task::JoinSet::new();
-        for (at, mirrored) in self.members(&group).await?.into_iter().enumerate() {
+        let members = self.members(&group).await?;
+        let deltas = members.iter().any(|member| member.is_delta).then(|| members.clone());
+        for (at, mirrored) in members.into_iter().enumerate() {
             let service = self.clone();
             asked.spawn(async move { (at, service.mirrored_info(mirrored, scope).await) });
         }
@@ -65,10 +71,43 @@ impl ReplicationService {
         }
         members.sort_by_key(|(at, _)| *at);
         told.members = members.into_iter().map(|(_, info)| info).collect();
+        if let Some(members) = deltas {
+            return self.delta_group_info(members, told, scope).await;
+        }
         let views: Option<Vec<ImageView>> = told.members.iter().map(mirror::view_of).collect();
         told.common_point = views.as_ref().and_then(point::newest_common).map(|name| name.number);
         if scope == Scope::BothSites {
             told.promote_unsafe = told.members.iter().filter_map(refusal).collect();
+        }
+        Ok(told)
+    }
+}
+
+impl ReplicationService {
+    async fn peer_copy_of(&self, mirrored: &Mirrored) -> Result<PeerCopy, String> {
+        convert::peer_copy(&self.ask_peer(mirrored.peer.as_deref(), mirrored.id).await?)
+    }
+
+    async fn delta_group_info(
+        &self,
+        members: Vec<Mirrored>,
+        mut told: v1::GroupInfo,
+        scope: Scope,
+    ) -> Result<v1::GroupInfo, Status> {
+        let of = members.clone();
+        let states = self
+            .ceph(Lane::Ceph, move |mirrors| {
+                of.iter().map(|member| mirrors.delta_state(member)).collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        told.common_point = mirror::newest_common(&states);
+        if scope == Scope::BothSites {
+            for (member, state) in members.iter().zip(&states).filter(|(_, state)| state.role == Role::Secondary) {
+                let copy = self.peer_copy_of(member).await;
+                if let Err(why) = planned(state, copy.as_ref().map_err(Clone::clone)) {
+                    told.promote_unsafe.push(format!("{}: {why}", member.place));
+                }
+            }
         }
         Ok(told)
     }

@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::{ReplicationService, force, mirrored::no_trash};
 use crate::{
+    mirror::MirrorError,
     rpc::{
         convert::{self, ConvertError},
         status::{ToStatus as _, status},
@@ -68,6 +69,9 @@ impl ReplicationService {
         peer: Option<String>,
     ) -> Result<v1::EnableResponse, Status> {
         super::delta::check_fields(request)?;
+        if request.group.as_ref().is_some_and(|group| !group.is_empty()) {
+            return Err(MirrorError::NotOfDelta("a copy in a file is in no group: leave the group out").to_status());
+        }
         let new = new_image_file(request, file, peer).map_err(|error| error.to_status())?;
         if self.mirrored(Some(new.id)).await?.is_some() {
             let message = format!("volume {} is an RBD image of this agent already", new.id);

@@ -229,10 +229,10 @@ impl ReplicationService {
         mirrored: Mirrored,
         request: &v1::PromoteRequest,
     ) -> Result<v1::VolumeInfo, Status> {
+        of_no_group(&mirrored, request.alone)?;
         if mirrored.is_delta {
             return self.promote_delta(mirrored, request.force).await;
         }
-        of_no_group(&mirrored, request.alone)?;
         let force = if request.force { Force::Yes } else { Force::No };
         let accepted = request.accept_point;
         let verb = move |mirrors: &Mirrors, image: &Mirrored, peer: image::Peer<'_>| {
@@ -307,7 +307,7 @@ pub(super) fn check_group(field: &'static str, name: &str) -> Result<(), Convert
     Err(ConvertError::Malformed { field, text, expected })
 }
 
-fn of_no_group(mirrored: &Mirrored, alone: bool) -> Result<(), Status> {
+pub(super) fn of_no_group(mirrored: &Mirrored, alone: bool) -> Result<(), Status> {
     match &mirrored.group {
         Some(group) if !alone => {
             let (place, group) = (mirrored.place.clone(), group.clone());

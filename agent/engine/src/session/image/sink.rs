@@ -47,7 +47,7 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy) -> Result<Report, Sess
     // Who writes to it would go on after it was kept.
     image.keep_others_out()?;
     let look = image.look()?.ok_or_else(gone)?;
-    sweep(image, &mut state, &look.snapshots);
+    sweep(image, &mut state, &look.snapshots, None);
     let ours = held(&state, &look.snapshots);
     let base = ours.into_iter().rev().find(|point| offer.points.iter().any(|theirs| theirs.is(point)));
     let head = keep(image, &look, &mut state)?;
@@ -188,6 +188,7 @@ impl Sink<'_> {
             rotten: Vec::new(),
             found_by: Default::default(),
         };
+        state.kept_from = self.image.kept_from(&state)?;
         let (mut state, expired) = advance(&offer, &state, &point, None, Vec::new(), unix_now());
         state.staging = false;
         state.blank = false;

@@ -26,7 +26,10 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy, options: &SyncOptions)
     state.promoting = false;
     image.open()?;
     let look = image.look()?.ok_or_else(no_image)?;
-    sweep(image, &mut state, &look.snapshots);
+    // A cut that a sync of another image of the group has made.
+    let pending = look.cuts.last().copied().filter(|cut| cut.id.number > state.highest_number());
+    sweep(image, &mut state, &look.snapshots, pending);
+    state.kept_from = image.kept_from(&state)?;
     let points = held(&state, &look.snapshots);
     let offer = ImageOffer { state: state.clone(), size_bytes: look.size_bytes, order: look.order, points };
     let known = offer.points.clone();
@@ -39,12 +42,27 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy, options: &SyncOptions)
     if number > NUMBER_MAX {
         return Err(SessionError::Protocol("knows a point that is none"));
     }
-    let name = SnapshotName { id: PointId::sync(number), taken_at: unix_now() };
     // The sink looks at its copy meanwhile.
-    let size_bytes = image.take(name)?;
+    let cut = image.cut(number)?;
+    let (name, size_bytes) = match cut {
+        Some((name, _)) if !(number..=NUMBER_MAX).contains(&name.id.number) => {
+            return Err(SessionError::Protocol("knows a point that is none"));
+        }
+        Some(cut) => cut,
+        None => {
+            let name = SnapshotName { id: PointId::sync(number), taken_at: unix_now() };
+            (name, image.take(name)?)
+        }
+    };
     fault::hit("image.taken").map_err(failpoint)?;
-    // One that the sink refuses after all leaves no snapshot behind; if that can't be removed now, the next session does.
-    let (asked, from) = Asked::receive(wire).inspect_err(|_| drop(image.remove(name)))?;
+    // One that the sink refuses after all leaves no snapshot behind, but for that of a group, which the next session takes; if it can't be removed
+    // now, the next session does.
+    let give_back = |_: &SessionError| {
+        if cut.is_none() {
+            drop(image.remove(name))
+        }
+    };
+    let (asked, from) = Asked::receive(wire).inspect_err(give_back)?;
     let base = match from.base {
         None => None,
         Some(id) => {
@@ -54,7 +72,7 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy, options: &SyncOptions)
             Some((named, size_bytes.ok_or(SessionError::Protocol("named a point without a snapshot"))?))
         }
     };
-    Source { wire, image, options, name, size_bytes }.go_on(state, base, &asked, &from)
+    Source { wire, image, options, is_cut: cut.is_some(), name, size_bytes }.go_on(state, base, &asked, &from)
 }
 
 /// What the sink says of its head.
@@ -95,6 +113,7 @@ struct Source<'a> {
     wire: &'a Wire<'a>,
     image: &'a dyn ImageCopy,
     options: &'a SyncOptions,
+    is_cut: bool,
     /// Of the new point.
     name: SnapshotName,
     size_bytes: u64,
@@ -134,7 +153,8 @@ impl Source<'_> {
         let is_of_line = base.as_ref().is_some_and(|base| base.lineage == state.lineage);
         let is_same =
             totals.is_empty() && asked.ranges.is_empty() && base_bytes == Some(size_bytes) && is_current && is_of_line;
-        if is_same && !self.options.always_point {
+        // Of a group all images have the point, also those that nobody has written to.
+        if is_same && !self.options.always_point && !self.is_cut {
             self.image.remove(name)?;
             // The sink has said that it is at another point.
             state.offered = None;
@@ -146,7 +166,7 @@ impl Source<'_> {
         let sent = progress.wire_sent.get() + progress.wire_received.get();
         let ground = base.as_ref().map_or(asked.ground, Ground::of_point);
         let root = root_digest(ground, size_bytes, &totals);
-        let point = point(&state, name, base.as_ref(), size_bytes, root, sent);
+        let point = point(&state, name, base.as_ref(), size_bytes, root, sent, self.is_cut);
         state.offered = Some(point.clone());
         self.image.set_state(&state)?;
         fault::hit("image.proposed").map_err(failpoint)?;
@@ -166,6 +186,7 @@ impl Source<'_> {
             confirm(&mut state, offered);
         }
         state.confirmed_at = Some(taken_at);
+        state.kept_from = self.image.kept_from(&state)?;
         let expired = state.expire(unix_now());
         self.image.set_state(&state)?;
         remove_expired(self.image, &expired);
@@ -186,6 +207,7 @@ fn point(
     size_bytes: u64,
     root: Digest,
     bytes_moved: u64,
+    is_cut: bool,
 ) -> Point {
     Point {
         id: name.id,
@@ -199,6 +221,7 @@ fn point(
         label: Label::CrashConsistent,
         bytes_moved,
         lost: Vec::new(),
+        is_cut,
     }
 }
 

@@ -1,6 +1,10 @@
 //! The bookkeeping of points, on images in memory that fail where they are told to. Real ones are in the end-to-end tests.
 
-use std::{cell::RefCell, collections::BTreeMap, thread};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    thread,
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -28,6 +32,9 @@ struct Copy {
     snapshots: BTreeMap<SnapshotName, Vec<u8>>,
     /// Calls that change something until one fails; that one is not carried out.
     calls_left: Option<u32>,
+    /// Snapshots of its group, and what its others have.
+    cuts: BTreeSet<SnapshotName>,
+    kept_from: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -41,7 +48,14 @@ impl Memory {
     fn new(volume: VolumeId, role: Role, blocks: usize) -> Self {
         let mut state = VolumeState::new(volume, RelPath::root(), role, 3);
         state.blank = role == Role::Secondary;
-        Self(RefCell::new(Copy { state, head: vec![0; blocks * BLOCK], snapshots: BTreeMap::new(), calls_left: None }))
+        Self(RefCell::new(Copy {
+            state,
+            head: vec![0; blocks * BLOCK],
+            snapshots: BTreeMap::new(),
+            calls_left: None,
+            cuts: BTreeSet::new(),
+            kept_from: None,
+        }))
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Copy) -> T) -> Result<T, Failure> {
@@ -68,6 +82,15 @@ impl Memory {
     fn newest(&self) -> Vec<u8> {
         let point = self.0.borrow().state.current_point().map(SnapshotName::from).expect("a point");
         self.0.borrow().snapshots[&point].clone()
+    }
+
+    /// By a sync of another image of its group.
+    fn cut(&self, number: u64) -> Vec<u8> {
+        let mut copy = self.0.borrow_mut();
+        let (name, head) = (SnapshotName { id: PointId::sync(number), taken_at: 5 }, copy.head.clone());
+        copy.cuts.insert(name);
+        copy.snapshots.insert(name, head.clone());
+        head
     }
 
     fn promote(&self) {
@@ -108,7 +131,18 @@ impl ImageCopy for Memory {
     fn look(&self) -> Result<Option<Look>, Failure> {
         let copy = self.0.borrow();
         let snapshots = sizes(&copy);
-        Ok(Some(Look { size_bytes: copy.head.len() as u64, order: 22, snapshots }))
+        let cuts = copy.cuts.iter().filter(|cut| snapshots.contains_key(cut)).copied().collect();
+        Ok(Some(Look { size_bytes: copy.head.len() as u64, order: 22, snapshots, cuts }))
+    }
+
+    fn cut(&self, at_least: u64) -> Result<Option<(SnapshotName, u64)>, Failure> {
+        let copy = self.0.borrow();
+        let pending = copy.cuts.iter().find(|cut| cut.id.number >= at_least && copy.snapshots.contains_key(cut));
+        Ok(pending.map(|cut| (*cut, copy.snapshots[cut].len() as u64)))
+    }
+
+    fn kept_from(&self, _: &VolumeState) -> Result<Option<u64>, Failure> {
+        Ok(self.0.borrow().kept_from)
     }
 
     fn create(&self, _: u64, _: u8) -> Result<(), Failure> {
@@ -274,6 +308,47 @@ fn a_size_that_changes_alone_is_a_point() {
         assert!(!sync(&a, &b).unwrap().unchanged);
         assert_eq!(b.newest(), a.0.borrow().head);
     }
+}
+
+#[test]
+fn a_cut_of_the_group_is_the_next_point_and_what_is_older_is_swept() {
+    let (a, b) = pair(8);
+    a.write_block(1, 1);
+    assert!(!sync(&a, &b).unwrap().point.unwrap().is_cut);
+    a.cut(3);
+    a.write_block(2, 2);
+    let content = a.cut(4);
+    a.write_block(3, 3);
+    let point = sync(&a, &b).unwrap().point.unwrap();
+    assert_eq!((point.id, point.is_cut), (PointId::sync(4), true));
+    assert_eq!(b.newest(), content, "and not what was written since");
+    assert_eq!(a.0.borrow().snapshots.len(), 2, "the superseded cut is gone");
+    // Others have points that this one has nothing new for.
+    a.cut(5);
+    sync(&a, &b).unwrap();
+    a.cut(6);
+    let report = sync(&a, &b).unwrap();
+    assert_eq!((report.unchanged, report.point.unwrap().id), (false, PointId::sync(6)));
+}
+
+#[test]
+fn a_cut_of_before_a_promotion_is_no_point() {
+    let (a, b) = pair(8);
+    for byte in 1..=3 {
+        a.write_block(1, byte);
+        sync(&a, &b).unwrap();
+    }
+    a.write_block(2, 9);
+    a.cut(7);
+    // What was written is given up.
+    verbs::demote(&a, Force::Yes).unwrap();
+    verbs::rollback(&a, PointId::sync(2)).unwrap();
+    a.promote();
+    let content = a.0.borrow().head.clone();
+    verbs::request_resync(&b).unwrap();
+    let point = sync(&a, &b).unwrap().point.unwrap();
+    assert_eq!((b.newest(), point.is_cut), (content, false));
+    assert!(point.id.number > 7 && a.0.borrow().snapshots.keys().all(|name| name.id.number != 7), "{point:?}");
 }
 
 /// A failover after which nobody wrote, and back again.

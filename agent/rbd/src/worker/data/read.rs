@@ -12,7 +12,10 @@ use drover_engine::{
 };
 use drover_librbd::{Cluster, Completion, Extent, Image};
 
-use super::{super::image::pool, Agent, BYTES_MAX, OPERATIONS_MAX, changed, chunks, full, lost, open, windows};
+use super::{
+    super::{cut, image::pool},
+    Agent, BYTES_MAX, OPERATIONS_MAX, changed, chunks, full, lost, open, windows,
+};
 use crate::{request::Failure, view::ImagePlace};
 
 /// After so much that was compared in vain, only a sample is.
@@ -47,6 +50,7 @@ impl Wanted<'_> {
         let pool = pool(cluster, &self.place.pool, &self.place.namespace)?;
         let new = open(&pool, self.place, Some(self.to))?;
         let old = self.from.map(|from| open(&pool, self.place, Some(from))).transpose()?;
+        let begin = self.from.map(|from| cut::begin_of(&new, from)).transpose()?;
         let old_size = old.as_ref().map_or(Ok(0), Image::size_bytes)?;
         let size = new.size_bytes()?;
         let mut frame = |frame| agent.send(frame).map_err(lost);
@@ -54,7 +58,7 @@ impl Wanted<'_> {
         let mut queue = Queue::default();
         for window in windows(size) {
             told.out.goes_on()?;
-            let changed: Vec<_> = changed(&new, self.from, window)?.into_iter().map(as_changed).collect();
+            let changed: Vec<_> = changed(&new, begin.as_deref(), window)?.into_iter().map(as_changed).collect();
             let pieces = pieces(window, &changed, self.asked);
             if !self.leaves.is_empty() {
                 for (range, known) in leaves_of(&pieces, size, self.leaves) {
