@@ -10,14 +10,12 @@ pub mod pool;
 mod registry;
 pub mod schedule;
 
-use std::{
-    collections::BTreeMap, num::NonZeroU64, panic::resume_unwind, path::PathBuf, sync::Arc, thread, time::Duration,
-};
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, sync::Arc, time::Duration};
 
 use drover_engine::id::VolumeId;
 use drover_proto::v1;
 use drover_rbd::{
-    crew::{CallError, Crew, Program},
+    crew::{Crew, Program},
     image::{self, Demoted, Force, Image, Promoted, VerbError},
     point::PointName,
     pool::PoolPlace,
@@ -150,23 +148,13 @@ impl Mirrors {
     /// `None` where no cluster that answers has it. A cluster that does not is an error only if none has it.
     pub fn find(&self, id: VolumeId) -> Result<Option<Mirrored>, MirrorError> {
         let mut failed = None;
-        // One that hangs is waited for once, however many pools it has.
-        let found = thread::scope(|scope| {
-            let all =
-                self.clusters.iter().flat_map(|(name, ceph)| ceph.registries.iter().map(move |it| (name, ceph, it)));
-            let asked = all.map(|(name, ceph, registry)| {
-                let find = move || Ok(registry.find(&ceph.crew, id)?.map(|record| record.mirrored(id, name, registry)));
-                scope.spawn(find)
-            });
-            let asked: Vec<_> = asked.collect();
-            let told = asked.into_iter().map(|asked| asked.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            told.collect::<Vec<Result<Option<Mirrored>, CallError>>>()
-        });
-        for found in found {
-            match found {
-                Ok(Some(mirrored)) => return Ok(Some(mirrored)),
-                Ok(None) => {}
-                Err(error) => failed = Some(error),
+        for (name, ceph) in &self.clusters {
+            for registry in &ceph.registries {
+                match registry.find(&ceph.crew, id) {
+                    Ok(Some(record)) => return Ok(Some(record.mirrored(id, name, registry))),
+                    Ok(None) => {}
+                    Err(error) => failed = Some(error),
+                }
             }
         }
         failed.map_or(Ok(None), |error| Err(error.into()))

@@ -29,6 +29,8 @@ use crate::{
 const OBJECT: &str = "drover.states";
 /// Of the history; the value of a key is no place for thousands of points.
 const HISTORY_MAX: usize = 256;
+/// Points after the newest one that all images of a group have; more than there are cuts before a group waits.
+const BEYOND_MAX: usize = 64;
 
 /// `drover.<point>.<UTC>`: as points of mirrored images, and `drover.12+1.<UTC>` for what was kept of a copy after point 12.
 pub(crate) fn text(name: SnapshotName) -> String {
@@ -132,12 +134,14 @@ impl<'t, 'a> Delta<'t, 'a> {
         if let Some((place, _)) = others.states.iter().find(|(_, state)| !is_primary(state)) {
             return Err(VerbError::GroupApart { group: others.group.to_owned(), place: place.clone() }.into());
         }
+        let common = newest_common(&ImageCopy::state(self)?, &others).map_or(0, |name| name.id.number);
         let known = others.states.iter().filter_map(|(_, state)| Some(state.as_ref()?.highest_number() + 1)).max();
         let cut = Request::Cut(Cut {
             group: others.group.to_owned(),
             members: others.members,
             homes: others.homes,
             known: others.known,
+            common,
             of: self.place(),
             serves: at_least,
             number: at_least.max(known.unwrap_or(0)),
@@ -148,6 +152,7 @@ impl<'t, 'a> Delta<'t, 'a> {
             Reply::Behind(place) => {
                 return Err(VerbError::GroupBehind { group: others.group.to_owned(), place }.into());
             }
+            Reply::Contended => return Err(VerbError::GroupInCut(others.group.to_owned()).into()),
             _ => return Err(VerbError::Confused.into()),
         };
         let snapshots = self.look()?.map(|look| look.snapshots).unwrap_or_default();
@@ -242,6 +247,16 @@ impl<'t, 'a> Delta<'t, 'a> {
             self.look()?.into_iter().flat_map(|look| look.snapshots.into_keys()).map(|name| name.id.number).max();
         Ok(VolumeState { floor: floor.unwrap_or(0), ..new })
     }
+}
+
+/// What all have, on this side.
+fn newest_common(state: &VolumeState, others: &Others<'_>) -> Option<SnapshotName> {
+    let mut common = ends(state);
+    for (_, other) in &others.states {
+        let theirs = other.as_ref().map(ends).unwrap_or_default();
+        common.retain(|name| theirs.contains(name));
+    }
+    common.last().copied()
 }
 
 struct Others<'g> {
@@ -380,12 +395,11 @@ impl ImageCopy for Delta<'_, '_> {
 
     fn kept_from(&self, state: &VolumeState) -> Result<Option<u64>, Failure> {
         let Some(others) = self.others()? else { return Ok(None) };
-        let mut common = ends(state);
-        for (_, other) in &others.states {
-            let theirs = other.as_ref().map(ends).unwrap_or_default();
-            common.retain(|name| theirs.contains(name));
-        }
-        Ok(Some(common.last().map_or(0, |name| name.id.number)))
+        let common = newest_common(state, &others).map_or(0, |name| name.id.number);
+        // One that is gone at the other site, and here not, would keep all for ever.
+        let beyond: Vec<_> = ends(state).into_iter().filter(|name| name.id.number > common).collect();
+        let surplus = beyond.len().saturating_sub(BEYOND_MAX);
+        Ok(Some(if surplus > 0 { beyond[surplus].id.number } else { common }))
     }
 
     fn head_changes(&self, since: Option<SnapshotName>) -> Result<Vec<Range>, Failure> {

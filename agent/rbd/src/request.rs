@@ -220,6 +220,8 @@ pub struct Cut {
     pub members: Vec<ImagePlace>,
     /// The highest number that each of these has used: a snapshot of a higher one waits to be synced.
     pub known: Vec<u64>,
+    /// Number of the newest point that all of them have, or 0.
+    pub common: u64,
     /// Pools that may have the group.
     pub homes: Vec<String>,
     /// One of them. A snapshot of the group that it has, of this number or a higher one, is as good as a new one.
@@ -241,8 +243,10 @@ pub enum Reply {
     Snapshot(u64),
     /// The name of a snapshot.
     Taken(String),
-    /// None was taken: too many wait on this image.
+    /// None was taken: this image is too far behind.
     Behind(ImagePlace),
+    /// Nor now: another agent is at it.
+    Contended,
     /// In bytes.
     Size(u64),
     Users(Vec<UserView>),

@@ -14,7 +14,7 @@ use drover_proto::v1;
 use drover_rbd::{
     delta::{self, Delta, Group, GroupView},
     image::{Image, VerbError},
-    view::{ImagePlace, Verb},
+    view::{ImagePlace, TurnView, Verb},
 };
 
 use super::{MirrorError, Mirrored, Mirrors, Record, info, known};
@@ -101,7 +101,9 @@ impl Mirrors {
         if state.promoting {
             // One that was interrupted has no turn any more, or one that is taken over.
             let image = Image { crew: &self.ceph(&mirrored.cluster)?.crew, place: &mirrored.place };
-            state.promoting = Delta::turn(image)?.is_some_and(|turn| turn.verb == Verb::Promote);
+            // A demotion of a group that is taken back says so, too.
+            let is_promoting = |turn: TurnView| matches!(turn.verb, Verb::Promote | Verb::Demote);
+            state.promoting = Delta::turn(image)?.is_some_and(is_promoting);
         }
         let mut because = convert::troubles_of(&state);
         because.extend(jobs.trouble);

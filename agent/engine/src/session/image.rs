@@ -302,6 +302,14 @@ fn sweep(
     }
 }
 
+/// What can't be asked keeps all points for now, and no point from being made.
+fn kept_from(image: &dyn ImageCopy, state: &VolumeState) -> Option<u64> {
+    image.kept_from(state).unwrap_or_else(|error| {
+        tracing::info!(volume = %state.volume, "what its group needs is not known, and all points stay for now: {error}");
+        Some(0)
+    })
+}
+
 /// They are of no point any more: what can't be removed now is swept by the next session.
 fn remove_expired(image: &dyn ImageCopy, expired: &[Point]) {
     for point in expired {

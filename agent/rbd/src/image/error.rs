@@ -134,9 +134,11 @@ pub enum VerbError {
     )]
     GroupApart { group: String, place: ImagePlace },
     #[error(
-        "image {place} of group {group} has more cuts waiting than are kept: no sync has brought one for long. Sync it, or disable it"
+        "image {place} holds group {group} back: its syncs have brought none of many cuts. Sync it, or disable it at both agents"
     )]
     GroupBehind { group: String, place: ImagePlace },
+    #[error("another agent takes a snapshot of group {0}: try again")]
+    GroupInCut(String),
     /// Of an image that the agents sync.
     #[error(transparent)]
     Delta(#[from] Failure),
@@ -179,7 +181,11 @@ impl VerbError {
             | Self::GroupBehind { .. }
             | Self::TurnUnknown(_) => Kind::Precondition,
             Self::EndedBehind { .. } | Self::EndedBeyond { .. } => Kind::DataLoss,
-            Self::PeerIsChanging { .. } | Self::Taken { .. } | Self::InVerb(_) | Self::TurnLost(_) => Kind::Conflict,
+            Self::PeerIsChanging { .. }
+            | Self::Taken { .. }
+            | Self::InVerb(_)
+            | Self::GroupInCut(_)
+            | Self::TurnLost(_) => Kind::Conflict,
             Self::NotSeen(_) | Self::LockLost(_) => Kind::Unavailable,
             Self::Confused => Kind::Internal,
         }
@@ -192,6 +198,7 @@ impl VerbError {
             Self::Delta(failure) => &failure.reason,
             Self::GroupApart { .. } => "group-not-primary",
             Self::GroupBehind { .. } => "group-behind",
+            Self::GroupInCut(_) => "group-in-cut",
             Self::NoImage { .. } => "no-image",
             Self::Journal(_) => "journal-mode",
             Self::NotMirrored(_) => "not-mirrored",

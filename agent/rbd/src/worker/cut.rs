@@ -31,8 +31,10 @@ const OBJECT: &str = "drover.cuts";
 /// Longer than a worker may take, so that nobody comes between.
 const LOCKED: Duration = Duration::from_secs(150);
 const WAIT: Duration = Duration::from_secs(30);
-/// Cuts on an image that no sync has brought: clients of the kernel open no image with more than 510 snapshots.
-const WAITING_MAX: usize = 16;
+/// Cuts on an image after the newest that all images have: clients of the kernel open no image with more than 510 snapshots.
+const BEYOND_MAX: usize = 32;
+/// Of the group's snapshots that no image has, so many are removed with a cut.
+const REMOVED_AT_ONCE: usize = 4;
 /// Group snapshots that no image of the group has.
 const UNUSED_MAX: usize = 256;
 const STEP: Duration = Duration::from_millis(200);
@@ -106,7 +108,9 @@ pub(super) fn cut(cluster: &Cluster, cut: &Cut) -> Result<Reply, Failure> {
             None => pool(cluster, &first.pool, &first.namespace)?,
         };
         let object = home.object(OBJECT)?;
-        wait_for(cluster, &object, lock)?;
+        if !is_had(cluster, &object, lock)? {
+            return Ok(Reply::Contended);
+        }
         // Another agent may have made the group meanwhile, elsewhere.
         let is_there = found().map(|found| found.is_none_or(|found| found.id() == home.id()));
         let done = match is_there {
@@ -124,21 +128,21 @@ pub(super) fn cut(cluster: &Cluster, cut: &Cut) -> Result<Reply, Failure> {
     }
 }
 
-fn wait_for(cluster: &Cluster, object: &Object, lock: Lock<'_>) -> Result<(), Failure> {
+/// Waits for it, but not for ever.
+fn is_had(cluster: &Cluster, object: &Object, lock: Lock<'_>) -> Result<bool, Failure> {
     let begun = Instant::now();
     while let Err(error) = object.lock(lock, "drover", Some(LOCKED), Renewal::May) {
         if error.kind() != ErrorKind::Busy {
             return Err(error.into());
         }
         if begun.elapsed() > WAIT {
-            let message = format!("another agent takes a snapshot of group {}: try again in a minute", lock.name);
-            return Err(failure(FailureKind::Busy, message));
+            return Ok(false);
         }
         if !break_of_dead(cluster, object, lock)? {
             thread::sleep(STEP);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Of a holder that was shut out of the cluster, as a worker is whose agent died.
@@ -187,11 +191,11 @@ impl Members<'_> {
         if let Some((name, _)) = of.into_iter().flatten().filter(is_pending).max() {
             return Ok(Reply::Taken(delta::text(name)));
         }
-        for ((member, content), known) in contents.iter().zip(&self.cut.known) {
-            let waiting = named(content).into_iter().filter(|(name, is_cut)| *is_cut && name.id.number > *known);
-            if waiting.count() >= WAITING_MAX {
-                return Ok(Reply::Behind((*member).clone()));
-            }
+        let beyond =
+            |content| named(content).iter().filter(|(it, is_cut)| *is_cut && it.id.number > self.cut.common).count();
+        if contents.iter().any(|(_, content)| beyond(content) >= BEYOND_MAX) {
+            let last = self.cut.members.iter().zip(&self.cut.known).min_by_key(|(_, known)| **known);
+            return Ok(Reply::Behind(last.map_or(&self.cut.of, |(member, _)| member).clone()));
         }
         let highest = contents.iter().flat_map(|(_, content)| named(content)).map(|(name, _)| name.id.number).max();
         let number = self.cut.number.max(highest.unwrap_or(0).saturating_add(1));
@@ -251,19 +255,22 @@ impl Members<'_> {
         let used: BTreeSet<_> = snapshots.filter(|it| it.before.is_some()).map(|it| it.name.as_str()).collect();
         let mut is_half = false;
         let mut unused = Vec::new();
-        for GroupSnapshot { name, state } in self.home.group_snapshots(&self.name)? {
+        let ours = |it: &GroupSnapshot| delta::parse(&it.name).is_some();
+        for GroupSnapshot { name, state } in self.home.group_snapshots(&self.name)?.into_iter().filter(ours) {
             if state != GroupSnapshotState::Complete {
                 is_half = true;
                 // One of an image that was removed since can't be removed. It is no point of anybody.
                 let _ = self.home.group_snapshot_remove(&self.name, &name);
-            } else if !used.contains(name.as_str()) {
-                unused.push((delta::parse(&name), name));
+            } else if let Some(point) = delta::parse(&name).filter(|_| !used.contains(name.as_str())) {
+                unused.push((point, name));
             }
         }
         // Images that have left the group may have them still.
         unused.sort();
         let surplus = unused.len().saturating_sub(UNUSED_MAX);
-        for (_, name) in &unused[..surplus] {
+        // Those of images that were removed since can't be, and are no reason to leave out the others.
+        let first = usize::try_from(self.cut.now_unix_secs).unwrap_or(0) % surplus.max(1);
+        for (_, name) in unused[..surplus].iter().cycle().skip(first).take(surplus.min(REMOVED_AT_ONCE)) {
             let _ = self.home.group_snapshot_remove(&self.name, name);
         }
         let halves = contents.iter().filter(|(_, content)| is_half || content.has_half_cut);
@@ -327,7 +334,11 @@ fn halves(image: &Image, snapshots: &[ContentSnapshot]) -> Result<impl Iterator<
 fn remove_halves(cluster: &Cluster, place: &ImagePlace) -> Result<(), Failure> {
     let image = open(cluster, place, Access::ReadWrite)?;
     for id in halves(&image, &content_of(&image)?.snapshots)? {
-        image.remove_snapshot_by_id(id)?;
+        match image.remove_snapshot_by_id(id) {
+            // By a sync that had removed the other half.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed?,
+        }
     }
     Ok(image.close()?)
 }

@@ -103,6 +103,14 @@ fn named(point: SnapshotName) -> PointName {
     PointName { number: point.id.number, taken_at_unix_secs: point.taken_at }
 }
 
+/// An image alone is cut with nobody: its group ends where it is.
+fn end(standing: &[Standing]) -> Option<SnapshotName> {
+    match standing {
+        [alone] => alone.current,
+        _ => common(standing.iter().map(|it| &it.ends)),
+    }
+}
+
 fn common<'a>(mut ends: impl Iterator<Item = &'a BTreeSet<SnapshotName>>) -> Option<SnapshotName> {
     let first = ends.next()?.clone();
     let common = ends.fold(first, |common, ends| &common & ends);
@@ -111,6 +119,9 @@ fn common<'a>(mut ends: impl Iterator<Item = &'a BTreeSet<SnapshotName>>) -> Opt
 
 /// The newest point that all of these have.
 pub fn newest_common(states: &[VolumeState]) -> Option<u64> {
+    if let [alone] = states {
+        return alone.current.map(|point| point.number);
+    }
     let ends: Vec<_> = states.iter().map(delta::ends).collect();
     common(ends.iter()).map(|point| point.id.number)
 }
@@ -155,7 +166,7 @@ fn decide(places: &[&ImagePlace], standing: &[Standing], force: bool) -> Result<
     if lossy.is_empty() && is_even {
         return Ok(How::Planned);
     }
-    let common = common(standing.iter().map(|it| &it.ends));
+    let common = end(standing);
     let lossy = if lossy.is_empty() { vec![((*places[0]).clone(), uneven().into())] } else { lossy };
     match (common, force) {
         (_, false) => Err(GroupError::Refused { failures: Failures(lossy), forced: Some(common.map(named)) }),
@@ -166,7 +177,9 @@ fn decide(places: &[&ImagePlace], standing: &[Standing], force: bool) -> Result<
 
 /// Each is whole for itself, and they are not of one moment.
 fn uneven() -> Failure {
-    let message = "the images of the group are not at one point: sync each of them once".to_owned();
+    let message =
+        "the images of the group are not at one point: cut them anew (`group point`), then sync each of them once"
+            .to_owned();
     Failure { kind: Kind::Precondition, reason: "group-uneven".to_owned(), message }
 }
 
@@ -398,6 +411,13 @@ mod tests {
             matches!(refused, GroupError::Refused { forced: Some(Some(point)), .. } if point.number == 3),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn an_image_alone_ends_where_it_is() {
+        let mut alone = at(Role::Secondary, &[3], dead());
+        alone.current = Some(name(7));
+        assert_eq!(decided(&[alone], true).unwrap(), How::At(name(7)));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    ImageEnd, ImageFrom, ImageMessage, ImageOffer, LEAVES_MAX, NUMBER_MAX, RANGES_MAX, TIME_MAX, held, receive,
-    remove_expired, send, source::failpoint, sweep,
+    ImageEnd, ImageFrom, ImageMessage, ImageOffer, LEAVES_MAX, NUMBER_MAX, RANGES_MAX, TIME_MAX, held, kept_from,
+    receive, remove_expired, send, source::failpoint, sweep,
 };
 use crate::{
     control::Phase,
@@ -188,7 +188,7 @@ impl Sink<'_> {
             rotten: Vec::new(),
             found_by: Default::default(),
         };
-        state.kept_from = self.image.kept_from(&state)?;
+        state.kept_from = kept_from(self.image, &state);
         let (mut state, expired) = advance(&offer, &state, &point, None, Vec::new(), unix_now());
         state.staging = false;
         state.blank = false;

@@ -1,8 +1,8 @@
 //! The side that has the image's users.
 
 use super::{
-    ImageEnd, ImageFrom, ImageMessage, ImageOffer, LEAVES_MAX, NUMBER_MAX, finished, held, receive, remove_expired,
-    send, sweep,
+    ImageEnd, ImageFrom, ImageMessage, ImageOffer, LEAVES_MAX, NUMBER_MAX, finished, held, kept_from, receive,
+    remove_expired, send, sweep,
 };
 use crate::{
     control::Phase,
@@ -29,7 +29,6 @@ pub(super) fn run(wire: &Wire<'_>, image: &dyn ImageCopy, options: &SyncOptions)
     // A cut that a sync of another image of the group has made.
     let pending = look.cuts.last().copied().filter(|cut| cut.id.number > state.highest_number());
     sweep(image, &mut state, &look.snapshots, pending);
-    state.kept_from = image.kept_from(&state)?;
     let points = held(&state, &look.snapshots);
     let offer = ImageOffer { state: state.clone(), size_bytes: look.size_bytes, order: look.order, points };
     let known = offer.points.clone();
@@ -186,7 +185,7 @@ impl Source<'_> {
             confirm(&mut state, offered);
         }
         state.confirmed_at = Some(taken_at);
-        state.kept_from = self.image.kept_from(&state)?;
+        state.kept_from = kept_from(self.image, &state);
         let expired = state.expire(unix_now());
         self.image.set_state(&state)?;
         remove_expired(self.image, &expired);
