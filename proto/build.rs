@@ -5,12 +5,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "drover/v1/volume.proto",
     "drover/v1/replication.proto",
     "drover/v1/group.proto",
     "drover/v1/fence.proto",
     "drover/v1/pool.proto",
+    "drover/v1/snapshot.proto",
     "drover/v1/sync.proto",
     "drover/v1/node.proto",
     "drover/v1/transfer.proto",

@@ -21,12 +21,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    catalogue::Catalogue,
     config::Config,
     job::{Journal, Keeper, Runner, SessionControl, Sessions},
     metrics::{self, Metrics},
     mirror::{self, Mirrors, SharedMirrors},
     peers::Peers,
-    rpc::{node::NodeService, replication::ReplicationService, sync::SyncService, transfer::TransferService},
+    rpc::{
+        node::NodeService, replication::ReplicationService, snapshots::SnapshotsService, sync::SyncService,
+        transfer::TransferService,
+    },
     throttle,
     tls::Credentials,
     volumes::{Volumes, look_again_often},
@@ -51,6 +55,7 @@ struct App {
     metrics: Arc<Metrics>,
     sessions: Arc<Sessions>,
     keeper: Keeper,
+    catalogue: Arc<Catalogue>,
     tasks: TaskTracker,
     /// Everything that goes on by itself ends with this.
     stop: CancellationToken,
@@ -106,6 +111,9 @@ impl App {
             .run(Lane::Calls, move || Journal::open(&opened.state_dir).map(|it| (it, Volumes::open(&opened))))
             .await?
             .context("open the job journal")?;
+        let state_dir = config.state_dir.clone();
+        let catalogue = lanes.run(Lane::Calls, move || Catalogue::open(&state_dir)).await?;
+        let catalogue = Arc::new(catalogue.context("open the catalogue of snapshots")?);
         let (volumes, metrics) = (Arc::new(volumes), Arc::new(Metrics::new()));
         let (stop, broken, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let throttle = Arc::new(Throttle::new(throttle::in_force(&config.limits)));
@@ -121,6 +129,7 @@ impl App {
             peers: peers.clone(),
             lanes: lanes.clone(),
             metrics: metrics.clone(),
+            catalogue: catalogue.clone(),
             in_flight_bytes: config.limits.in_flight_bytes(),
         });
         let limits = (config.limits.jobs, control);
@@ -164,6 +173,7 @@ impl App {
             metrics,
             sessions,
             keeper,
+            catalogue,
             tasks,
             stop,
             broken,
@@ -185,6 +195,16 @@ impl App {
             defaults: self.config.defaults.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
+        }
+    }
+
+    fn snapshots(&self) -> SnapshotsService {
+        SnapshotsService {
+            catalogue: self.catalogue.clone(),
+            volumes: self.volumes.clone(),
+            mirrors: self.mirrors.clone(),
+            peers: self.peers.clone(),
+            lanes: self.lanes.clone(),
         }
     }
 

@@ -59,6 +59,8 @@ enum Command {
     Group(crate::group_cli::GroupArgs),
     /// Set the mirroring of RBD pools up: mode, site name, peers
     Pool(crate::pool_cli::PoolArgs),
+    /// The catalogue of snapshots: what a restore has to know of the VolumeSnapshots of volumes
+    Snapshots(crate::snapshots_cli::SnapshotsArgs),
     /// Calls librbd for the agent, which starts it
     #[command(hide = true)]
     RbdWorker,
@@ -115,6 +117,7 @@ impl Cli {
             Command::Volume(args) => crate::volume_cli::run(args),
             Command::Group(args) => Ok(crate::group_cli::run(args)),
             Command::Pool(args) => Ok(crate::pool_cli::run(args)),
+            Command::Snapshots(args) => Ok(crate::snapshots_cli::run(&args)),
             Command::Points(args) => Ok(crate::points_cli::run(args)),
             Command::Copy(args) => {
                 log::init(self.log_format);

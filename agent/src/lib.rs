@@ -5,6 +5,7 @@
 //! to blocking code.
 
 pub mod app;
+pub mod catalogue;
 pub mod certs;
 pub mod check;
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod recover;
 pub mod rpc;
 pub mod scrub;
 pub mod snapshot;
+pub mod snapshots_cli;
 pub mod target;
 pub mod throttle;
 pub mod tls;

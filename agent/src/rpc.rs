@@ -5,6 +5,7 @@ pub mod access;
 pub mod convert;
 pub mod node;
 pub mod replication;
+pub mod snapshots;
 pub mod status;
 pub mod sync;
 pub mod transfer;

@@ -91,6 +91,14 @@ impl Target {
         }
     }
 
+    /// Also where rbd-mirror mirrors it. Blocks as [`Target::find`] does.
+    pub fn exists(volumes: &Volumes, mirrors: &SharedMirrors, id: VolumeId) -> Result<(), TargetError> {
+        match Self::find(volumes, mirrors, id) {
+            Ok(_) | Err(TargetError::Mirrored(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Blocks as [`Target::find`] does.
     pub fn state(&self) -> Result<VolumeState, TargetError> {
         match self {

@@ -29,6 +29,8 @@ pub struct Rounds {
     pub half_way: u64,
     /// Points of a group of RBD images that is written to, each of one moment.
     pub cuts: u64,
+    /// Records of the catalogue of snapshots.
+    pub records: usize,
     /// RBD images that are promoted as one.
     pub many_images: usize,
     /// Entries of a random tree, and edits of one round: not fewer in the small run, or it would prove another thing.
@@ -51,6 +53,7 @@ impl Rounds {
         image_rounds: 20,
         half_way: 1,
         cuts: 4,
+        records: 5000,
         many_images: 12,
         entries: 200,
         edits: 20,
@@ -70,6 +73,7 @@ impl Rounds {
         image_rounds: 200,
         half_way: 20,
         cuts: 20,
+        records: 100_000,
         many_images: 50,
         entries: 200,
         edits: 20,

@@ -2,6 +2,7 @@
 
 mod access;
 mod block;
+mod catalogue;
 mod ceph;
 mod crash;
 mod cuts;

@@ -5,7 +5,7 @@ use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path
 use anyhow::Context as _;
 use drover_proto::v1::{
     fence_server::FenceServer, groups_server::GroupsServer, node_server::NodeServer, pools_server::PoolsServer,
-    replication_server::ReplicationServer, sync_server::SyncServer,
+    replication_server::ReplicationServer, snapshots_server::SnapshotsServer, sync_server::SyncServer,
 };
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
@@ -23,6 +23,7 @@ use crate::{
     rpc::{
         access::{AccessLayer, Door},
         replication::{fence::FenceService, groups::GroupsService, pools::PoolsService},
+        snapshots::SnapshotsService,
     },
     transfer::{
         CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
@@ -98,6 +99,7 @@ impl App {
         reporter.set_serving::<FenceServer<FenceService>>().await;
         reporter.set_serving::<GroupsServer<GroupsService>>().await;
         reporter.set_serving::<PoolsServer<PoolsService>>().await;
+        reporter.set_serving::<SnapshotsServer<SnapshotsService>>().await;
         reporter.set_serving::<NodeServer<crate::rpc::node::NodeService>>().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -110,6 +112,7 @@ impl App {
             .add_service(FenceServer::new(FenceService(self.replication())))
             .add_service(GroupsServer::new(GroupsService(self.replication())))
             .add_service(PoolsServer::new(PoolsService(self.replication())))
+            .add_service(SnapshotsServer::new(self.snapshots()))
             .add_service(SyncServer::new(self.sync()))
             .add_service(NodeServer::new(self.node()))
             .add_service(self.transfer().into_server())

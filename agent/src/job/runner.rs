@@ -1,6 +1,10 @@
 //! One attempt of a job: find the volume, reach the peer, let the engine's threads talk, say how it ended.
 
-use std::{error::Error, sync::Arc, time::Instant};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use drover_engine::{
     control::Phase,
@@ -14,6 +18,7 @@ use tracing::Instrument as _;
 
 use super::{Job, Outcome, Problem, Route, Running, Work};
 use crate::{
+    catalogue::{Catalogue, Exchange},
     metrics::Metrics,
     mirror::SharedMirrors,
     peers::{PeerError, Peers},
@@ -26,6 +31,8 @@ use crate::{
 
 /// Less than this is only greetings: an attempt that got no further does not count as progress.
 const MOVED_BYTES_MIN: u64 = 1 << 20;
+/// For records of snapshots, after a sync: a peer that hangs does not keep the job from its end for longer.
+const EXCHANGE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Runner {
@@ -34,6 +41,7 @@ pub struct Runner {
     pub peers: Arc<Peers>,
     pub lanes: Arc<Lanes>,
     pub metrics: Arc<Metrics>,
+    pub catalogue: Arc<Catalogue>,
     pub in_flight_bytes: usize,
 }
 
@@ -94,6 +102,7 @@ impl Runner {
             Ok(link) => Arc::new(link),
             Err(outcome) => return outcome,
         };
+        let is_sync = matches!(intent, Intent::Sync(_));
         let (side, intent, request, control) = (route.side, intent.clone(), job.id.clone(), running.control.clone());
         let engine_link = link.clone();
         let talk = move || talk(&engine_link, &control, &target, side, intent, request.as_str());
@@ -112,7 +121,25 @@ impl Runner {
         if let Some(link) = Arc::into_inner(link) {
             link.finish().await;
         }
+        if is_sync && matches!(outcome, Outcome::Succeeded(_)) {
+            self.exchange_snapshots(job, &route.peer).await;
+        }
         outcome
+    }
+
+    /// What is known of the volume's snapshots follows its data. Where that fails the data are in sync all the same, and the next sync tries again.
+    async fn exchange_snapshots(&self, job: &Job, peer: &str) {
+        let exchange = Exchange { catalogue: &self.catalogue, lanes: &self.lanes, peer, volume: job.request.volume };
+        let exchanged = match self.peers.connect(peer).await {
+            Ok(channel) => tokio::time::timeout(EXCHANGE, exchange.run(channel)).await,
+            Err(error) => return tracing::warn!("records of snapshots are not exchanged: {}", chain(&error)),
+        };
+        match exchanged {
+            Ok(Ok((0, 0))) => {}
+            Ok(Ok((here, there))) => tracing::info!(here, there, "records of snapshots are exchanged"),
+            Ok(Err(error)) => tracing::warn!("records of snapshots are not exchanged: {}", chain(&error)),
+            Err(_) => tracing::warn!("records of snapshots are not exchanged within {} s", EXCHANGE.as_secs()),
+        }
     }
 
     async fn dial(&self, peer: &str, running: &Running) -> Result<GrpcLink<SessionResponse>, Outcome> {

@@ -63,6 +63,13 @@ pub const ROWS: &[(&str, &[Role])] = &[
     ("/drover.v1.Sync/LocateContent", CONTROL),
     ("/drover.v1.Sync/Rollback", CONTROL),
     ("/drover.v1.Sync/Release", CONTROL),
+    ("/drover.v1.Snapshots/Put", CONTROL),
+    ("/drover.v1.Snapshots/Get", READ),
+    ("/drover.v1.Snapshots/List", READ),
+    ("/drover.v1.Snapshots/Delete", CONTROL),
+    // As a session: whoever brings records can replace them.
+    ("/drover.v1.Snapshots/Changes", PEER),
+    ("/drover.v1.Snapshots/Merge", PEER),
     ("/drover.v1.Node/GetInfo", ALL),
     // Whoever transfers can overwrite a secondary: agents only, not even a controller.
     ("/drover.v1.Transfer/Session", PEER),

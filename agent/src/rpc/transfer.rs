@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use drover_engine::{
     error::Kind,
+    id::VolumeId,
     session::{self, Failure, Hello, Wire},
 };
 use drover_proto::v1::{
@@ -116,7 +117,7 @@ impl Host {
         tracing::Span::current().record("volume", tracing::field::display(hello.volume));
         tracing::Span::current().record("job", &hello.request);
         guard.greeted(&hello);
-        match self.target(&hello) {
+        match target_for(&self.volumes, &self.mirrors, &self.peers, &self.caller, hello.volume) {
             Ok(target) => self.answer(&wire, &hello, &target),
             Err(failure) => {
                 tracing::warn!(peer = self.caller.name(), reason = failure.reason, "session refused: {failure}");
@@ -134,22 +135,28 @@ impl Host {
         }
         drover_linux::allocator::give_back();
     }
+}
 
-    fn target(&self, hello: &Hello) -> Result<Target, Failure> {
-        let failed = |kind, reason: &str, message| Failure { kind, reason: reason.to_owned(), message };
-        let target = Target::find(&self.volumes, &self.mirrors, hello.volume).map_err(|error| Failure::from(&error))?;
-        let Some(peer) = target.state().map_err(|error| Failure::from(&error))?.peer else {
-            return Ok(target);
-        };
-        // A volume that names its peer is only open to that one: another site's agent has no business with it.
-        match self.peers.get(&peer) {
-            Ok(known) if !self.caller.names.contains(&known.server_name()) => Err(failed(
-                Kind::Denied,
-                "not-the-volumes-peer",
-                format!("volume {} is synced with {peer}, not with {}", hello.volume, self.caller.name()),
-            )),
-            Ok(_) => Ok(target),
-            Err(error) => Err(failed(Kind::Precondition, error.reason(), chain(&error))),
-        }
+/// A volume that names its peer is only open to that one: another site's agent has no business with it. Blocks where a cluster has to be asked.
+pub(super) fn target_for(
+    volumes: &Volumes,
+    mirrors: &SharedMirrors,
+    peers: &Peers,
+    caller: &Caller,
+    id: VolumeId,
+) -> Result<Target, Failure> {
+    let failed = |kind, reason: &str, message| Failure { kind, reason: reason.to_owned(), message };
+    let target = Target::find(volumes, mirrors, id).map_err(|error| Failure::from(&error))?;
+    let Some(peer) = target.state().map_err(|error| Failure::from(&error))?.peer else {
+        return Ok(target);
+    };
+    match peers.get(&peer) {
+        Ok(known) if !caller.names.contains(&known.server_name()) => Err(failed(
+            Kind::Denied,
+            "not-the-volumes-peer",
+            format!("volume {id} is synced with {peer}, not with {}", caller.name()),
+        )),
+        Ok(_) => Ok(target),
+        Err(error) => Err(failed(Kind::Precondition, error.reason(), chain(&error))),
     }
 }

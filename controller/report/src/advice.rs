@@ -22,10 +22,16 @@ pub const REASONS: &[Reason] = &[
         "look at lsattr of the path that is named, make it changeable, and sync again",
     ),
     reason("apply-undone", "a commit was undone after a crash; the old point stands", LATER),
+    reason("bad-page-token", "the page token is none that this agent gave", "begin the list anew"),
     reason(
         "bad-request-id",
         "the request id is not 1 to 128 characters of [A-Za-z0-9._:-]",
         "choose another --request-id",
+    ),
+    reason(
+        "bad-snapshot-record",
+        "a record of a snapshot is none: a name that Kubernetes would not take, a manifest that is not JSON or too long, or too many in one call",
+        "correct what the message names; nothing of the call was kept",
     ),
     reason(
         "beside-missing",
@@ -53,6 +59,11 @@ pub const REASONS: &[Reason] = &[
         "decide which one is to be given up: demote it, resync it, sync; what it holds is kept as a restore point",
     ),
     reason("cancelled", "someone cancelled it", "nothing; what was received is kept for the next sync"),
+    reason(
+        "catalogue-unusable",
+        "the catalogue of snapshots can't be read or written",
+        "look at the disk of `state_dir`; a damaged `catalogue.redb` can be moved away, the peer brings what it knows with the next syncs",
+    ),
     reason(
         "ceph-blocklisted",
         "the cluster has blocklisted the agent's worker",
@@ -155,8 +166,8 @@ pub const REASONS: &[Reason] = &[
     ),
     reason(
         "group-behind",
-        "more cuts of the group wait on an image than are kept, because no sync of it has ended for long",
-        "sync that image, or disable it; the group goes on then",
+        "an image holds its group back: no sync of it has brought a cut for long",
+        "sync that image, or disable it at both agents; the group goes on then",
     ),
     reason("group-elsewhere", "the group's images are of another cluster", "choose another --group"),
     reason(
@@ -168,6 +179,11 @@ pub const REASONS: &[Reason] = &[
         "group-half-promoted",
         "a promotion of the group by force was interrupted",
         "repeat it with --force; it ends on the same point",
+    ),
+    reason(
+        "group-in-cut",
+        "another agent takes a snapshot of the group",
+        "it is tried again by itself; otherwise repeat it",
     ),
     reason(
         "group-not-primary",
@@ -182,7 +198,7 @@ pub const REASONS: &[Reason] = &[
     reason(
         "group-uneven",
         "the images of the group are at different points",
-        "sync each of them once, then repeat; by force they end on the newest point that all have",
+        "cut them anew with `group point`, sync each of them once, then repeat; by force they end on the newest point that all have",
     ),
     reason(
         "image-busy",
@@ -350,6 +366,11 @@ pub const REASONS: &[Reason] = &[
     reason("no-such-point", "the copy has no such restore point", "choose one of `drover points VOLUME`"),
     reason("no-such-root", "the agent has no root of that name", "choose one of `drover-agent check`"),
     reason("no-such-rpc", "the agent has no such call", "update the older side; neighbouring releases work together"),
+    reason(
+        "no-such-snapshot",
+        "no snapshot of that name is known of the volume",
+        "look at `drover-agent snapshots list`; records come with the volume's syncs",
+    ),
     reason(
         "no-such-volume",
         "the agent has no such volume",
