@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "drover/v1/volume.proto",
     "drover/v1/replication.proto",
     "drover/v1/group.proto",
@@ -15,6 +15,7 @@ const FILES: [&str; 9] = [
     "drover/v1/sync.proto",
     "drover/v1/node.proto",
     "drover/v1/transfer.proto",
+    "drover/v1/trash.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

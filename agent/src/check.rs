@@ -189,6 +189,9 @@ fn root(root: &RootConfig, found: &mut Findings) {
         let free = space.free_bytes >> 20;
         found.line(format!("  {} = {path} ({}, {free} MiB free)", root.name, filesystem_name(filesystem)));
     }
+    if !root.exports.is_empty() {
+        found.line(format!("  PersistentVolumes call it {}", root.exports.join(", ")));
+    }
     if let Some(snapshot) = &root.snapshot {
         found.line(format!("  snapshots by {}, read at {}", snapshot.create.join(" "), snapshot.path));
         for program in [&snapshot.create, &snapshot.remove].into_iter().filter_map(|command| command.first()) {

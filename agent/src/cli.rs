@@ -59,6 +59,8 @@ enum Command {
     Group(crate::group_cli::GroupArgs),
     /// Set the mirroring of RBD pools up: mode, site name, peers
     Pool(crate::pool_cli::PoolArgs),
+    /// List deleted copies that wait in the trash, put one back
+    Trash(crate::trash_cli::TrashArgs),
     /// The catalogue of snapshots: what a restore has to know of the VolumeSnapshots of volumes
     Snapshots(crate::snapshots_cli::SnapshotsArgs),
     /// Calls librbd for the agent, which starts it
@@ -117,6 +119,7 @@ impl Cli {
             Command::Volume(args) => crate::volume_cli::run(args),
             Command::Group(args) => Ok(crate::group_cli::run(args)),
             Command::Pool(args) => Ok(crate::pool_cli::run(args)),
+            Command::Trash(args) => Ok(crate::trash_cli::run(&args)),
             Command::Snapshots(args) => Ok(crate::snapshots_cli::run(&args)),
             Command::Points(args) => Ok(crate::points_cli::run(args)),
             Command::Copy(args) => {

@@ -39,6 +39,8 @@ pub enum ConfigError {
     Relative { what: &'static str, path: PathBuf },
     #[error("{what} {value:?} is not a name: 1 to 64 characters of [A-Za-z0-9._-]")]
     Name { what: &'static str, value: String },
+    #[error("root {root}: export {export:?} is not SERVER:/PATH or /PATH")]
+    Export { root: String, export: String },
     #[error("snapshot of root {root}: {problem}")]
     Snapshot { root: String, problem: &'static str },
     #[error(
@@ -116,6 +118,9 @@ pub struct RootConfig {
     pub beside: Option<PathBuf>,
     /// How the root's block volumes are frozen while they are the source of a sync.
     pub snapshot: Option<SnapshotConfig>,
+    /// What PersistentVolumes call this root: `SERVER:/PATH`, or `/PATH` on whatever server. At a replica the primary's names belong here, too.
+    #[serde(default)]
+    pub exports: Vec<String>,
 }
 
 /// A Ceph cluster whose mirrored images may be volumes.
@@ -188,6 +193,9 @@ impl Config {
             absolute("root path", &root.path)?;
             root.beside.as_deref().map_or(Ok(()), |beside| absolute("beside", beside))?;
             root.snapshot.as_ref().map_or(Ok(()), |snapshot| snapshot.validate(&root.name))?;
+            if let Some(export) = root.exports.iter().find(|export| crate::pv::export_of(export).is_none()) {
+                return Err(ConfigError::Export { root: root.name.clone(), export: export.clone() });
+            }
             if root.kind == RootKind::Devices && root.beside.is_none() {
                 return Err(ConfigError::NoBeside { root: root.name.clone() });
             }

@@ -1,9 +1,8 @@
 //! `drover-agent pool`: mirroring of the pools of a cluster, for root on the agent's own host, over its Unix socket.
 
 use std::{
-    fmt, fs,
-    io::{self, Read as _},
-    path::PathBuf,
+    fmt,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -18,7 +17,7 @@ use tonic::transport::Channel;
 use crate::{
     cli::ConfigArgs,
     config::Config,
-    volume_cli::{VolumeCliError, connect, failed, runtime},
+    volume_cli::{VolumeCliError, connect, failed, read_text, runtime},
 };
 
 #[derive(Clone, Debug, Args)]
@@ -116,15 +115,9 @@ fn act(args: &PoolArgs) -> Result<Done, VolumeCliError> {
     runtime()?.block_on(async { args.verb.call(PoolsClient::new(connect(&config).await?)).await })
 }
 
-fn read(path: &PathBuf) -> Result<String, VolumeCliError> {
-    let mut text = String::new();
-    let read = match path.to_str() {
-        Some("-") => io::stdin().read_to_string(&mut text).map(drop),
-        _ => fs::read_to_string(path).map(|found| text = found),
-    };
+fn read(path: &Path) -> Result<String, VolumeCliError> {
     let what = "a token can't be read from";
-    read.map_err(|source| VolumeCliError::File { what, path: path.clone(), source })?;
-    Ok(text)
+    read_text(path).map_err(|source| VolumeCliError::File { what, path: path.to_owned(), source })
 }
 
 impl Verb {

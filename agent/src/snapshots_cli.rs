@@ -1,9 +1,8 @@
 //! `drover-agent snapshots`: the catalogue of snapshots, for root on the agent's own host, over its Unix socket.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    io::{self, Read as _, Write as _},
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
 };
@@ -22,7 +21,7 @@ use tonic::transport::Channel;
 use crate::{
     cli::ConfigArgs,
     config::Config,
-    volume_cli::{VolumeCliError, connect, failed, resolve, runtime},
+    volume_cli::{VolumeCliError, connect, failed, read_text, resolve, runtime},
 };
 
 #[derive(Clone, Debug, Args)]
@@ -74,7 +73,7 @@ enum Verb {
     /// Record VolumeSnapshots of a volume
     #[command(after_help = "\
 Example:
-  kubectl get volumesnapshot,volumesnapshotcontent -n shop -o json | drover-agent snapshots put nfs/pvc-1 -
+  kubectl get volumesnapshot,volumesnapshotcontent -n shop -o json | drover-agent snapshots put nfs/pvc-1 - --claim data
 
 Takes VolumeSnapshots as JSON, one or a List; of VolumeSnapshotContents in the list it takes the handles. What is not ready to use is left out, and told.
 The same again changes nothing.")]
@@ -83,6 +82,9 @@ The same again changes nothing.")]
         volume: String,
         /// - is standard input
         file: PathBuf,
+        /// Only those of this PersistentVolumeClaim; needed where there are others
+        #[arg(long, value_name = "NAME")]
+        claim: Option<String>,
         /// Of a single snapshot: the volume that its data are, where they lie in a directory of their own
         #[arg(long, value_name = "VOLUME")]
         data: Option<String>,
@@ -210,16 +212,6 @@ fn snapshots_of(text: &str, volume_id: &str) -> Result<(Vec<Snapshot>, Vec<Strin
     Ok((snapshots, waiting))
 }
 
-fn read(path: &PathBuf) -> io::Result<String> {
-    match path.to_str() {
-        Some("-") => {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map(|_| text)
-        }
-        _ => fs::read_to_string(path),
-    }
-}
-
 fn time(secs: i64) -> String {
     Timestamp::from_second(secs).map_or_else(|_| secs.to_string(), |time| time.to_string())
 }
@@ -283,14 +275,23 @@ impl Verb {
     async fn call(self, channel: Channel) -> Result<(), VolumeCliError> {
         let mut agent = SnapshotsClient::new(channel.clone());
         match self {
-            Self::Put { volume, file, data } => {
+            Self::Put { volume, file, claim, data } => {
                 let what = "snapshots can't be read from";
                 let failed = |source| VolumeCliError::File { what, path: file.clone(), source };
-                let text = read(&file).map_err(failed)?;
+                let text = read_text(&file).map_err(failed)?;
                 let volume_id = resolve(channel.clone(), &volume).await?;
                 let parsed = snapshots_of(&text, &volume_id);
                 let (mut snapshots, waiting) =
                     parsed.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+                if let Some(claim) = &claim {
+                    snapshots.retain(|snapshot| snapshot.claim_name == *claim);
+                }
+                let claims: BTreeSet<_> = snapshots.iter().map(|snapshot| snapshot.claim_name.as_str()).collect();
+                if claims.len() > 1 {
+                    let why =
+                        format!("they are of several claims: say with --claim which is the volume's ({claims:?})");
+                    return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
+                }
                 if let Some(data) = data {
                     let [snapshot] = snapshots.as_mut_slice() else {
                         let why = "--data is of one snapshot, and there are others or none";

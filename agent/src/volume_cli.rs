@@ -1,6 +1,11 @@
 //! `drover-agent volume`: the verbs of a protected volume, for root on the agent's own host, over its Unix socket.
 
-use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Subcommand, ValueEnum};
 use drover_engine::id::VolumeId;
@@ -18,6 +23,7 @@ use tonic::{
 use crate::{
     cli::ConfigArgs,
     config::{Config, ConfigError},
+    pv::{self, PvError},
     rpc::status::{kind_of, reason_of},
 };
 
@@ -55,8 +61,9 @@ retention and the peer that are named. Say the role that the copy has now.")]
         /// which goes first, it becomes an image of its own with its points
         #[arg(long, conflicts_with = "trash")]
         forget: bool,
-        /// A primary RBD image: also while the peer has a copy, which rbd-mirror then deletes
-        #[arg(long, conflicts_with_all = ["trash", "forget"])]
+        /// A primary RBD image: also while the peer has a copy, which rbd-mirror then deletes. With --trash: also while the peer protects the volume, or
+        /// can't be asked
+        #[arg(long, conflicts_with = "forget")]
         force: bool,
     },
     /// Make this copy the primary: a new lineage, a higher epoch
@@ -120,11 +127,15 @@ retention and the peer that are named. Say the role that the copy has now.")]
 #[derive(Clone, Debug, Args)]
 struct EnableArgs {
     /// Name of a root in the configuration; of an RBD image, name of a ceph
-    #[arg(long)]
-    root: String,
+    #[arg(long, required_unless_present = "pv")]
+    root: Option<String>,
     /// Directory, file or device beneath the root, without a slash at its beginning; POOL/IMAGE of an RBD image
-    #[arg(long)]
-    path: String,
+    #[arg(long, required_unless_present = "pv")]
+    path: Option<String>,
+    /// A PersistentVolume on an NFS server as JSON, in the place of root and path: in-tree nfs, nfs-subdir-external-provisioner, csi-driver-nfs; or a
+    /// VolumeSnapshotContent of the latter, whose directory is meant. `exports` in the configuration says which root that is; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["root", "path", "kind"])]
+    pv: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     kind: KindArg,
     #[arg(long, value_enum)]
@@ -200,6 +211,10 @@ pub(crate) enum VolumeCliError {
     Agent(Box<Status>),
     #[error("{what} {}", path.display())]
     File { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{}", path.display())]
+    Pv { path: PathBuf, source: PvError },
+    #[error("the directory of {name} was archived when its claim was deleted: it is {} now. Enable that by --root and --path if you want it", archived.display())]
+    Archived { name: String, archived: PathBuf },
     #[error("the content of {} is not what the point holds: another process changed it", path.display())]
     NotThePoint { path: PathBuf },
     #[error("{} exists; choose another name, nothing was written", path.display())]
@@ -241,7 +256,7 @@ pub fn run(args: VolumeArgs) -> anyhow::Result<ExitCode> {
 
 /// A copy alone protects nothing.
 fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
-    let (Verb::Enable(EnableArgs { id: None, path, role, kind, peer: Some(_), .. }), Done::Enabled(Some(info))) =
+    let (Verb::Enable(EnableArgs { id: None, path, pv, role, kind, peer: Some(_), .. }), Done::Enabled(Some(info))) =
         (&args.verb, done)
     else {
         return None;
@@ -257,10 +272,14 @@ fn next_step(args: &VolumeArgs, done: &Done) -> Option<String> {
         KindArg::RbdDelta => " --kind rbd-delta",
         KindArg::ImageFile => " --kind image-file",
     };
+    let place = match (pv, path) {
+        (Some(pv), _) => format!("--pv {}", pv.display()),
+        (None, path) => format!("--root ROOT --path {}", path.as_deref().unwrap_or("PATH")),
+    };
     let (id, this) = (&info.volume_id, Config::load(&args.config.config).map_or("THIS-AGENT".to_owned(), |it| it.name));
     Some(format!(
         "this is a new volume; its {other} copy is enabled at the peer, where ROOT and PATH may be others:\n  \
-         drover-agent volume enable --root ROOT --path {path}{kind} --role {other} --peer {this} --id {id}"
+         drover-agent volume enable {place}{kind} --role {other} --peer {this} --id {id}"
     ))
 }
 
@@ -273,6 +292,8 @@ impl VolumeCliError {
             | Self::NoSuchVolume { .. }
             | Self::Ambiguous { .. }
             | Self::File { .. }
+            | Self::Pv { .. }
+            | Self::Archived { .. }
             | Self::Exists { .. }
             | Self::NoSectors { .. }
             | Self::Answer
@@ -289,6 +310,8 @@ impl VolumeCliError {
             Self::NoSuchVolume { .. }
             | Self::Ambiguous { .. }
             | Self::File { .. }
+            | Self::Pv { .. }
+            | Self::Archived { .. }
             | Self::Exists { .. }
             | Self::NoSectors { .. }
             | Self::Answer
@@ -300,7 +323,7 @@ impl VolumeCliError {
 
 fn act(args: &VolumeArgs) -> Result<Done, VolumeCliError> {
     let config = Config::load(&args.config.config)?;
-    runtime()?.block_on(async { args.verb.call(connect(&config).await?).await })
+    runtime()?.block_on(async { args.verb.call(&config, connect(&config).await?).await })
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, VolumeCliError> {
@@ -327,11 +350,11 @@ pub(crate) fn failed(error: &VolumeCliError) -> ExitCode {
 }
 
 impl Verb {
-    async fn call(&self, channel: Channel) -> Result<Done, VolumeCliError> {
+    async fn call(&self, config: &Config, channel: Channel) -> Result<Done, VolumeCliError> {
         let mut agent = ReplicationClient::new(channel.clone());
         let volume = match self {
             Self::Enable(args) => {
-                let enabled = agent.enable(args.request()).await?.into_inner();
+                let enabled = agent.enable(args.request(args.place(config)?)).await?.into_inner();
                 for v1::MgrSchedule { level, interval } in &enabled.mgr_schedules {
                     let level = if level.is_empty() { "all pools" } else { level };
                     eprintln!(
@@ -449,8 +472,29 @@ pub(crate) fn path(info: &VolumeInfo) -> Option<String> {
 }
 
 impl EnableArgs {
-    fn request(&self) -> EnableRequest {
-        let (root, path) = (self.root.clone(), self.path.clone());
+    /// Root and path.
+    fn place(&self, config: &Config) -> Result<(String, String), VolumeCliError> {
+        let Some(file) = &self.pv else {
+            return Ok((self.root.clone().unwrap_or_default(), self.path.clone().unwrap_or_default()));
+        };
+        let failed =
+            |source| VolumeCliError::File { what: "a PersistentVolume can't be read from", path: file.clone(), source };
+        let text = read_text(file).map_err(failed)?;
+        let (name, place) = pv::place_of(&text).map_err(|source| VolumeCliError::Pv { path: file.clone(), source })?;
+        let found = pv::beneath(&config.roots, &name, &place);
+        let (root, path) = found.map_err(|source| VolumeCliError::Pv { path: file.clone(), source })?;
+        let at = config.roots.iter().find(|it| it.name == root).map(|it| it.path.join(&path));
+        let archived = at.filter(|at| !at.exists()).and_then(|at| {
+            let archived = at.with_file_name(format!("archived-{}", at.file_name()?.to_str()?));
+            archived.exists().then_some(archived)
+        });
+        match archived {
+            Some(archived) if matches!(self.role, RoleArg::Primary) => Err(VolumeCliError::Archived { name, archived }),
+            _ => Ok((root, path)),
+        }
+    }
+
+    fn request(&self, (root, path): (String, String)) -> EnableRequest {
         let kind = match self.kind {
             KindArg::Directory => v1::volume_spec::Kind::Directory(v1::Directory { root, path }),
             KindArg::BlockFile => v1::volume_spec::Kind::BlockFile(v1::BlockFile { root, path }),
@@ -478,6 +522,14 @@ impl EnableArgs {
             point_every_seconds: self.every.map(|every| every.as_secs()),
             flatten: self.flatten,
         }
+    }
+}
+
+/// `-` is standard input.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    match path.to_str() {
+        Some("-") => io::read_to_string(io::stdin()),
+        _ => fs::read_to_string(path),
     }
 }
 

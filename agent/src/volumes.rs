@@ -16,11 +16,13 @@ use drover_engine::{
     id::VolumeId,
     point::{VolumeKind, VolumeState},
     session::Failure,
+    trash::RestoreError,
     volume::{Disposal, Freezer, NewVolume, Recovery, Volume, VolumeError},
 };
 
 use tokio_util::sync::CancellationToken;
 
+pub use drover_engine::trash::Trashed;
 pub use image_file::{ImageFile, NewImageFile};
 
 use crate::{
@@ -39,6 +41,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum VolumesError {
     #[error("no volume {0} at this agent")]
     NoSuchVolume(VolumeId),
+    #[error(
+        "no volume {0} is open at this agent, and not all of its roots are: one may be on a file system that is not mounted"
+    )]
+    NotOpen(VolumeId),
     #[error("volume {volume} can't be opened")]
     Unopened {
         volume: VolumeId,
@@ -63,12 +69,14 @@ pub enum VolumesError {
     Image(#[from] Failure),
     #[error(transparent)]
     Beside(#[from] BesideError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
 }
 
 impl VolumesError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoSuchVolume(_) => Kind::NotFound,
+            Self::NoSuchVolume(_) | Self::NotOpen(_) => Kind::NotFound,
             Self::Unopened { source, .. } => source.kind(),
             Self::NoSuchRoot { .. } => Kind::Invalid,
             Self::OtherRoot { .. } => Kind::Exists,
@@ -77,12 +85,14 @@ impl VolumesError {
             Self::Volume(error) => error.kind(),
             Self::Image(failure) => failure.kind,
             Self::Beside(error) => error.kind(),
+            Self::Restore(error) => error.kind(),
         }
     }
 
     pub fn reason(&self) -> &str {
         match self {
             Self::NoSuchVolume(_) => "no-such-volume",
+            Self::NotOpen(_) => "volume-not-open",
             Self::Unopened { source, .. } => source.reason(),
             Self::NoSuchRoot { .. } => "no-such-root",
             Self::OtherRoot { .. } => "volume-on-other-root",
@@ -91,6 +101,7 @@ impl VolumesError {
             Self::Volume(error) => error.reason(),
             Self::Image(failure) => &failure.reason,
             Self::Beside(error) => error.reason(),
+            Self::Restore(error) => error.reason(),
         }
     }
 }
@@ -276,11 +287,25 @@ impl Volumes {
         })
     }
 
+    /// As [`Volumes::get`], and says whether the volume may be on a root that is not open.
+    pub fn get_surely(&self, id: VolumeId) -> Result<Arc<Held>, VolumesError> {
+        match self.get(id) {
+            Err(VolumesError::NoSuchVolume(_)) if !self.is_complete() => Err(VolumesError::NotOpen(id)),
+            got => got,
+        }
+    }
+
     /// On every root; one that fails keeps no other from being purged.
     pub fn purge_trash(&self, keep_secs: i64) {
         let roots: Vec<_> = self.read().roots.iter().map(|(name, root)| (name.clone(), root.clone())).collect();
         for (name, root) in roots {
-            match root.purge_trash(keep_secs) {
+            // Nothing is put back while it is taken; what is taken already is nobody's.
+            let taken = self.opening().map(|_opening| root.expire_trash(keep_secs));
+            if let Ok(Err(error)) = taken {
+                tracing::warn!(root = name, error = &error as &dyn std::error::Error, "trash can't be purged");
+                continue;
+            }
+            match root.purge_trash() {
                 Ok(purged) => {
                     purged.iter().for_each(|trash| tracing::info!(root = name, trash, "purged from the trash"))
                 }
@@ -289,6 +314,40 @@ impl Volumes {
                 }
             }
         }
+    }
+
+    /// What waits in the trash of each root, or of one.
+    pub fn trashed(&self, root: Option<&str>) -> Result<Vec<(String, Trashed)>, VolumesError> {
+        root.map_or(Ok(()), |root| self.configured(root).map(drop))?;
+        let roots: Vec<_> = self.read().roots.iter().map(|(name, root)| (name.clone(), root.clone())).collect();
+        let mut found = Vec::new();
+        for (name, hall) in roots.into_iter().filter(|(name, _)| root.is_none_or(|root| root == name)) {
+            let trashed = hall.trashed().map_err(|source| VolumesError::Root { root: name.clone(), source })?;
+            found.extend(trashed.into_iter().map(|trashed| (name.clone(), trashed)));
+        }
+        Ok(found)
+    }
+
+    /// A volume comes back as it was, with its points.
+    pub fn restore_trashed(&self, name: &str) -> Result<VolumeId, VolumesError> {
+        let _opening = self.opening()?;
+        let known = self.trashed(None)?.into_iter().find(|(_, trashed)| trashed.name == name);
+        if let Some((_, trashed)) = known.filter(|(_, trashed)| self.knows(trashed.volume)) {
+            return Err(RestoreError::Exists(trashed.volume).into());
+        }
+        let roots: Vec<_> = self.read().roots.iter().map(|(name, root)| (name.clone(), root.clone())).collect();
+        let mut failed = RestoreError::NoSuch(name.to_owned());
+        for (root, hall) in roots {
+            match hall.restore_trashed(name) {
+                Ok(id) => {
+                    self.open_volumes(&root, &hall);
+                    return Ok(id);
+                }
+                Err(RestoreError::NoSuch(_)) => {}
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed.into())
     }
 
     pub fn all(&self) -> Vec<Arc<Held>> {
@@ -398,16 +457,20 @@ impl Volumes {
         self.configured.iter().map(view).collect()
     }
 
+    fn configured(&self, name: &str) -> Result<&RootConfig, VolumesError> {
+        self.configured.iter().find(|root| root.name == name).ok_or_else(|| {
+            let known = self.configured.iter().map(|root| root.name.as_str()).collect::<Vec<_>>().join(", ");
+            VolumesError::NoSuchRoot { name: name.to_owned(), known }
+        })
+    }
+
     /// The open root. The directory beside it is only made here, for the first volume: at start a root without one may
     /// be a mount point whose file system is missing.
     fn root(&self, name: &str) -> Result<Arc<Root>, VolumesError> {
         if let Some(root) = self.read().roots.get(name) {
             return Ok(root.clone());
         }
-        let configured = self.configured.iter().find(|root| root.name == name).ok_or_else(|| {
-            let known = self.configured.iter().map(|root| root.name.as_str()).collect::<Vec<_>>().join(", ");
-            VolumesError::NoSuchRoot { name: name.to_owned(), known }
-        })?;
+        let configured = self.configured(name)?;
         let root = Root::open(&configured.path, configured.kind, configured.beside.as_deref(), Open::Create)
             .map_err(|source| VolumesError::Root { root: name.to_owned(), source })?;
         let root = Arc::new(root);

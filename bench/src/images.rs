@@ -143,7 +143,9 @@ fn carry_out(
             ensure!(done.status.success(), "{}: {}", contestant.name(), String::from_utf8_lossy(&done.stderr));
         }
     }
-    Ok(begun.elapsed().as_secs_f64())
+    let seconds = begun.elapsed().as_secs_f64();
+    eprintln!("images: {}, {} in {seconds:.2} s", contestant.name(), verb.of_rbd());
+    Ok(seconds)
 }
 
 impl Measured {

@@ -37,6 +37,8 @@ const ROWS: &[(&str, &[Access])] = &[
     ("drover.v1.Groups/PromoteGroup", CONTROL),
     ("drover.v1.Groups/DemoteGroup", CONTROL),
     ("drover.v1.Groups/GetGroup", READERS),
+    ("drover.v1.Trash/List", READERS),
+    ("drover.v1.Trash/Restore", CONTROL),
     ("drover.v1.Snapshots/Put", CONTROL),
     ("drover.v1.Snapshots/Get", READERS),
     ("drover.v1.Snapshots/List", READERS),

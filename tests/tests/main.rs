@@ -21,6 +21,7 @@ mod points;
 mod pools;
 mod power;
 mod property;
+mod pv;
 mod rbd;
 mod recovery;
 mod resume;
@@ -28,6 +29,7 @@ mod rollback;
 mod rules;
 mod saboteurs;
 mod split_brain;
+mod trash;
 mod verify;
 
 /// Parts of log lines of level WARN that ordinary syncs may cause.

@@ -17,7 +17,7 @@
 //!   staging/patch           what of a content is written in place, and what it replaces (`patch`)
 //!   commit                  the commit record, while it is being applied
 //! images/<volume id>/        of a copy of an image in a file (`image::file`): state, points/
-//! trash/<volume id>-<time>  deleted replicas
+//! trash/<volume id>-<time>  deleted replicas (`trash`)
 //! ```
 //! An unmounted mount point has no such directory, so it can't be taken for an empty source.
 
@@ -277,7 +277,7 @@ impl Root {
         Ok(volumes)
     }
 
-    fn images_dir(&self) -> io::Result<Dir> {
+    pub(crate) fn images_dir(&self) -> io::Result<Dir> {
         self.beside.open_beneath(b"images")
     }
 
@@ -285,8 +285,13 @@ impl Root {
         self.images_dir()?.open_beneath(id.to_string().as_bytes())
     }
 
+    /// The first one makes it.
+    pub(crate) fn new_images_dir(&self) -> io::Result<Dir> {
+        subdirectory(&self.beside, b"images")
+    }
+
     pub(crate) fn create_image_dir(&self, id: VolumeId) -> io::Result<Dir> {
-        let images = subdirectory(&self.beside, b"images")?;
+        let images = self.new_images_dir()?;
         let dir = subdirectory(&images, id.to_string().as_bytes())?;
         record::sync_dir(&images)?;
         record::sync_dir(&self.beside)?;
@@ -295,7 +300,7 @@ impl Root {
 
     /// To the trash, with its points; from then on the volume does not exist.
     pub fn retire_image_dir(&self, id: VolumeId) -> io::Result<()> {
-        let trash = subdirectory(&self.trash()?, format!("{id}-{}", crate::volume::unix_now()).as_bytes())?;
+        let trash = self.new_trash(id)?;
         let images = self.images_dir()?;
         images.rename_noreplace(id.to_string().as_bytes(), &trash, b"image")?;
         record::sync_dir(&trash)?;
@@ -339,7 +344,7 @@ impl Root {
         }
     }
 
-    fn volumes_dir(&self) -> io::Result<Dir> {
+    pub(crate) fn volumes_dir(&self) -> io::Result<Dir> {
         self.beside.open_beneath(b"volumes")
     }
 
@@ -391,23 +396,6 @@ impl Root {
 
     pub(crate) fn trash(&self) -> io::Result<Dir> {
         self.beside.open_beneath(b"trash")
-    }
-
-    /// Deletes what has been in the trash for longer than `keep_secs`; returns the names that went.
-    pub fn purge_trash(&self, keep_secs: i64) -> Result<Vec<String>, BesideError> {
-        let io = |source| BesideError::Beside { path: self.beside_path.join("trash"), source };
-        let trash = self.trash().map_err(io)?;
-        let before = crate::volume::unix_now() - keep_secs;
-        let mut purged = Vec::new();
-        for (name, _) in trash.list().map_err(io)? {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            let since = name.rsplit_once('-').and_then(|(_, secs)| secs.parse::<i64>().ok());
-            if since.is_some_and(|since| since < before) {
-                crate::stage::remove_tree(&trash, name.as_bytes()).map_err(io)?;
-                purged.push(name);
-            }
-        }
-        Ok(purged)
     }
 
     /// The file system's own clock: what it stamps a file with that is written now.

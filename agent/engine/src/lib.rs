@@ -32,5 +32,6 @@ pub mod scan;
 pub mod session;
 pub mod stage;
 pub mod transaction;
+pub mod trash;
 pub mod tree;
 pub mod volume;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use drover_proto::v1::{
     fence_server::FenceServer, groups_server::GroupsServer, node_server::NodeServer, pools_server::PoolsServer,
     replication_server::ReplicationServer, snapshots_server::SnapshotsServer, sync_server::SyncServer,
+    trash_server::TrashServer,
 };
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
@@ -22,7 +23,7 @@ use super::App;
 use crate::{
     rpc::{
         access::{AccessLayer, Door},
-        replication::{fence::FenceService, groups::GroupsService, pools::PoolsService},
+        replication::{fence::FenceService, groups::GroupsService, pools::PoolsService, trash::TrashService},
         snapshots::SnapshotsService,
     },
     transfer::{
@@ -99,6 +100,7 @@ impl App {
         reporter.set_serving::<FenceServer<FenceService>>().await;
         reporter.set_serving::<GroupsServer<GroupsService>>().await;
         reporter.set_serving::<PoolsServer<PoolsService>>().await;
+        reporter.set_serving::<TrashServer<TrashService>>().await;
         reporter.set_serving::<SnapshotsServer<SnapshotsService>>().await;
         reporter.set_serving::<NodeServer<crate::rpc::node::NodeService>>().await;
         let reflection = || {
@@ -112,6 +114,7 @@ impl App {
             .add_service(FenceServer::new(FenceService(self.replication())))
             .add_service(GroupsServer::new(GroupsService(self.replication())))
             .add_service(PoolsServer::new(PoolsService(self.replication())))
+            .add_service(TrashServer::new(TrashService(self.replication())))
             .add_service(SnapshotsServer::new(self.snapshots()))
             .add_service(SyncServer::new(self.sync()))
             .add_service(NodeServer::new(self.node()))

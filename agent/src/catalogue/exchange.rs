@@ -52,6 +52,12 @@ impl Exchange<'_> {
         Ok(self.lanes.run(Lane::Calls, move || what(&catalogue)).await??)
     }
 
+    /// An exchange that is cut off goes on from here.
+    async fn remember(&self, mark: &Watermark) -> Result<(), ExchangeError> {
+        let (peer, volume, mark) = (self.peer.to_owned(), self.volume, mark.clone());
+        self.with(move |catalogue| catalogue.set_watermark(&peer, volume, &mark)).await
+    }
+
     /// Returns how many records were news, here and there. An agent without a catalogue has none.
     pub async fn run(&self, channel: Channel) -> Result<(u64, u64), ExchangeError> {
         let mut client = SnapshotsClient::new(channel);
@@ -64,8 +70,8 @@ impl Exchange<'_> {
                 Err(status) if status.code() == Code::Unimplemented => return Ok((0, 0)),
                 changes => changes?.into_inner(),
             };
-            if changes.incarnation != mark.incarnation {
-                // Another life of the peer's catalogue, or the first.
+            if changes.incarnation != mark.incarnation || changes.last < mark.pulled {
+                // Another life of the peer's catalogue, or the first; or it went back to a backup.
                 let is_new = mark.pulled == 0;
                 mark = Watermark { incarnation: changes.incarnation, ..Watermark::default() };
                 if !is_new {
@@ -79,6 +85,7 @@ impl Exchange<'_> {
             }
             here += self.with(move |catalogue| catalogue.merge(&entries, unix_millis())).await? as u64;
             mark.pulled = changes.next;
+            self.remember(&mark).await?;
             if !changes.has_more {
                 break;
             }
@@ -91,13 +98,13 @@ impl Exchange<'_> {
                 let request = MergeSnapshotsRequest { volume_id: volume.to_string(), snapshots };
                 there += client.merge(request).await?.into_inner().changed;
             }
-            mark.pushed = changes.next;
+            if changes.next != mark.pushed {
+                mark.pushed = changes.next;
+                self.remember(&mark).await?;
+            }
             if !changes.has_more {
-                break;
+                return Ok((here, there));
             }
         }
-        let peer = self.peer.to_owned();
-        self.with(move |catalogue| catalogue.set_watermark(&peer, volume, &mark)).await?;
-        Ok((here, there))
     }
 }

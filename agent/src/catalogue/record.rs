@@ -38,6 +38,10 @@ pub enum RecordError {
     Long { field: &'static str, name: String, bytes: usize, max: usize },
     #[error("{field} of a snapshot is no name of Kubernetes: {text:?}")]
     Name { field: &'static str, text: String },
+    #[error(
+        "snapshot {name:?} was changed in the future, at {at_millis} ms since 1970: look at the clocks of both agents"
+    )]
+    Future { name: String, at_millis: i64 },
     #[error("the manifest of snapshot {name:?} is not JSON: {source}")]
     Manifest {
         name: String,
@@ -60,6 +64,22 @@ fn check_name(field: &'static str, text: &str) -> Result<(), RecordError> {
 }
 
 impl Record {
+    /// Of a volume, and of no snapshot.
+    pub fn none(volume: VolumeId) -> Self {
+        Self {
+            volume,
+            namespace: String::new(),
+            name: String::new(),
+            uid: String::new(),
+            created_at: 0,
+            handle: String::new(),
+            content: String::new(),
+            claim: String::new(),
+            data: None,
+            manifest: String::new(),
+        }
+    }
+
     pub fn check(&self) -> Result<(), RecordError> {
         check_name("namespace", &self.namespace)?;
         check_name("name", &self.name)?;
@@ -71,6 +91,9 @@ impl Record {
             ("manifest", &self.manifest, MANIFEST_BYTES_MAX),
         ];
         for (field, text, max) in fields {
+            if field != "manifest" && text.contains(char::is_control) {
+                return Err(RecordError::Name { field, text: text.escape_debug().take(NAME_BYTES_MAX).collect() });
+            }
             if text.len() > max {
                 return Err(RecordError::Long { field, name: self.name.clone(), bytes: text.len(), max });
             }
@@ -93,7 +116,19 @@ pub struct Entry {
     pub is_deleted: bool,
 }
 
+/// By so much clocks of agents may be apart.
+const SKEW_MILLIS: i64 = 3600 * 1000;
+
 impl Entry {
+    /// Of a peer: one that is of the future would stand for ever.
+    pub fn check(&self, now_millis: i64) -> Result<(), RecordError> {
+        self.record.check()?;
+        if self.changed_at_millis > now_millis.saturating_add(SKEW_MILLIS) {
+            return Err(RecordError::Future { name: self.record.name.clone(), at_millis: self.changed_at_millis });
+        }
+        Ok(())
+    }
+
     /// Of two with the same time every agent takes the same one.
     pub fn is_newer(&self, than: &Self) -> bool {
         let rank = |entry: &Self| (entry.changed_at_millis, entry.is_deleted, entry.to_bytes());

@@ -1,12 +1,17 @@
 //! The catalogue's file: one redb database in the state directory, which only one process can open. What is acknowledged is durable.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use drover_engine::id::VolumeId;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Record, RecordError, key};
+use crate::job::unix_now;
 
 type Bytes = &'static [u8];
 
@@ -31,6 +36,10 @@ const CACHE_BYTES: usize = 16 << 20;
 const DELETED_MILLIS: i64 = 90 * 24 * 3600 * 1000;
 /// Of these, so many are forgotten with each change.
 const FORGOTTEN_AT_ONCE: usize = 64;
+/// Disk space of `state_dir` is the journal's, too.
+const ENTRIES_MAX: u64 = 1_000_000;
+/// What is said again so soon is not written again; later it is, since somebody may have said otherwise meanwhile.
+const FRESH_MILLIS: i64 = 600 * 1000;
 /// Of one answer.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 
@@ -50,6 +59,8 @@ pub enum CatalogueError {
     Newer { found: String },
     #[error("an entry of the catalogue is malformed")]
     Malformed(#[source] serde_json::Error),
+    #[error("the catalogue is full: it has {ENTRIES_MAX} records")]
+    Full,
     #[error("the page token is none of this catalogue's")]
     Token,
     #[error(transparent)]
@@ -60,6 +71,14 @@ pub enum CatalogueError {
 
 fn store<E: Into<redb::Error>>(source: E) -> CatalogueError {
     CatalogueError::Store(Box::new(source.into()))
+}
+
+/// And not a disk that can't be read or is full now.
+fn is_damage(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
+        _ => true,
+    }
 }
 
 /// Which entries, in the order of their time.
@@ -91,6 +110,8 @@ pub struct Changes {
     /// To ask for what comes after these.
     pub next: u64,
     pub has_more: bool,
+    /// The newest number of all volumes: a caller that knows a higher one knows it from before this store went back to a backup.
+    pub last: u64,
 }
 
 /// What a peer and this agent have told each other of a volume.
@@ -111,11 +132,26 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
+    /// One that is damaged is set aside: the peers bring what they know.
     pub fn open(state_dir: &Path) -> Result<Self, CatalogueError> {
         let path = state_dir.join("catalogue.redb");
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => CatalogueError::InUse { path: path.clone() },
-            other => CatalogueError::Damaged { path: path.clone(), source: Box::new(other.into()) },
+        match Self::open_file(&path) {
+            Err(CatalogueError::Damaged { source, .. }) if is_damage(&source) => {
+                let aside = state_dir.join(format!("catalogue.redb.damaged-{}", unix_now()));
+                tracing::error!(aside = %aside.display(), "the catalogue of snapshots is damaged, and set aside: {source}");
+                let failed =
+                    |error: io::Error| CatalogueError::Damaged { path: path.clone(), source: Box::new(error.into()) };
+                fs::rename(&path, &aside).map_err(failed)?;
+                Self::open_file(&path)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_file(path: &Path) -> Result<Self, CatalogueError> {
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => CatalogueError::InUse { path: path.to_owned() },
+            other => CatalogueError::Damaged { path: path.to_owned(), source: Box::new(other.into()) },
         })?;
         let write = database.begin_write().map_err(store)?;
         let incarnation = {
@@ -151,12 +187,15 @@ impl Catalogue {
             let mut changed = 0;
             for record in records {
                 let known = write.get(&key::of_record(record))?;
-                if known.as_ref().is_some_and(|known| !known.is_deleted && known.record == *record) {
+                let is_same = known.as_ref().is_some_and(|known| !known.is_deleted && known.record == *record);
+                let is_fresh =
+                    known.as_ref().is_some_and(|it| now_millis < it.changed_at_millis.saturating_add(FRESH_MILLIS));
+                if is_same && is_fresh {
                     continue;
                 }
-                let changed_at_millis = known.map_or(now_millis, |known| now_millis.max(known.changed_at_millis + 1));
+                let changed_at_millis = later(now_millis, known.as_ref());
                 write.set(&Entry { record: record.clone(), changed_at_millis, is_deleted: false })?;
-                changed += 1;
+                changed += usize::from(!is_same);
             }
             Ok(changed)
         })
@@ -173,11 +212,19 @@ impl Catalogue {
     ) -> Result<usize, CatalogueError> {
         self.change(now_millis, |write| {
             let mut gone = 0;
+            if let Some(volume) = volume.filter(|_| uid.is_none())
+                && write.get(&key::of(volume, namespace, name))?.is_none()
+            {
+                // It may be on its way here.
+                let record = Record { namespace: namespace.to_owned(), name: name.to_owned(), ..Record::none(volume) };
+                record.check()?;
+                write.set(&Entry { record, changed_at_millis: now_millis, is_deleted: true })?;
+            }
             for entry in write.named(namespace, name)? {
                 let is_meant = volume.is_none_or(|volume| volume == entry.record.volume)
                     && uid.is_none_or(|uid| uid == entry.record.uid);
                 if is_meant {
-                    let changed_at_millis = now_millis.max(entry.changed_at_millis + 1);
+                    let changed_at_millis = later(now_millis, Some(&entry));
                     write.set(&Entry { changed_at_millis, is_deleted: true, ..entry })?;
                     gone += 1;
                 }
@@ -188,7 +235,7 @@ impl Catalogue {
 
     /// What a peer tells: of each entry the newer one stands. Returns how many were news.
     pub fn merge(&self, entries: &[Entry], now_millis: i64) -> Result<usize, CatalogueError> {
-        entries.iter().try_for_each(|entry| entry.record.check())?;
+        entries.iter().try_for_each(|entry| entry.check(now_millis))?;
         self.change(now_millis, |write| {
             let mut news = 0;
             for entry in entries {
@@ -271,6 +318,8 @@ impl Catalogue {
         let read = self.database.begin_read().map_err(store)?;
         let (entries, changes) = (read.open_table(ENTRIES).map_err(store)?, read.open_table(CHANGES).map_err(store)?);
         let mut told = Changes { incarnation: self.incarnation.clone(), next: since, ..Changes::default() };
+        let meta = read.open_table(META).map_err(store)?;
+        told.last = meta.get("number").map_err(store)?.and_then(|it| it.value().parse().ok()).unwrap_or(0);
         let Some(since) = since.checked_add(1) else { return Ok(told) };
         let (from, to) = (key::by_change(volume, since), key::by_change(volume, u64::MAX));
         let mut bytes = 0;
@@ -314,12 +363,13 @@ impl Catalogue {
         what: impl FnOnce(&Write<'_>) -> Result<usize, CatalogueError>,
     ) -> Result<usize, CatalogueError> {
         let write = self.database.begin_write().map_err(store)?;
-        let changed = what(&Write(&write))?;
-        if changed == 0 {
+        let table = Write { tables: &write, is_changed: Cell::new(false) };
+        let changed = what(&table)?;
+        if !table.is_changed.get() {
             write.abort().map_err(store)?;
-            return Ok(0);
+            return Ok(changed);
         }
-        Write(&write).forget(now_millis.saturating_sub(DELETED_MILLIS))?;
+        table.forget(now_millis.saturating_sub(DELETED_MILLIS))?;
         write.commit().map_err(store)?;
         Ok(changed)
     }
@@ -330,18 +380,26 @@ fn parse(bytes: &[u8]) -> Result<Entry, CatalogueError> {
 }
 
 /// A transaction; all tables change together.
-struct Write<'t>(&'t WriteTransaction);
+struct Write<'t> {
+    tables: &'t WriteTransaction,
+    is_changed: Cell<bool>,
+}
+
+/// Now, and in any case after what is replaced.
+fn later(now_millis: i64, than: Option<&Entry>) -> i64 {
+    than.map_or(now_millis, |than| now_millis.max(than.changed_at_millis.saturating_add(1)))
+}
 
 impl Write<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Entry>, CatalogueError> {
-        let entries = self.0.open_table(ENTRIES).map_err(store)?;
+        let entries = self.tables.open_table(ENTRIES).map_err(store)?;
         let found = entries.get(key).map_err(store)?;
         found.map(|found| parse(found.value())).transpose()
     }
 
     /// That are there, of all volumes.
     fn named(&self, namespace: &str, name: &str) -> Result<Vec<Entry>, CatalogueError> {
-        let index = self.0.open_table(BY_NAME).map_err(store)?;
+        let index = self.tables.open_table(BY_NAME).map_err(store)?;
         let prefix = key::by_name(namespace, Some(name), &[]);
         let end = key::after(&prefix).unwrap_or_default();
         let mut keys = Vec::new();
@@ -354,16 +412,21 @@ impl Write<'_> {
     }
 
     fn set(&self, entry: &Entry) -> Result<(), CatalogueError> {
+        self.is_changed.set(true);
         let record = &entry.record;
         let key = key::of_record(record);
-        if let Some(known) = self.get(&key)? {
-            self.index(&known, &key, false)?;
+        match self.get(&key)? {
+            Some(known) => self.index(&known, &key, false)?,
+            None if self.tables.open_table(ENTRIES).map_err(store)?.len().map_err(store)? >= ENTRIES_MAX => {
+                return Err(CatalogueError::Full);
+            }
+            None => {}
         }
         self.index(entry, &key, true)?;
         let value = entry.to_bytes();
-        self.0.open_table(ENTRIES).map_err(store)?.insert(key.as_slice(), value.as_slice()).map_err(store)?;
-        let mut numbers = self.0.open_table(NUMBERS).map_err(store)?;
-        let mut changes = self.0.open_table(CHANGES).map_err(store)?;
+        self.tables.open_table(ENTRIES).map_err(store)?.insert(key.as_slice(), value.as_slice()).map_err(store)?;
+        let mut numbers = self.tables.open_table(NUMBERS).map_err(store)?;
+        let mut changes = self.tables.open_table(CHANGES).map_err(store)?;
         let before = numbers.get(key.as_slice()).map_err(store)?.map(|number| number.value());
         if let Some(before) = before {
             changes.remove(key::by_change(record.volume, before).as_slice()).map_err(store)?;
@@ -376,7 +439,7 @@ impl Write<'_> {
 
     /// Of the whole store; it goes on where the last change was, also where that was forgotten.
     fn next_number(&self) -> Result<u64, CatalogueError> {
-        let mut meta = self.0.open_table(META).map_err(store)?;
+        let mut meta = self.tables.open_table(META).map_err(store)?;
         let last = meta.get("number").map_err(store)?.and_then(|number| number.value().parse::<u64>().ok());
         let next = last.unwrap_or(0) + 1;
         meta.insert("number", next.to_string().as_str()).map_err(store)?;
@@ -394,7 +457,7 @@ impl Write<'_> {
             ],
         };
         for (table, place) in places {
-            let mut table = self.0.open_table(table).map_err(store)?;
+            let mut table = self.tables.open_table(table).map_err(store)?;
             match is_there {
                 true => drop(table.insert(place.as_slice(), key).map_err(store)?),
                 false => drop(table.remove(place.as_slice()).map_err(store)?),
@@ -408,7 +471,7 @@ impl Write<'_> {
         let end = key::by_time(None, before_millis, &[]);
         let mut old = Vec::new();
         {
-            let deleted = self.0.open_table(DELETED).map_err(store)?;
+            let deleted = self.tables.open_table(DELETED).map_err(store)?;
             for row in deleted.range::<&[u8]>(..end.as_slice()).map_err(store)?.take(FORGOTTEN_AT_ONCE) {
                 old.push(row.map_err(store)?.1.value().to_vec());
             }
@@ -416,14 +479,14 @@ impl Write<'_> {
         for key in old {
             let Some(entry) = self.get(&key)? else { continue };
             self.index(&entry, &key, false)?;
-            self.0.open_table(ENTRIES).map_err(store)?.remove(key.as_slice()).map_err(store)?;
+            self.tables.open_table(ENTRIES).map_err(store)?.remove(key.as_slice()).map_err(store)?;
             let number = {
-                let mut numbers = self.0.open_table(NUMBERS).map_err(store)?;
+                let mut numbers = self.tables.open_table(NUMBERS).map_err(store)?;
                 numbers.remove(key.as_slice()).map_err(store)?.map(|number| number.value())
             };
             if let Some(number) = number {
                 let place = key::by_change(entry.record.volume, number);
-                self.0.open_table(CHANGES).map_err(store)?.remove(place.as_slice()).map_err(store)?;
+                self.tables.open_table(CHANGES).map_err(store)?.remove(place.as_slice()).map_err(store)?;
             }
         }
         Ok(())

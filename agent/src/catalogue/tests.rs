@@ -89,6 +89,28 @@ fn what_is_no_record_is_refused_and_nothing_is_put() {
 }
 
 #[test]
+fn what_is_of_the_future_is_refused_and_what_is_damaged_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogue = Catalogue::open(dir.path()).unwrap();
+    let entry =
+        |changed_at_millis| Entry { record: record(volume(1), "shop", "a", 1), changed_at_millis, is_deleted: false };
+    for future in [i64::MAX, 3_700_000] {
+        assert!(matches!(catalogue.merge(&[entry(future)], 0), Err(CatalogueError::Record(_))));
+    }
+    assert_eq!(catalogue.merge(&[entry(3_500_000)], 0).unwrap(), 1);
+    // A deletion of what has not come yet stands against it.
+    catalogue.delete(Some(volume(1)), "shop", "b", None, 500).unwrap();
+    let late = Entry { record: record(volume(1), "shop", "b", 1), changed_at_millis: 400, is_deleted: false };
+    assert_eq!(catalogue.merge(&[late], 0).unwrap(), 0);
+    drop(catalogue);
+    std::fs::write(dir.path().join("catalogue.redb"), vec![0x5a; 8192]).unwrap();
+    let catalogue = Catalogue::open(dir.path()).unwrap();
+    assert_eq!(catalogue.list(&all(9)).unwrap(), Page::default());
+    let aside = std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok);
+    assert!(aside.map(|it| it.file_name()).any(|name| name.to_string_lossy().starts_with("catalogue.redb.damaged-")));
+}
+
+#[test]
 fn deletions_are_forgotten_at_last_and_changes_go_on() {
     const DAY: i64 = 24 * 3600 * 1000;
     let dir = tempfile::tempdir().unwrap();

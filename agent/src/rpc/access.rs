@@ -63,6 +63,8 @@ pub const ROWS: &[(&str, &[Role])] = &[
     ("/drover.v1.Sync/LocateContent", CONTROL),
     ("/drover.v1.Sync/Rollback", CONTROL),
     ("/drover.v1.Sync/Release", CONTROL),
+    ("/drover.v1.Trash/List", READ),
+    ("/drover.v1.Trash/Restore", CONTROL),
     ("/drover.v1.Snapshots/Put", CONTROL),
     ("/drover.v1.Snapshots/Get", READ),
     ("/drover.v1.Snapshots/List", READ),

@@ -7,13 +7,15 @@ mod image_file;
 mod mirrored;
 pub mod pools;
 mod schedule;
+pub mod trash;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use drover_engine::{
     control::Control,
+    error::Kind,
     id::VolumeId,
-    point::Force,
+    point::{Force, Role},
     volume::{Disposal, NewVolume, VolumeError},
 };
 use drover_proto::v1::{self, replication_client::ReplicationClient, replication_server::Replication};
@@ -26,7 +28,7 @@ use mirrored::Scope;
 
 use super::{
     convert::{self, ConvertError},
-    status::ToStatus as _,
+    status::{ToStatus as _, reason_of, status},
 };
 use crate::{
     config::Defaults,
@@ -126,6 +128,43 @@ impl ReplicationService {
         };
         let silent = |_| Err(format!("{name} did not answer within {} s", PEER_PATIENCE.as_secs()));
         tokio::time::timeout(PEER_PATIENCE, ask).await.unwrap_or_else(silent)
+    }
+
+    /// Nobody deletes the copy of something that the peer protects still; nor the last copy, while the peer can't be asked.
+    async fn check_unwanted(&self, id: VolumeId) -> Result<(), Status> {
+        // One that can't be opened, or is primary, is refused by itself.
+        let state = self.volumes.get(id).map(|held| held.volume.state());
+        let Some(state) = state.ok().filter(|state| state.role == Role::Secondary) else { return Ok(()) };
+        let Some(name) = state.peer else {
+            let message = format!(
+                "volume {id} names no peer that could be asked whether it is wanted. This may be the last copy"
+            );
+            return Err(status(Kind::Precondition, "peer-needed", message));
+        };
+        let request = v1::GetInfoRequest { volume_id: id.to_string(), local_only: true, spec: None };
+        let ask = async {
+            let channel = self.peers.connect(&name).await.map_err(|error| error.to_status())?;
+            ReplicationClient::new(channel).get_info(Request::new(request)).await
+        };
+        let silent =
+            |_| Err(Status::deadline_exceeded(format!("it did not answer within {} s", PEER_PATIENCE.as_secs())));
+        match tokio::time::timeout(PEER_PATIENCE, ask).await.unwrap_or_else(silent) {
+            // And not of one that may lie on a root that is not mounted there.
+            Err(status) if reason_of(&status).as_deref() == Some("no-such-volume") => Ok(()),
+            Ok(_) => {
+                let message = format!(
+                    "{name} protects volume {id} still: disable it there first, or say that its replica goes all the same"
+                );
+                Err(status(Kind::Precondition, "peer-has-volume", message))
+            }
+            Err(error) => {
+                let message = format!(
+                    "whether {name} protects volume {id} still can't be asked: {}. This may be the last copy",
+                    error.message()
+                );
+                Err(status(Kind::Precondition, "peer-needed", message))
+            }
+        }
     }
 
     fn peer(&self, name: Option<String>) -> Result<Option<String>, Status> {
@@ -247,6 +286,9 @@ impl Replication for ReplicationService {
             self.disable_mirrored(mirrored, disposal, request.force).await?;
             return Ok(Response::new(v1::DisableResponse {}));
         }
+        if disposal == Disposal::Trash && !request.force {
+            self.check_unwanted(id).await?;
+        }
         self.call(move |volumes| volumes.disable(id, disposal)).await?;
         tracing::info!(volume = %id, "volume is disabled");
         Ok(Response::new(v1::DisableResponse {}))
@@ -345,7 +387,7 @@ impl Replication for ReplicationService {
             let volume = Some(self.image_at(id, image).await?);
             return Ok(Response::new(v1::GetInfoResponse { volume }));
         }
-        let held = self.volumes.get(id).map_err(|error| error.to_status())?;
+        let held = self.volumes.get_surely(id).map_err(|error| error.to_status())?;
         Ok(Response::new(v1::GetInfoResponse { volume: Some(self.info(held).await?) }))
     }
 

@@ -77,6 +77,7 @@ impl ToStatus for CatalogueError {
         let (kind, reason) = match self {
             Self::Record(_) => (Kind::Invalid, "bad-snapshot-record"),
             Self::Token => (Kind::Invalid, "bad-page-token"),
+            Self::Full => (Kind::Exhausted, "catalogue-full"),
             Self::InUse { .. } | Self::Newer { .. } => (Kind::Precondition, "catalogue-unusable"),
             Self::Damaged { .. } | Self::Malformed(_) | Self::Store(_) => (Kind::Storage, "catalogue-unusable"),
         };
@@ -219,6 +220,7 @@ impl Snapshots for SnapshotsService {
             incarnation: changes.incarnation,
             next: changes.next,
             has_more: changes.has_more,
+            last: changes.last,
         }))
     }
 

@@ -60,6 +60,11 @@ pub const REASONS: &[Reason] = &[
     ),
     reason("cancelled", "someone cancelled it", "nothing; what was received is kept for the next sync"),
     reason(
+        "catalogue-full",
+        "the catalogue of snapshots has a million records",
+        "delete what nobody needs; records that were deleted are forgotten after 90 days",
+    ),
+    reason(
         "catalogue-unusable",
         "the catalogue of snapshots can't be read or written",
         "look at the disk of `state_dir`; a damaged `catalogue.redb` can be moved away, the peer brings what it knows with the next syncs",
@@ -332,6 +337,11 @@ pub const REASONS: &[Reason] = &[
         "create it; at the secondary, wait until rbd-mirror has copied it",
     ),
     reason(
+        "no-parent-directory",
+        "the directory that the volume was in is not there any more",
+        "make it, then restore again",
+    ),
+    reason(
         "no-peer",
         "the volume has no peer and the call names none",
         "enable the volume with --peer; what `drover-agent copy` made is compared by its --verify",
@@ -375,6 +385,16 @@ pub const REASONS: &[Reason] = &[
         "no-such-volume",
         "the agent has no such volume",
         "look with `drover status`; enable it with `drover-agent volume enable`",
+    ),
+    reason(
+        "no-volume-in-trash",
+        "what is in the trash is no volume: it is what others had written to one",
+        "take what you need of it out of `.drover/trash` by hand",
+    ),
+    reason(
+        "not-in-trash",
+        "there is nothing of that name in the trash",
+        "look at `drover-agent trash list`; it was put back, or purged",
     ),
     reason("not-mirrored", "the image is not mirrored by snapshots", "enable the volume at the primary"),
     reason(
@@ -432,6 +452,11 @@ pub const REASONS: &[Reason] = &[
         "one copy is a directory, the other a block volume",
         "disable one of them and enable it with the --kind of the other",
     ),
+    reason(
+        "other-parent-directory",
+        "the file of a volume in the trash lay in a directory that was replaced since",
+        "take the file and its points out of `.drover/trash` by hand",
+    ),
     reason("other-volume", "the two sides speak of different volumes", "enable both copies with the same --id"),
     reason(
         "outcome-unknown",
@@ -444,6 +469,7 @@ pub const REASONS: &[Reason] = &[
         "an apply could not finish and not everything could be undone; the paths are in the log",
         "repair what the log names, then sync: it repairs the replica",
     ),
+    reason("path-occupied", "something is where the volume was", "move it away, then restore again"),
     reason(
         "path-taken",
         "the path belongs to, contains or lies in another volume",
@@ -455,6 +481,11 @@ pub const REASONS: &[Reason] = &[
         "add the certificate's name to roles.peer at the peer",
     ),
     reason("peer-failed", "the other side failed", "its own reason stands in its log and in the message"),
+    reason(
+        "peer-has-volume",
+        "the peer protects the volume whose replica is to be deleted",
+        "disable it at the peer first; or --force, and the replica waits in the trash",
+    ),
     reason(
         "peer-in-verb",
         "an agent at the other site is in the middle of a verb of this volume",
@@ -682,6 +713,16 @@ pub const REASONS: &[Reason] = &[
         "volume-differs",
         "the volume exists with another path or role",
         "look with `drover-agent volume info`; use another id, or disable it first",
+    ),
+    reason(
+        "volume-is-there",
+        "a volume with the id of the one in the trash was enabled since",
+        "disable that one first",
+    ),
+    reason(
+        "volume-not-open",
+        "no volume of that id is open at the agent, and one of its roots is not open either",
+        "see that the root's file system is mounted; the agent looks again within ten seconds",
     ),
     reason(
         "volume-on-other-root",

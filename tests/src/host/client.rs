@@ -5,6 +5,7 @@ use std::{future::Future, path::Path, time::Duration};
 use drover_proto::v1::{
     self, fence_client::FenceClient, groups_client::GroupsClient, node_client::NodeClient, pools_client::PoolsClient,
     replication_client::ReplicationClient, snapshots_client::SnapshotsClient, sync_client::SyncClient,
+    trash_client::TrashClient,
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -111,6 +112,10 @@ impl Client {
 
     pub fn groups(&self) -> GroupsClient<Channel> {
         GroupsClient::new(self.channel())
+    }
+
+    pub fn trash(&self) -> TrashClient<Channel> {
+        TrashClient::new(self.channel())
     }
 
     pub fn snapshots(&self) -> SnapshotsClient<Channel> {

@@ -252,7 +252,7 @@ pub(crate) fn path_of(root: &Root, volume: VolumeId) -> Result<Option<RelPath>, 
     }
 }
 
-fn load(beside: &Dir) -> Result<Option<VolumeState>, Failure> {
+pub(crate) fn load(beside: &Dir) -> Result<Option<VolumeState>, Failure> {
     let told = |message: String| Failure { kind: Kind::DataLoss, reason: "state-unknown".to_owned(), message };
     let Some((_, state)) = record::load(beside, b"state", STATE).map_err(|error| told(error.to_string()))? else {
         return Ok(None);

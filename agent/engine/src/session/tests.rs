@@ -267,8 +267,10 @@ fn a_deleted_replica_waits_in_the_trash() {
     let trash = pair.dir.path().join("b/.drover/trash");
     let waiting = fs::read_dir(&trash).unwrap().next().unwrap().unwrap().path();
     judge(&pair.src(), &waiting.join("tree"));
-    assert!(pair.b.root().purge_trash(3600).unwrap().is_empty());
-    assert_eq!(pair.b.root().purge_trash(-1).unwrap().len(), 1);
+    for (keep_secs, gone) in [(3600, 0), (-1, 1)] {
+        pair.b.root().expire_trash(keep_secs).unwrap();
+        assert_eq!(pair.b.root().purge_trash().unwrap().len(), gone);
+    }
     assert!(!waiting.exists());
 }
 

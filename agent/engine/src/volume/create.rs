@@ -8,9 +8,9 @@ use std::{
 use drover_linux::{Dir, Kind, WINDOW_NAME, privileges};
 use serde::{Deserialize, Serialize};
 
-use super::{Volume, VolumeError, device, unix_now};
+use super::{Volume, VolumeError, device};
 use crate::{
-    beside::{Mark, Root, RootKind, subdirectory},
+    beside::{Mark, Root, RootKind},
     commit,
     error::Kind as ErrorKind,
     id::VolumeId,
@@ -161,17 +161,13 @@ impl Volume {
                 return Err(VolumeError::CommitOpen { volume: id, beside: beside.display().to_string() });
             }
         }
-        trash(root, id).and_then(|trash| root.retire_volume_dir(id, &beside, &trash)).map_err(storage)?;
+        root.new_trash(id).and_then(|trash| root.retire_volume_dir(id, &beside, &trash)).map_err(storage)?;
         Ok(None)
-    }
-
-    fn trash(&self) -> io::Result<Dir> {
-        trash(self.root(), self.id())
     }
 
     /// The volume first: should the tree stay behind in a crash, it is an ordinary directory.
     fn move_to_trash(&self) -> io::Result<()> {
-        let trash = self.trash()?;
+        let trash = self.root().new_trash(self.id())?;
         let parent_of = || locate(self.root().dir(), self.path());
         let is_device = self.state().kind == VolumeKind::BlockDevice;
         let tree = if is_device { None } else { Some(parent_of()?) };
@@ -192,7 +188,7 @@ impl Volume {
     fn forget(&self) -> io::Result<()> {
         // It may hold the last copy of something that is not ours.
         if self.beside().stat(b"foreign").is_ok() {
-            let trash = self.trash()?;
+            let trash = self.root().new_trash(self.id())?;
             self.beside().rename_noreplace(b"foreign", &trash, b"foreign")?;
             crate::record::sync_dir(&trash)?;
         }
@@ -200,10 +196,6 @@ impl Volume {
         self.end_scrub();
         self.root().forget_volume_dir(self.id(), self.beside())
     }
-}
-
-fn trash(root: &Root, id: VolumeId) -> io::Result<Dir> {
-    subdirectory(&root.trash()?, format!("{id}-{}", unix_now()).as_bytes())
 }
 
 fn check_suitable(root: &Root, new: &NewVolume) -> Result<(), VolumeError> {
