@@ -30,7 +30,7 @@ pub struct NfsPlace {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PvError {
-    #[error("it is not JSON")]
+    #[error("it is no object of Kubernetes as JSON")]
     Json(#[from] serde_json::Error),
     #[error("it is a {kind:?}, and a PersistentVolume or a VolumeSnapshotContent is wanted")]
     Kind { kind: String },
@@ -38,6 +38,8 @@ pub enum PvError {
     NotNfs { name: String, what: String },
     #[error("{what} of {name} is no directory of an NFS server: {text:?}")]
     Malformed { name: String, what: &'static str, text: String },
+    #[error("{name} is all that root {root} exports, and a root can't be a volume: give it a directory of its own")]
+    Root { name: String, root: String },
     #[error("{name} may lie beneath the roots {roots}: their exports say the same")]
     Ambiguous { name: String, roots: String },
     #[error(
@@ -237,6 +239,14 @@ pub fn beneath(roots: &[RootConfig], name: &str, place: &NfsPlace) -> Result<(St
     let mut found: Vec<_> = found.collect();
     found.sort();
     found.dedup();
+    let is_whole = |root: &&RootConfig| {
+        let exports = root.exports.iter().filter_map(|export| export_of(export));
+        let is_server = |server: &Option<String>| server.as_ref().is_none_or(|server| *server == place.server);
+        exports.into_iter().any(|(server, base)| base == place.path && is_server(&server))
+    };
+    if let Some(root) = roots.iter().find(is_whole) {
+        return Err(PvError::Root { name: name.to_owned(), root: root.name.clone() });
+    }
     let Some((rank, root, path)) = found.pop() else {
         return Err(PvError::NoRoot { name: name.to_owned(), server: place.server.clone(), path: place.path.clone() });
     };
@@ -331,11 +341,13 @@ mod tests {
         assert_eq!(found("other", "/any/c").unwrap(), "fast/c");
         // What the agent would take for an escape is one.
         assert_eq!(found("other", r"/any/\x6fther").unwrap(), r"fast/\x5cx6fther");
-        for (server, path) in
-            [("other", "/srv/nfs/openshift-01/a"), ("nfs-1.example", "/srv/nfs/openshift-010/a"), ("x", "/any")]
-        {
+        for (server, path) in [("other", "/srv/nfs/openshift-01/a"), ("nfs-1.example", "/srv/nfs/openshift-010/a")] {
             let error = found(server, path).expect_err(path);
             assert!(error.to_string().contains("exports = ["), "{error}");
         }
+        assert!(matches!(
+            beneath(&roots, "pv", &NfsPlace { server: "x".to_owned(), path: "/any".into() }),
+            Err(PvError::Root { .. })
+        ));
     }
 }

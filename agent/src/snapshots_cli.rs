@@ -173,6 +173,8 @@ enum ObjectError {
     Json(#[from] serde_json::Error),
     #[error("it holds a {0:?}, and VolumeSnapshots are wanted")]
     Kind(String),
+    #[error("snapshot {0:?} says neither status.creationTime nor metadata.creationTimestamp")]
+    NoTime(String),
 }
 
 /// Those that are ready, and the names of those that are not.
@@ -190,12 +192,13 @@ fn snapshots_of(text: &str, volume_id: &str) -> Result<(Vec<Snapshot>, Vec<Strin
             "VolumeSnapshot" if status.ready_to_use == Some(true) => {
                 let times = [status.creation_time.as_str(), Some(&metadata.creation_timestamp)];
                 let taken = times.into_iter().flatten().find_map(|text| text.parse::<Timestamp>().ok());
+                let taken = taken.ok_or_else(|| ObjectError::NoTime(metadata.name.clone()))?;
                 snapshots.push(Snapshot {
                     volume_id: volume_id.to_owned(),
                     namespace: metadata.namespace,
                     name: metadata.name,
                     uid: metadata.uid,
-                    created_at_unix_secs: taken.map_or(0, Timestamp::as_second),
+                    created_at_unix_secs: taken.as_second(),
                     content_name: status.bound_volume_snapshot_content_name.unwrap_or_default(),
                     claim_name: spec.source.persistent_volume_claim_name.unwrap_or_default(),
                     manifest: item.to_string(),
@@ -286,10 +289,20 @@ impl Verb {
                 if let Some(claim) = &claim {
                     snapshots.retain(|snapshot| snapshot.claim_name == *claim);
                 }
-                let claims: BTreeSet<_> = snapshots.iter().map(|snapshot| snapshot.claim_name.as_str()).collect();
-                if claims.len() > 1 {
-                    let why =
-                        format!("they are of several claims: say with --claim which is the volume's ({claims:?})");
+                for name in waiting {
+                    eprintln!("warning: snapshot {name} is not ready to use, and is left out");
+                }
+                let of_claim = |it: &Snapshot| format!("{}/{}", it.namespace, it.claim_name);
+                let claims: Vec<_> = snapshots.iter().map(of_claim).collect::<BTreeSet<_>>().into_iter().collect();
+                let why = match claims.as_slice() {
+                    [] => Some("there is no snapshot that is ready to use, or none of that claim".to_owned()),
+                    [_] => None,
+                    _ => Some(format!(
+                        "they are of several claims ({}): give those of one namespace, and say with --claim which is the volume's",
+                        claims.join(", ")
+                    )),
+                };
+                if let Some(why) = why {
                     return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
                 }
                 if let Some(data) = data {
@@ -298,9 +311,6 @@ impl Verb {
                         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
                     };
                     snapshot.data_volume_id = resolve(channel, &data).await?;
-                }
-                for name in waiting {
-                    eprintln!("warning: snapshot {name} is not ready to use, and is left out");
                 }
                 let (mut changed, count) = (0, snapshots.len());
                 for part in snapshots.chunks(PUT_AT_ONCE) {
@@ -371,5 +381,6 @@ mod tests {
         assert_eq!((handle.as_str(), created_at_unix_secs), ("server#share#u#u#v", 1_795_410_001));
         assert!(snapshots_of(r#"{"kind":"Pod","metadata":{"name":"p"}}"#, "id").is_err());
         assert!(snapshots_of("{", "id").is_err());
+        assert!(snapshots_of(&text.replace("2026-11-23", "soon"), "id").is_err());
     }
 }

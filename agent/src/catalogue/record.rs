@@ -80,6 +80,20 @@ impl Record {
         }
     }
 
+    /// Handle and content come from another object than the rest, and the data's volume from nobody's: who does not say them knows nothing of them.
+    pub(super) fn or(mut self, known: Option<&Self>) -> Self {
+        let Some(known) = known.filter(|known| known.uid == self.uid) else { return self };
+        let fields =
+            [(&mut self.handle, &known.handle), (&mut self.content, &known.content), (&mut self.claim, &known.claim)];
+        for (field, known) in fields {
+            if field.is_empty() {
+                field.clone_from(known);
+            }
+        }
+        self.data = self.data.or(known.data);
+        self
+    }
+
     pub fn check(&self) -> Result<(), RecordError> {
         check_name("namespace", &self.namespace)?;
         check_name("name", &self.name)?;

@@ -180,13 +180,16 @@ impl Catalogue {
         Ok(Self { database, incarnation })
     }
 
-    /// All of them or none; one that says what is known already changes nothing. Returns how many changed something.
+    /// All of them or none; one that says what is known already changes nothing, and what it leaves out of the same object stays. Returns how many
+    /// changed something.
     pub fn put(&self, records: &[Record], now_millis: i64) -> Result<usize, CatalogueError> {
         records.iter().try_for_each(Record::check)?;
         self.change(now_millis, |write| {
             let mut changed = 0;
             for record in records {
                 let known = write.get(&key::of_record(record))?;
+                let record =
+                    &record.clone().or(known.as_ref().filter(|known| !known.is_deleted).map(|known| &known.record));
                 let is_same = known.as_ref().is_some_and(|known| !known.is_deleted && known.record == *record);
                 let is_fresh =
                     known.as_ref().is_some_and(|it| now_millis < it.changed_at_millis.saturating_add(FRESH_MILLIS));

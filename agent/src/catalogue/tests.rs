@@ -46,6 +46,13 @@ fn records_are_put_listed_and_deleted_and_are_there_after_a_restart() {
     ];
     assert_eq!(catalogue.put(&records, 1000).unwrap(), 4);
     assert_eq!(catalogue.put(&records, 2000).unwrap(), 0, "the same again");
+    // Of the same object, told without what another one says.
+    let short = Record { handle: String::new(), content: String::new(), ..records[0].clone() };
+    assert_eq!(catalogue.put(std::slice::from_ref(&short), 2000).unwrap(), 0);
+    let anew = Record { uid: "anew".to_owned(), ..short };
+    assert_eq!(catalogue.put(std::slice::from_ref(&anew), 2000).unwrap(), 1);
+    assert_eq!(catalogue.get(volume(1), "shop", "b").unwrap().unwrap().record, anew);
+    assert_eq!(catalogue.put(&records[..1], 2000).unwrap(), 1);
     assert!(matches!(Catalogue::open(dir.path()), Err(CatalogueError::InUse { .. })));
     drop(catalogue);
     let catalogue = Catalogue::open(dir.path()).unwrap();

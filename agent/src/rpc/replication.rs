@@ -137,7 +137,7 @@ impl ReplicationService {
         let Some(state) = state.ok().filter(|state| state.role == Role::Secondary) else { return Ok(()) };
         let Some(name) = state.peer else {
             let message = format!(
-                "volume {id} names no peer that could be asked whether it is wanted. This may be the last copy"
+                "volume {id} names no peer that could be asked whether it is wanted. This may be the last copy (--force insists)"
             );
             return Err(status(Kind::Precondition, "peer-needed", message));
         };
@@ -159,7 +159,7 @@ impl ReplicationService {
             }
             Err(error) => {
                 let message = format!(
-                    "whether {name} protects volume {id} still can't be asked: {}. This may be the last copy",
+                    "whether {name} protects volume {id} still can't be asked: {}. This may be the last copy (--force insists)",
                     error.message()
                 );
                 Err(status(Kind::Precondition, "peer-needed", message))
