@@ -16,13 +16,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use drover_engine::control::Throttle;
+use drover_engine::{control::Throttle, volume::Shutter};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catalogue::Catalogue,
     config::Config,
+    exports::{Exports, SharedExports},
     job::{Journal, Keeper, Runner, SessionControl, Sessions},
     metrics::{self, Metrics},
     mirror::{self, Mirrors, SharedMirrors},
@@ -31,6 +32,7 @@ use crate::{
         node::NodeService, replication::ReplicationService, snapshots::SnapshotsService, sync::SyncService,
         transfer::TransferService,
     },
+    superseded::Superseding,
     throttle,
     tls::Credentials,
     volumes::{Volumes, look_again_often},
@@ -56,6 +58,8 @@ struct App {
     sessions: Arc<Sessions>,
     keeper: Keeper,
     catalogue: Arc<Catalogue>,
+    exports: SharedExports,
+    superseding: Arc<Superseding>,
     tasks: TaskTracker,
     /// Everything that goes on by itself ends with this.
     stop: CancellationToken,
@@ -106,9 +110,10 @@ impl App {
         make_state_dir(&config.state_dir)
             .with_context(|| format!("make state directory {}", config.state_dir.display()))?;
         let lanes = Arc::new(Lanes::new(config.limits.jobs, config.limits.sessions));
-        let opened = config.clone();
+        let exports = Arc::new(Exports::open(&config).context("open the journal of fences")?);
+        let (opened, shutter) = (config.clone(), config.nfs.is_some().then(|| exports.clone() as Arc<dyn Shutter>));
         let (journal, volumes) = lanes
-            .run(Lane::Calls, move || Journal::open(&opened.state_dir).map(|it| (it, Volumes::open(&opened))))
+            .run(Lane::Calls, move || Journal::open(&opened.state_dir).map(|it| (it, Volumes::open(&opened, shutter))))
             .await?
             .context("open the job journal")?;
         let state_dir = config.state_dir.clone();
@@ -145,6 +150,10 @@ impl App {
             stop.clone(),
         ));
         tasks.spawn(look_again_often(volumes.clone(), lanes.clone(), stop.clone()));
+        let superseding = Superseding::new(volumes.clone(), peers.clone(), exports.clone(), lanes.clone());
+        let superseding = Arc::new(superseding);
+        tasks.spawn(superseding.clone().settle_always(stop.clone()));
+        tasks.spawn(superseding.clone().compare_always(stop.clone()));
         if !mirrors.is_empty() {
             let (mirrors, lanes) = (mirrors.clone(), lanes.clone());
             let stop = stop.clone();
@@ -174,6 +183,8 @@ impl App {
             sessions,
             keeper,
             catalogue,
+            exports,
+            superseding,
             tasks,
             stop,
             broken,
@@ -192,6 +203,8 @@ impl App {
             lanes: self.lanes.clone(),
             peers: self.peers.clone(),
             mirrors: self.mirrors.clone(),
+            exports: self.exports.clone(),
+            superseding: self.superseding.clone(),
             defaults: self.config.defaults.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
@@ -230,6 +243,7 @@ impl App {
             sessions: self.sessions.clone(),
             lanes: self.lanes.clone(),
             metrics: self.metrics.clone(),
+            superseding: self.superseding.clone(),
             tasks: self.tasks.clone(),
             in_flight_bytes: self.config.limits.in_flight_bytes(),
         }
@@ -250,13 +264,13 @@ impl App {
             return Ok(());
         };
         let (lanes, metrics) = (self.lanes.clone(), self.metrics.clone());
-        let (volumes, sessions) = (self.volumes.clone(), self.sessions.clone());
+        let (volumes, sessions, exports) = (self.volumes.clone(), self.sessions.clone(), self.exports.clone());
         let text = move || {
             let (lanes, metrics) = (lanes.clone(), metrics.clone());
-            let (volumes, sessions) = (volumes.clone(), sessions.clone());
+            let (volumes, sessions, exports) = (volumes.clone(), sessions.clone(), exports.clone());
             async move {
                 let scraped = lanes.run(Lane::Calls, move || {
-                    metrics.refresh(&volumes, sessions.len());
+                    metrics.refresh(&volumes, &exports, sessions.len());
                     metrics.text()
                 });
                 scraped.await.unwrap_or_default()

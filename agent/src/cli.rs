@@ -61,11 +61,16 @@ enum Command {
     Pool(crate::pool_cli::PoolArgs),
     /// List deleted copies that wait in the trash, put one back
     Trash(crate::trash_cli::TrashArgs),
+    /// What this host's NFS server serves; shut the clients of a directory out, let them in again
+    Exports(crate::exports_cli::ExportsArgs),
     /// The catalogue of snapshots: what a restore has to know of the VolumeSnapshots of volumes
     Snapshots(crate::snapshots_cli::SnapshotsArgs),
     /// Calls librbd for the agent, which starts it
     #[command(hide = true)]
     RbdWorker,
+    /// Writes through the NFS server for the agent, which starts it
+    #[command(hide = true)]
+    NfsProbe,
     /// Protect, release, promote and demote volumes at the agent of this host
     Volume(crate::volume_cli::VolumeArgs),
 }
@@ -116,6 +121,11 @@ impl Cli {
                 drover_rbd::worker::serve()?;
                 Ok(ExitCode::SUCCESS)
             }
+            Command::NfsProbe => {
+                drover_nfs::probe::worker::serve()?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Exports(args) => Ok(crate::exports_cli::run(&args)),
             Command::Volume(args) => crate::volume_cli::run(args),
             Command::Group(args) => Ok(crate::group_cli::run(args)),
             Command::Pool(args) => Ok(crate::pool_cli::run(args)),

@@ -1,6 +1,7 @@
 //! The agent's configuration: one TOML file, unknown fields refused, every error with its line.
 
 mod limits;
+mod nfs;
 mod timetable;
 
 use std::{
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 use crate::snapshot::SnapshotConfig;
 pub use limits::{Defaults, Limits, Scrub};
+pub use nfs::{NfsConfig, OnSuperseded};
 
 pub use timetable::{Clock, Slot, Timetable, TimetableError};
 
@@ -47,6 +49,8 @@ pub enum ConfigError {
         "root {root} is for devices and names no `beside`, a directory of a file system with room for their journal and history"
     )]
     NoBeside { root: String },
+    #[error("nfs: {0}")]
+    Nfs(String),
     #[error("ceph {ceph}: user {user:?} is not a full name, such as client.drover")]
     CephUser { ceph: String, user: String },
     #[error("peer {peer}: address {address:?} is not https://HOST:PORT")]
@@ -86,6 +90,8 @@ pub struct Config {
     pub defaults: Defaults,
     #[serde(default)]
     pub scrub: Scrub,
+    /// The NFS server of this host, whose clients can be shut out.
+    pub nfs: Option<NfsConfig>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -222,6 +228,7 @@ impl Config {
             name("peer name", &peer.name)?;
             address(peer)?;
         }
+        self.nfs.as_ref().map_or(Ok(()), NfsConfig::validate)?;
         self.validate_roles()?;
         self.defaults.validate()?;
         self.limits.validate()

@@ -18,7 +18,7 @@ use prometheus_client::{
 
 pub use serve::{ServeError, serve};
 
-use crate::{job::State, volumes::Volumes};
+use crate::{exports::Exports, job::State, volumes::Volumes};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
@@ -61,6 +61,8 @@ pub struct Metrics {
     volume_epoch: Ints<VolumeIdLabel>,
     volume_rpo_age: Ints<VolumeIdLabel>,
     volume_damaged: Ints<VolumeIdLabel>,
+    volume_superseded: Ints<VolumeIdLabel>,
+    volume_fenced: Ints<VolumeIdLabel>,
     scrubbed: Counter<u64, AtomicU64>,
     peak_rss: Gauge<i64, AtomicI64>,
 }
@@ -86,6 +88,13 @@ impl Metrics {
         let volume_epoch = register(r, "volume_epoch", "Epoch of the copy");
         let volume_rpo_age = register(r, "volume_rpo_age_seconds", "Seconds since both copies were last seen equal");
         let volume_damaged = register(r, "volume_damaged_bytes", "Bytes that a scrub found to differ from the point");
+        let volume_superseded =
+            register(r, "volume_superseded", "1: this primary is one no more since a promotion elsewhere");
+        let volume_fenced = register(
+            r,
+            "volume_fenced",
+            "The clients of its exports are shut out: 1 if that is proved, 0 if it is not",
+        );
         let scrubbed = register(r, "scrubbed_bytes", "Bytes that scrubs have read");
         let peak_rss = register(r, "peak_rss_bytes", "Highest resident memory of the process");
         Self {
@@ -99,6 +108,8 @@ impl Metrics {
             volume_epoch,
             volume_rpo_age,
             volume_damaged,
+            volume_superseded,
+            volume_fenced,
             scrubbed,
             peak_rss,
         }
@@ -133,7 +144,7 @@ impl Metrics {
     }
 
     /// What is only looked at when someone asks.
-    pub fn refresh(&self, volumes: &Volumes, sessions: usize) {
+    pub fn refresh(&self, volumes: &Volumes, exports: &Exports, sessions: usize) {
         self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         let peak = drover_linux::process_peak_rss_bytes().unwrap_or(0);
         self.peak_rss.set(i64::try_from(peak).unwrap_or(i64::MAX));
@@ -142,12 +153,18 @@ impl Metrics {
         self.volume_epoch.clear();
         self.volume_rpo_age.clear();
         self.volume_damaged.clear();
+        self.volume_superseded.clear();
+        self.volume_fenced.clear();
         for held in volumes.all() {
             let (state, volume) = (held.volume.state(), held.volume.id().to_string());
             let role = state.role.to_string();
             self.volume_role.get_or_create(&VolumeLabel { volume: volume.clone(), role }).set(1);
             let label = VolumeIdLabel { volume };
             self.volume_epoch.get_or_create(&label).set(i64::try_from(state.epoch).unwrap_or(i64::MAX));
+            self.volume_superseded.get_or_create(&label).set(state.superseded.is_some().into());
+            if let Some(fence) = exports.of(held.volume.id()) {
+                self.volume_fenced.get_or_create(&label).set(fence.proof.is_proved().into());
+            }
             if let Some(scrub) = held.volume.scrub_state() {
                 let damaged = i64::try_from(scrub.damaged_bytes()).unwrap_or(i64::MAX);
                 self.volume_damaged.get_or_create(&label).set(damaged);

@@ -63,6 +63,10 @@ impl Peers {
         })
     }
 
+    pub fn names(&self) -> Vec<String> {
+        self.by_name.keys().cloned().collect()
+    }
+
     /// Name in the configuration of the peer that has one of these names in its certificate.
     pub fn name_of(&self, names: &[String]) -> Option<String> {
         self.by_name.values().find(|peer| names.contains(&peer.server_name())).map(|peer| peer.name.clone())

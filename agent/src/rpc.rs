@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod convert;
+pub mod exports;
 pub mod node;
 pub mod replication;
 pub mod snapshots;

@@ -23,6 +23,7 @@ use tonic::{
 use crate::{
     cli::ConfigArgs,
     config::{Config, ConfigError},
+    exports_cli,
     pv::{self, PvError},
     rpc::status::{kind_of, reason_of},
 };
@@ -104,17 +105,27 @@ retention and the peer that are named. Say the role that the copy has now.")]
         /// Id, 8 or more characters of its beginning, or CEPH/POOL/IMAGE
         volume: String,
     },
-    /// Shut the client out that writes to a primary RBD image: its lock is broken, and its address blocklisted in the cluster
+    /// Shut the clients of a volume out: those of this host's NFS server, which may read from then on, and prove it. Of a primary RBD image the
+    /// client that writes to it: its lock is broken, and its address blocklisted in the cluster
+    #[command(after_help = "\
+What is printed says whether it is proved, and how: the same write through the NFS server succeeded before and was refused after, and every entry
+that leads to the volume was read back from the server. Exit code 4 when it is not proved. Again, it looks again.")]
     Fence {
-        /// Id, 8 or more characters of its beginning, or CEPH/POOL/IMAGE
+        /// Id, 8 or more characters of its beginning, ROOT/PATH, or CEPH/POOL/IMAGE
         volume: String,
+        /// NFS clients may do nothing at all, not even read
+        #[arg(long)]
+        refuse: bool,
+        /// Also where an export leads to more than the volume: its clients can't write to the rest either
+        #[arg(long)]
+        whole_export: bool,
         /// Also where it has images open that are not of the volume's group: it loses them, too
         #[arg(long)]
         whole_client: bool,
     },
-    /// Let the clients in again that were shut out because of an RBD image
+    /// Let the clients in again that were shut out because of a volume, with exactly the options that they had
     Unfence {
-        /// Id, 8 or more characters of its beginning, or CEPH/POOL/IMAGE
+        /// Id, 8 or more characters of its beginning, ROOT/PATH, or CEPH/POOL/IMAGE
         volume: String,
     },
     /// Print what this agent knows of a volume
@@ -248,7 +259,7 @@ pub fn run(args: VolumeArgs) -> anyhow::Result<ExitCode> {
         Ok(done) => {
             print!("{done}");
             next_step(&args, &done).iter().for_each(|next| eprintln!("{next}"));
-            Ok(Exit::Ok.into())
+            Ok(done.exit().into())
         }
         Err(error) => Ok(failed(&error)),
     }
@@ -398,16 +409,18 @@ impl Verb {
                 let request = DemoteRequest { volume_id, alone: *alone, force: *force };
                 agent.demote(request).await?.into_inner().volume
             }
-            Self::Fence { whole_client, .. } => {
-                let request = v1::FenceVolumeRequest { volume_id, whole_client: *whole_client };
-                FenceClient::new(channel).fence_volume(request).await?.into_inner().volume
+            Self::Fence { whole_client, refuse, whole_export, .. } => {
+                let (whole_client, whole_export) = (*whole_client, *whole_export);
+                let shut = exports_cli::shut(*refuse).into();
+                let request = v1::FenceVolumeRequest { volume_id, whole_client, shut, whole_export };
+                let volume = FenceClient::new(channel).fence_volume(request).await?.into_inner().volume;
+                return Ok(Done::Fenced(volume));
             }
             Self::Unfence { .. } => {
-                FenceClient::new(channel)
-                    .unfence_volume(v1::UnfenceVolumeRequest { volume_id })
-                    .await?
-                    .into_inner()
-                    .volume
+                let request = v1::UnfenceVolumeRequest { volume_id };
+                let unfenced = FenceClient::new(channel).unfence_volume(request).await?.into_inner();
+                unfenced.exports.iter().for_each(exports_cli::warn);
+                unfenced.volume
             }
             Self::Resync { .. } => agent.resync(ResyncRequest { volume_id }).await?.into_inner().volume,
             Self::Enable(_) | Self::Info { .. } => {
@@ -568,14 +581,28 @@ async fn warn_of_points(channel: Channel, volume_id: &str) {
 enum Done {
     Now(Option<VolumeInfo>),
     Enabled(Option<VolumeInfo>),
+    Fenced(Option<VolumeInfo>),
     Disabled(String),
+}
+
+impl Done {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Fenced(Some(info)) if info.export_fence.as_ref().is_some_and(|fence| !fence.proved) => {
+                Exit::Discrepancy
+            }
+            _ => Exit::Ok,
+        }
+    }
 }
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disabled(volume) => writeln!(f, "volume {volume}\ndisabled"),
-            Self::Now(info) | Self::Enabled(info) => info.as_ref().map_or(Ok(()), |info| show(info, f)),
+            Self::Now(info) | Self::Enabled(info) | Self::Fenced(info) => {
+                info.as_ref().map_or(Ok(()), |info| show(info, f))
+            }
         }
     }
 }
@@ -598,6 +625,7 @@ fn show(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Some(mirror) => show_mirror(mirror, f)?,
         None => show_points(info, f)?,
     }
+    info.export_fence.as_ref().map_or(Ok(()), |fence| exports_cli::show_fence(fence, f))?;
     info.health_because.iter().try_for_each(|why| writeln!(f, "note   {why}"))
 }
 

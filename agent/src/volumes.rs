@@ -17,7 +17,7 @@ use drover_engine::{
     point::{VolumeKind, VolumeState},
     session::Failure,
     trash::RestoreError,
-    volume::{Disposal, Freezer, NewVolume, Recovery, Volume, VolumeError},
+    volume::{Disposal, Freezer, NewVolume, Recovery, Shutter, Volume, VolumeError},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -145,6 +145,7 @@ pub struct RootView {
 #[derive(Debug)]
 pub struct Volumes {
     configured: Vec<RootConfig>,
+    shutter: Option<Arc<dyn Shutter>>,
     table: RwLock<Table>,
     /// Held by who opens roots or volumes: recovery is the work of one, and of minutes perhaps, so never under the lock
     /// of the table.
@@ -153,8 +154,9 @@ pub struct Volumes {
 
 impl Volumes {
     /// Opens every root and recovers every volume on it. One that fails keeps no other from working.
-    pub fn open(config: &Config) -> Self {
-        let volumes = Self { configured: config.roots.clone(), table: RwLock::default(), opening: Mutex::default() };
+    pub fn open(config: &Config, shutter: Option<Arc<dyn Shutter>>) -> Self {
+        let (configured, table) = (config.roots.clone(), RwLock::default());
+        let volumes = Self { configured, shutter, table, opening: Mutex::default() };
         volumes.look_again();
         volumes
     }
@@ -232,6 +234,7 @@ impl Volumes {
     fn configure(&self, root: &str, volume: &Volume) {
         let configured = self.configured.iter().find(|configured| configured.name == root);
         let snapshot = configured.and_then(|configured| configured.snapshot.clone());
+        volume.set_shutter(self.shutter.clone());
         volume.set_freezer(snapshot.map(|snapshot| Arc::new(CommandFreezer(snapshot)) as Arc<dyn Freezer>));
     }
 

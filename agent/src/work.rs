@@ -19,6 +19,8 @@ pub enum Lane {
     CephCopies,
     /// What a verb reads of a volume before it decides: as long as the scan of a sync.
     Scans,
+    /// Looks at an NFS server and changes of it, which may hang.
+    Exports,
     /// Own jobs: as long as a sync takes.
     Jobs,
     /// Sessions that peers dialled.
@@ -37,6 +39,7 @@ pub struct Lanes {
     ceph_verbs: Semaphore,
     ceph_copies: Semaphore,
     scans: Semaphore,
+    exports: Semaphore,
     jobs: Semaphore,
     sessions: Semaphore,
 }
@@ -50,6 +53,7 @@ impl Lanes {
     /// As many as there are worker processes for data.
     const COPIES: usize = 2;
     const SCANS: usize = 4;
+    const EXPORTS: usize = 4;
 
     pub fn new(jobs: usize, sessions: usize) -> Self {
         Self {
@@ -59,6 +63,7 @@ impl Lanes {
             ceph_verbs: Semaphore::new(Self::CEPH),
             ceph_copies: Semaphore::new(Self::COPIES),
             scans: Semaphore::new(Self::SCANS),
+            exports: Semaphore::new(Self::EXPORTS),
             jobs: Semaphore::new(jobs),
             sessions: Semaphore::new(sessions),
         }
@@ -66,7 +71,7 @@ impl Lanes {
 
     /// Threads of the runtime that blocking work may take: all lanes full at once, and the runtime's own file calls.
     pub fn threads(jobs: usize, sessions: usize) -> usize {
-        Self::CALLS.get() + 1 + 2 * Self::CEPH + Self::COPIES + Self::SCANS + jobs + sessions + 4
+        Self::CALLS.get() + 1 + 2 * Self::CEPH + Self::COPIES + Self::SCANS + Self::EXPORTS + jobs + sessions + 4
     }
 
     /// Runs `job` on a blocking thread once its lane has a place.
@@ -82,6 +87,7 @@ impl Lanes {
             Lane::CephVerbs => &self.ceph_verbs,
             Lane::CephCopies => &self.ceph_copies,
             Lane::Scans => &self.scans,
+            Lane::Exports => &self.exports,
             Lane::Jobs => &self.jobs,
             Lane::Sessions => &self.sessions,
         };

@@ -31,6 +31,8 @@ pub struct Rounds {
     pub cuts: u64,
     /// Records of the catalogue of snapshots.
     pub records: usize,
+    /// Kills of an agent while it shuts clients of an NFS server out, or lets them in.
+    pub fence_kills: u64,
     /// RBD images that are promoted as one.
     pub many_images: usize,
     /// Entries of a random tree, and edits of one round: not fewer in the small run, or it would prove another thing.
@@ -54,6 +56,7 @@ impl Rounds {
         half_way: 1,
         cuts: 4,
         records: 5000,
+        fence_kills: 8,
         many_images: 12,
         entries: 200,
         edits: 20,
@@ -74,6 +77,7 @@ impl Rounds {
         half_way: 20,
         cuts: 20,
         records: 100_000,
+        fence_kills: 20,
         many_images: 50,
         entries: 200,
         edits: 20,

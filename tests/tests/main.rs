@@ -9,6 +9,7 @@ mod cuts;
 mod delta;
 mod device;
 mod failpoints;
+mod fencing;
 mod fleet;
 mod full;
 mod groups;

@@ -381,7 +381,7 @@ fn a_client_that_writes_is_fenced_and_let_in_again() {
     sites.wait_for_point(&sites.b, number);
     let client = Sites::client(&sites.a);
     let fence = |whole_client| {
-        let request = v1::FenceVolumeRequest { volume_id: sites.volume.clone(), whole_client };
+        let request = v1::FenceVolumeRequest { volume_id: sites.volume.clone(), whole_client, ..Default::default() };
         client.call(client.fence().fence_volume(request))
     };
     let unfence = || {

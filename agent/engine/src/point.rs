@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 pub use lineage::{Acceptance, Histories, LineageConflict, accept};
-pub use state::{Force, Role, StateError, VolumeKind, VolumeState};
+pub use state::{Force, Role, StateError, Superseded, VolumeKind, VolumeState};
 pub use takeover::{PeerCopy, Unsafe, planned};
 
 use crate::{digest::Digest, id::LineageId, tree::Totals};

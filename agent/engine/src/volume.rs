@@ -7,6 +7,7 @@ mod error;
 mod freeze;
 mod rollback;
 mod scrub;
+mod shut;
 
 use std::{
     fmt, io,
@@ -25,6 +26,7 @@ pub use error::VolumeError;
 pub(crate) use error::{scan_kind, scan_reason};
 pub use freeze::{Freezer, Frozen};
 pub use scrub::{ScrubState, Scrubbed};
+pub use shut::Shutter;
 
 use crate::{
     bases::{BASE_BYTES_MIN, BaseLimits, Bases},
@@ -86,6 +88,7 @@ pub struct Volume {
     busy: Mutex<Option<&'static str>>,
     scrubber: scrub::Scrubber,
     freezer: RwLock<Option<Arc<dyn Freezer>>>,
+    shutter: RwLock<Option<Arc<dyn Shutter>>>,
     /// Disabled, or half disabled: nothing works on it any more, whoever still holds it.
     ended: AtomicBool,
     recovery: Recovery,
@@ -146,6 +149,7 @@ impl Volume {
         let mut volume = Self {
             scrubber,
             freezer: RwLock::default(),
+            shutter: RwLock::default(),
             root,
             id,
             beside,
@@ -472,7 +476,8 @@ impl Volume {
         self.check_tree()?;
         self.finish_interrupted()?;
         let state = self.state();
-        if state.role == Role::Primary {
+        // One that is superseded is primary again only once the other is not.
+        if state.role == Role::Primary && state.superseded.is_none() {
             return Ok(());
         }
         if state.kind == VolumeKind::BlockFile && state.current.is_some() {

@@ -42,6 +42,9 @@ pub const ROWS: &[(&str, &[Role])] = &[
     ("/drover.v1.Replication/WatchInfo", READ),
     ("/drover.v1.Fence/FenceVolume", CONTROL),
     ("/drover.v1.Fence/UnfenceVolume", CONTROL),
+    ("/drover.v1.Fence/ListExports", READ),
+    ("/drover.v1.Fence/FenceExport", CONTROL),
+    ("/drover.v1.Fence/UnfenceExport", CONTROL),
     ("/drover.v1.Groups/CreateMirrorSnapshots", CONTROL),
     ("/drover.v1.Groups/PromoteGroup", CONTROL),
     ("/drover.v1.Groups/DemoteGroup", CONTROL),
@@ -75,6 +78,7 @@ pub const ROWS: &[(&str, &[Role])] = &[
     ("/drover.v1.Node/GetInfo", ALL),
     // Whoever transfers can overwrite a secondary: agents only, not even a controller.
     ("/drover.v1.Transfer/Session", PEER),
+    ("/drover.v1.Transfer/CompareCopies", PEER),
     ("/grpc.health.v1.Health/Check", ALL),
     ("/grpc.health.v1.Health/Watch", ALL),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", READ),

@@ -238,6 +238,12 @@ fn health(held: &Held, state: &VolumeState, trouble: Vec<String>) -> (v1::Health
 /// What a copy says of itself.
 pub fn troubles_of(state: &VolumeState) -> Vec<String> {
     let mut because = Vec::new();
+    if let Some(by) = &state.superseded {
+        because.push(format!(
+            "superseded: {} is primary since a promotion there (epoch {}), and this copy is no source any more: demote it, and let it be synced from there",
+            by.by, by.epoch
+        ));
+    }
     if state.paused {
         let at = state.current.map_or_else(String::new, |at| format!(" to point {at}"));
         because.push(format!("rolled back{at}: syncs pause until it is released"));
@@ -328,6 +334,11 @@ pub fn state_info(
         running_job,
         retain_seconds: state.retain_secs,
         promoting: state.promoting,
+        superseded: state.superseded.as_ref().map(|by| v1::Superseded {
+            by: by.by.clone(),
+            epoch: by.epoch,
+            since_unix_secs: by.at,
+        }),
         ..v1::VolumeInfo::default()
     }
 }

@@ -28,14 +28,17 @@ use mirrored::Scope;
 
 use super::{
     convert::{self, ConvertError},
+    exports,
     status::{ToStatus as _, reason_of, status},
 };
 use crate::{
     config::Defaults,
+    exports::SharedExports,
     job::{Keeper, trouble},
     mirror::MirrorError,
     mirror::SharedMirrors,
     peers::Peers,
+    superseded::Superseding,
     volumes::{Held, Volumes, VolumesError},
     work::{Lane, Lanes},
 };
@@ -53,6 +56,8 @@ pub struct ReplicationService {
     pub lanes: Arc<Lanes>,
     pub peers: Arc<Peers>,
     pub mirrors: SharedMirrors,
+    pub exports: SharedExports,
+    pub superseding: Arc<Superseding>,
     pub defaults: Defaults,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -97,9 +102,32 @@ impl ReplicationService {
         self.info(held).await
     }
 
+    /// After a promotion, where clients were shut out because the copy was superseded. An NFS server that hangs keeps no promotion from its end: the next
+    /// look does it.
+    async fn let_in(&self, info: v1::VolumeInfo) -> Result<v1::VolumeInfo, Status> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        if info.export_fence.is_none() {
+            return Ok(info);
+        }
+        let id = convert::volume_id(&info.volume_id).map_err(|error| error.to_status())?;
+        let held = self.volumes.get(id).map_err(|error| error.to_status())?;
+        let (exports, promoted) = (self.exports.clone(), held.clone());
+        let lifting = self.lanes.run(Lane::Exports, move || exports.lift_superseded(&promoted));
+        let _ = tokio::time::timeout(PATIENCE, lifting).await;
+        self.info(held).await
+    }
+
     async fn info(&self, held: Arc<Held>) -> Result<v1::VolumeInfo, Status> {
-        let jobs = self.jobs(held.volume.id()).await;
-        self.call(move |_| Ok(convert::volume_info(&held, jobs))).await
+        let id = held.volume.id();
+        let (mut jobs, fence) = (self.jobs(id).await, self.exports.of(id));
+        let lacking = fence.iter().flat_map(|fence| &fence.proof.lacking);
+        jobs.trouble.extend(lacking.map(|why| format!("it is not proved that its clients are shut out: {why}")));
+        if let Some(peer) = self.superseding.rival_of(id) {
+            jobs.trouble
+                .push(format!("{peer} is primary as well, and neither has the higher epoch: demote one of both"));
+        }
+        let info = self.call(move |_| Ok(convert::volume_info(&held, jobs))).await?;
+        Ok(v1::VolumeInfo { export_fence: fence.map(|fence| exports::fence_info(&fence)), ..info })
     }
 
     /// Of a keeper that is shutting down nothing is told.
@@ -312,6 +340,7 @@ impl Replication for ReplicationService {
             held.volume.promote(force, || runtime.block_on(ask()))
         };
         let info = self.verb(&request.volume_id, "promoted", Lane::Scans, promote).await?;
+        let info = self.let_in(info).await?;
         Ok(Response::new(v1::PromoteResponse { volume: Some(info) }))
     }
 

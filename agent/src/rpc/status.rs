@@ -121,6 +121,7 @@ into_status!(
     crate::volumes::VolumesError,
     super::convert::ConvertError,
     drover_engine::volume::VolumeError,
+    drover_nfs::NfsError,
 );
 
 impl ToStatus for crate::work::Panicked {

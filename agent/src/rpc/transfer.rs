@@ -8,7 +8,7 @@ use drover_engine::{
     session::{self, Failure, Hello, Wire},
 };
 use drover_proto::v1::{
-    SessionRequest, SessionResponse,
+    CompareCopiesRequest, CompareCopiesResponse, SessionRequest, SessionResponse,
     transfer_server::{Transfer, TransferServer},
 };
 use tokio_stream::{Stream, StreamExt as _};
@@ -16,12 +16,13 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
-use super::status::{ToStatus as _, chain};
+use super::status::{ToStatus as _, chain, status};
 use crate::{
     job::{SessionGuard, Sessions},
     metrics::Metrics,
     mirror::SharedMirrors,
     peers::Peers,
+    superseded::{COPIES_MAX, Superseding},
     target::Target,
     tls::Caller,
     transfer::{GrpcLink, MESSAGE_BYTES_MAX, Outgoing},
@@ -39,6 +40,7 @@ pub struct TransferService {
     pub sessions: Arc<Sessions>,
     pub lanes: Arc<Lanes>,
     pub metrics: Arc<Metrics>,
+    pub superseding: Arc<Superseding>,
     pub tasks: TaskTracker,
     pub in_flight_bytes: usize,
 }
@@ -86,6 +88,22 @@ impl Transfer for TransferService {
         };
         self.tasks.spawn(run.instrument(span));
         Ok(Response::new(Box::pin(stream.map(Ok))))
+    }
+
+    async fn compare_copies(
+        &self,
+        request: Request<CompareCopiesRequest>,
+    ) -> Result<Response<CompareCopiesResponse>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Status::unauthenticated("the caller is unknown"))?;
+        let copies = request.into_inner().copies;
+        if copies.len() > COPIES_MAX {
+            let message = format!("{} copies, and a request may tell {COPIES_MAX}", copies.len());
+            return Err(status(Kind::Invalid, "too-many", message));
+        }
+        let superseding = self.superseding.clone();
+        let told = self.lanes.run(Lane::Calls, move || superseding.answer(&caller, &copies)).await;
+        Ok(Response::new(CompareCopiesResponse { copies: told.map_err(|error| error.to_status())? }))
     }
 }
 

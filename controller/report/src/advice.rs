@@ -153,6 +153,31 @@ pub const REASONS: &[Reason] = &[
         "check that the source is mounted; if it is meant to be empty, give --allow-empty-source",
     ),
     reason(
+        "export-shared",
+        "the export that leads to the directory leads to more, whose clients would be shut out as well",
+        "give the directory an export of its own, or say --whole-export",
+    ),
+    reason(
+        "exports-busy",
+        "another call looks at exports or changes them, and the NFS server is slow",
+        "try again; look whether the NFS server hangs",
+    ),
+    reason(
+        "exports-syntax",
+        "the NFS server's configuration can't be understood, so it is left as it is",
+        "put right the line that the message names, or move what Drover can't edit to a file of its own",
+    ),
+    reason(
+        "exports-unwritable",
+        "a file of the NFS server's configuration can't be read or replaced",
+        "make it readable and writable to the agent (root), and try again; the agent does so by itself every few seconds",
+    ),
+    reason(
+        "fence-journal",
+        "the journal of fences in the agent's state directory can't be read or written",
+        "look at the disk of state_dir; a damaged journal is moved away by hand, after the exports were put right by hand",
+    ),
+    reason(
         "fenced-briefly",
         "a client was on the cluster's blocklist before, and the cluster keeps the shorter time",
         "make sure that the client is dead; when its entry is over, fence again",
@@ -326,6 +351,11 @@ pub const REASONS: &[Reason] = &[
         "sync it first, or promote it with --force if an empty volume shall be primary",
     ),
     reason(
+        "nfs-server",
+        "the NFS server, or the way to it, does not answer or refuses",
+        "look at the message and at the server's log; what was begun is carried out by the agent once it answers",
+    ),
+    reason(
         "no-common-point",
         "no point is whole on every image of the group",
         "a disk that was added lately has no point there yet: wait, or take it out of the group (its whole `volume enable`, with --group ''); one by one, with --alone, each ends on a point of its own",
@@ -335,6 +365,11 @@ pub const REASONS: &[Reason] = &[
         "no-image",
         "the cluster has no such image",
         "create it; at the secondary, wait until rbd-mirror has copied it",
+    ),
+    reason(
+        "no-nfs-server",
+        "the configuration of the agent names no NFS server, so it can't shut clients out",
+        "say which one serves this host: `server` in its section [nfs], and restart the agent",
     ),
     reason(
         "no-parent-directory",
@@ -360,6 +395,11 @@ pub const REASONS: &[Reason] = &[
         "no-such-ceph",
         "no ceph of that name is in the agent's configuration",
         "use a name that is there, or add a [[ceph]]",
+    ),
+    reason(
+        "no-such-directory",
+        "the directory that is to be fenced can't be found",
+        "check its path, and that its file system is mounted",
     ),
     reason("no-such-file", "the point has no such file", "look for its path in another point, or in the tree"),
     reason(
@@ -390,6 +430,16 @@ pub const REASONS: &[Reason] = &[
         "no-volume-in-trash",
         "what is in the trash is no volume: it is what others had written to one",
         "take what you need of it out of `.drover/trash` by hand",
+    ),
+    reason(
+        "not-exported",
+        "no export of this host's NFS server leads to the directory",
+        "nothing is to be shut; `drover-agent exports list` prints what is served",
+    ),
+    reason(
+        "not-fenced",
+        "nothing is shut for the volume or path that was named",
+        "`drover-agent exports list` prints the fences and what they are for",
     ),
     reason(
         "not-in-trash",
@@ -433,6 +483,11 @@ pub const REASONS: &[Reason] = &[
         "enable the volume with the right --peer at both agents",
     ),
     reason(
+        "not-unfenced",
+        "the clients are not all let in again; the agent goes on trying",
+        "look at the message; `drover-agent exports list` says what is left",
+    ),
+    reason(
         "nothing-arrived",
         "no sync of the image has ever arrived whole: a promotion would leave an empty image",
         "bring the primary back; there is nothing to promote",
@@ -451,6 +506,11 @@ pub const REASONS: &[Reason] = &[
         "other-kind",
         "one copy is a directory, the other a block volume",
         "disable one of them and enable it with the --kind of the other",
+    ),
+    reason(
+        "other-nfs-server",
+        "fences stand that were made while the configuration named another kind of NFS server",
+        "lift them with that one in the configuration (`drover-agent exports list`), then change it",
     ),
     reason(
         "other-parent-directory",
@@ -667,10 +727,16 @@ pub const REASONS: &[Reason] = &[
         "if the other copy is primary, demote this one and sync from it; if this one shall stay primary, resync the other (what it holds is kept as a restore point)",
     ),
     reason(
+        "superseded",
+        "the copy was primary and is one no more: its peer was promoted since",
+        "demote this copy, ask for a resync where it has changes of its own, and sync from the peer; what it holds is kept as a restore point",
+    ),
+    reason(
         "sync-half-copied",
         "a sync of the image is half copied, and no sync point is whole that could take its place",
         "wait for the sync; if the primary is gone for good, keep the image as it is: `rbd mirror image promote --force` would go back behind the newest whole snapshot, to nothing even",
     ),
+    reason("too-many", "a request names more than the agent takes at once", "split the request"),
     reason("too-many-requests", "the other side asked for more than it may at once", BUG),
     reason(
         "tree-unusable",

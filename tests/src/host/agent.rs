@@ -27,6 +27,8 @@ pub struct Setup {
     pub more: String,
     /// No program is found by its name.
     pub is_without_path: bool,
+    /// Words before the agent's own, which end by running them in their place (exec).
+    pub wrapped: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,14 @@ impl Agent {
         assert!(self.child.is_none(), "{} runs already", self.setup.name);
         config::write(&self.config(), &self.setup, &self.certificates, &self.state_dir(), self.port, self.metrics);
         let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("log file");
-        let mut command = Command::new(agent_binary());
+        let mut command = match self.setup.wrapped.split_first() {
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(agent_binary());
+                command
+            }
+            None => Command::new(agent_binary()),
+        };
         command.args(["serve", "--config"]).arg(self.config());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("log file")).stderr(log);
         command.env_remove("NOTIFY_SOCKET");

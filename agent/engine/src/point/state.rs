@@ -147,6 +147,23 @@ pub struct VolumeState {
     /// Of an image: numbers up to this one are used up, also of snapshots that never became points.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub passed: u64,
+    /// Of a primary: since a promotion elsewhere it is one no more (R8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Superseded>,
+    /// The highest epoch that a copy elsewhere was seen in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seen_epoch: u64,
+}
+
+/// Who is primary in the place of a copy that does not know of it yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Superseded {
+    /// Name of the agent.
+    pub by: String,
+    /// Of its copy.
+    pub epoch: u64,
+    /// When that was learned, seconds since 1970.
+    pub at: i64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -188,6 +205,8 @@ impl VolumeState {
             damaged: Vec::new(),
             kept_from: None,
             passed: 0,
+            superseded: None,
+            seen_epoch: 0,
         }
     }
 
@@ -212,7 +231,7 @@ impl VolumeState {
 
     /// A new line of sync points begins here. The history stays: it is the ancestry of the new line.
     pub fn promote(&mut self, force: Force) -> Result<(), StateError> {
-        if self.role == Role::Primary {
+        if self.role == Role::Primary && self.superseded.is_none() {
             return Ok(());
         }
         if self.current.is_none() && force == Force::No {
@@ -224,8 +243,9 @@ impl VolumeState {
         }
         self.role = Role::Primary;
         (self.promoting, self.staging) = (false, false);
+        self.superseded = None;
         self.blank = false;
-        self.epoch += 1;
+        self.epoch = self.epoch.max(self.seen_epoch) + 1;
         self.lineage = LineageId::random();
         self.paused = false;
         self.resync = false;
@@ -233,8 +253,15 @@ impl VolumeState {
         Ok(())
     }
 
+    /// No more than can be counted on from.
+    pub(crate) fn see_epoch(&mut self, epoch: u64) {
+        const EPOCH_MAX: u64 = 1 << 62;
+        self.seen_epoch = self.seen_epoch.max(epoch.min(EPOCH_MAX));
+    }
+
     pub fn demote(&mut self) {
         self.role = Role::Secondary;
+        self.superseded = None;
     }
 
     /// Confirmed on both sides: appended to the history that leads here.

@@ -286,6 +286,8 @@ impl<'a> Sync<'a> {
 
     fn is_unchanged(&self) -> bool {
         let current = self.before.current_point();
+        // What a point is worth is a part of it.
+        let is_labelled = |point: &Point| self.offer.label != Label::Fenced || point.label == Label::Fenced;
         let is_newest = |point: &Point| {
             let newest = self.offer.state.offered.iter().chain(self.offer.state.history.last());
             point.root == self.actual.manifest.root_digest() && newest.into_iter().any(|newest| newest.is(point))
@@ -293,7 +295,7 @@ impl<'a> Sync<'a> {
         self.plan.is_empty()
             && !self.options.always_point
             && self.before.epoch == self.offer.state.epoch
-            && current.is_some_and(is_newest)
+            && current.is_some_and(|point| is_labelled(point) && is_newest(point))
     }
 
     fn sync(mut self, scan: Duration) -> Result<Report, SessionError> {

@@ -22,7 +22,12 @@ use crate::{
 
 pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<Report, SessionError> {
     let deep = matches!(intent, Intent::Verify { deep: true });
+    if matches!(intent, Intent::Sync(_)) {
+        volume.check_source()?;
+    }
     wire.control().progress.enter(Phase::Scanning, 0, 0);
+    // Before the first look, and after the last one.
+    let shut = if matches!(intent, Intent::Sync(_)) { volume.shut() } else { None };
     // Until the last answer is given.
     let frozen = volume.freeze()?;
     let tree = frozen.as_ref().map_or(volume.live(), |frozen| &frozen.dir);
@@ -34,7 +39,11 @@ pub(super) fn run(wire: &Wire<'_>, volume: &Volume, intent: &Intent) -> Result<R
     if scan.rotten.is_empty() {
         volume.keep_index(&scan.index);
     }
-    wire.send(&Message::Offer(offer(volume, &scan, frozen.is_some())))?;
+    let mut offer = offer(volume, &scan, frozen.is_some());
+    if offer.label != Label::Fuzzy && shut.is_some() && volume.shut() == shut {
+        offer.label = Label::Fenced;
+    }
+    wire.send(&Message::Offer(offer))?;
     wire.control().progress.enter(Phase::Comparing, 0, 0);
     fault::hit("source.offered").map_err(storage(volume))?;
     let handles = handles(tree, &scan);
@@ -214,6 +223,8 @@ impl Source<'_> {
             return Err(SessionError::Protocol("proposed a point beyond any that can be counted to"));
         }
         fault::hit("source.proposed").map_err(storage(self.volume))?;
+        // It may have been superseded meanwhile.
+        self.volume.check_source()?;
         self.volume.update_state(|state| {
             if let Some(offered) = state.offered.take()
                 && Some(offered.id) == point.parent

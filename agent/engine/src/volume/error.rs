@@ -6,7 +6,7 @@ use crate::{
     error::Kind,
     id::VolumeId,
     path::RelPath,
-    point::{PointId, StateError, Unsafe},
+    point::{PointId, StateError, Superseded, Unsafe},
     record::RecordError,
     scan::ScanError,
     transaction::{CommitError, LoadManifestError},
@@ -82,6 +82,11 @@ pub enum VolumeError {
     Refused { volume: VolumeId, source: StateError },
     #[error("a promotion of volume {volume} is not safe: {why}")]
     PromoteUnsafe { volume: VolumeId, why: Unsafe },
+    #[error(
+        "volume {volume} is primary at {} since a promotion there (epoch {}): this copy is no source any more. Demote it, and let it be synced from there",
+        by.by, by.epoch
+    )]
+    Superseded { volume: VolumeId, by: Superseded },
     #[error("volume {0} is primary here: demote it before it can be synced again")]
     PrimaryCantResync(VolumeId),
     #[error("volume {0} is primary here: demote it before it is rolled back")]
@@ -160,6 +165,7 @@ impl VolumeError {
             | Self::PrimaryCantResync(_)
             | Self::PrimaryCantRollBack(_)
             | Self::PrimaryCantBeTrashed(_)
+            | Self::Superseded { .. }
             | Self::NotSynced { .. } => Kind::Precondition,
             Self::PromoteUnsafe { why, .. } => why.kind(),
             Self::Refused { source: StateError::NoSuchPoint(_), .. } => Kind::NotFound,
@@ -200,6 +206,7 @@ impl VolumeError {
             Self::PrimaryCantResync(_) | Self::PrimaryCantRollBack(_) | Self::PrimaryCantBeTrashed(_) => "is-primary",
             Self::PromoteUnsafe { why, .. } => why.reason(),
             Self::NotSynced { .. } => "not-synced",
+            Self::Superseded { .. } => "superseded",
             Self::Incomplete { .. } => "point-incomplete",
             Self::NoFileNamed(_) => "no-file-named",
             Self::NoSuchFile { .. } => "no-such-file",
