@@ -727,11 +727,6 @@ pub const REASONS: &[Reason] = &[
         "if the other copy is primary, demote this one and sync from it; if this one shall stay primary, resync the other (what it holds is kept as a restore point)",
     ),
     reason(
-        "superseded",
-        "the copy was primary and is one no more: its peer was promoted since",
-        "demote this copy, ask for a resync where it has changes of its own, and sync from the peer; what it holds is kept as a restore point",
-    ),
-    reason(
         "sync-half-copied",
         "a sync of the image is half copied, and no sync point is whole that could take its place",
         "wait for the sync; if the primary is gone for good, keep the image as it is: `rbd mirror image promote --force` would go back behind the newest whole snapshot, to nothing even",
