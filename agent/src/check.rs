@@ -3,13 +3,16 @@
 use std::{
     fmt::Write as _,
     fs,
+    net::{TcpStream, ToSocketAddrs as _},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use drover_engine::beside::RootKind;
 use drover_linux::Dir;
+use drover_nfs::{ServerConfig, read_table};
 use drover_report::{Exit, causes};
 use tonic::transport::Server;
 use x509_parser::pem::Pem;
@@ -65,10 +68,53 @@ fn check(config: &Config) -> Findings {
     roles(config, &mut found);
     found.line(format!("roots: {}", config.roots.len()));
     config.roots.iter().for_each(|it| root(it, &mut found));
+    nfs(config, &mut found);
     ceph(config, &mut found);
     peers(config, &mut found);
     limits(config, &mut found);
     found
+}
+
+/// What the NFS server says, so that a fence finds it later.
+fn nfs(config: &Config, found: &mut Findings) {
+    let Some(nfs) = &config.nfs else {
+        return found.line("NFS server: none configured, so no clients can be shut out");
+    };
+    let (server, probe) = (nfs.server(), &nfs.probe);
+    match &server {
+        ServerConfig::Kernel(kernel) => {
+            found.line(format!(
+                "NFS server: the kernel's, {} and {}",
+                kernel.exports.display(),
+                kernel.exports_d.display()
+            ));
+            if !kernel.exportfs.exists() {
+                found.warning(format!(
+                    "{} is not there: install nfs-kernel-server (nfs-utils)",
+                    kernel.exportfs.display()
+                ));
+            }
+        }
+        ServerConfig::Ganesha(ganesha) => {
+            found.line(format!("NFS server: NFS-Ganesha, {}, told by {:?}", ganesha.config.display(), ganesha.reload));
+        }
+    }
+    match read_table(&server) {
+        Ok(table) => {
+            found.line(format!("  serves {} exports by {}", table.exports.len(), table.source));
+            table.gaps.iter().for_each(|gap| found.warning(format!("no fence can be proved: {gap}")));
+        }
+        Err(error) => found.warning(format!("the NFS server can't be asked: {}", causes(&error))),
+    }
+    found.line(format!("  probes write to {}:{} (NFSv{})", probe.server, probe.port, probe.version));
+    let addresses = (probe.server.as_str(), probe.port).to_socket_addrs();
+    let is_there = |address| TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok();
+    if !addresses.is_ok_and(|mut addresses| addresses.any(is_there)) {
+        found.warning(format!(
+            "nothing answers at {}:{} ([nfs.probe] server, port): no fence can be proved",
+            probe.server, probe.port
+        ));
+    }
 }
 
 fn agent(config: &Config, found: &mut Findings) {

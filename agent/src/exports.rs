@@ -26,8 +26,8 @@ pub type SharedExports = Arc<Exports>;
 pub struct Exports {
     pub fences: Fences,
     on_superseded: OnSuperseded,
-    /// When it was last tried to shut a superseded copy's clients out.
-    tried: Mutex<BTreeMap<VolumeId, Instant>>,
+    /// When it was last tried to shut a superseded copy's clients out, and why that failed.
+    tried: Mutex<BTreeMap<VolumeId, (Instant, Option<String>)>>,
 }
 
 /// What could not be shut is tried again.
@@ -85,7 +85,7 @@ impl Exports {
         }
         let is_due = {
             let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-            tried.get(&id).is_none_or(|at| at.elapsed() >= AGAIN)
+            tried.get(&id).is_none_or(|(at, _)| at.elapsed() >= AGAIN)
         };
         if !is_due {
             return;
@@ -93,14 +93,39 @@ impl Exports {
         let (holder, cause) = (Holder::Volume(id), Cause::Superseded { by: by.by, epoch: by.epoch });
         let asked = Asked { holder, path, shut: Shut::ReadOnly, cause, whole: Whole::IfUnused };
         let fenced = self.fences.fence(&asked, &Self::owners(volumes));
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
-        match fenced {
-            Ok(_) => {}
-            Err(NfsError::NotExported { .. }) => tracing::debug!(volume = %id, "a superseded copy is not exported"),
-            Err(error) => {
-                tracing::error!(volume = %id, "the clients of a superseded copy are not shut out: {}", crate::rpc::status::chain(&error));
+        let problem = match fenced {
+            Ok(_) => None,
+            Err(NfsError::NotExported { .. }) => {
+                tracing::debug!(volume = %id, "a superseded copy is not exported");
+                None
             }
+            Err(error) => {
+                let problem = crate::rpc::status::chain(&error);
+                tracing::error!(volume = %id, "the clients of a superseded copy are not shut out: {problem}");
+                Some(problem)
+            }
+        };
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (Instant::now(), problem));
+    }
+
+    /// Why the clients of a superseded copy write on.
+    pub fn not_shut(&self, held: &Held) -> Option<String> {
+        let id = held.volume.id();
+        if held.volume.state().superseded.is_none() || self.of(id).is_some() {
+            return None;
         }
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).get(&id).and_then(|(_, problem)| problem.clone())
+    }
+
+    /// For what else exports that lead to a volume are shut.
+    pub fn shut_for(&self, held: &Held) -> Vec<String> {
+        let (id, Some(path)) = (held.volume.id(), path_of(held)) else { return Vec::new() };
+        let leads = |fence: &&Fence| {
+            fence.holder != Holder::Volume(id)
+                && fence.exports.iter().any(|export| path.starts_with(export) || export.starts_with(&path))
+        };
+        let fences = self.fences.all().unwrap_or_default();
+        fences.iter().filter(leads).map(|fence| fence.holder.to_string()).collect()
     }
 
     /// What R8 shut is opened again by the promotion of the copy.

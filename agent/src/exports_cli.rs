@@ -85,7 +85,12 @@ fn act(args: &ExportsArgs) -> Result<(String, Exit), VolumeCliError> {
                 let request = UnfenceExportRequest { path: path.clone() };
                 let unfenced = agent.unfence_export(request).await?.into_inner().exports.unwrap_or_default();
                 warn(&unfenced);
-                Ok((format!("path   {path}\nfence  none\n"), Exit::Ok))
+                let exit = if unfenced.edited.is_empty() { Exit::Ok } else { Exit::Discrepancy };
+                let still = match unfenced.still.as_slice() {
+                    [] => "none".to_owned(),
+                    still => format!("none of its own; its export is shut still for {}", still.join(", ")),
+                };
+                Ok((format!("path   {path}\nfence  {still}\n"), exit))
             }
         }
     })
@@ -95,7 +100,7 @@ fn act(args: &ExportsArgs) -> Result<(String, Exit), VolumeCliError> {
 pub(crate) fn warn(unfenced: &v1::Unfenced) {
     for entry in &unfenced.edited {
         eprintln!(
-            "warning: an entry was edited while its clients were shut out, and stays as it is now. It was: {entry}"
+            "warning: an entry was edited while its clients were shut out. It stays as it is now, SHUT STILL in part perhaps: put it right by hand. It was: {entry}"
         );
     }
     for holder in &unfenced.still {
@@ -126,8 +131,19 @@ pub(crate) fn show_fence(fence: &ExportFence, f: &mut fmt::Formatter<'_>) -> fmt
         FenceCause::Superseded => ", because this copy is superseded",
         FenceCause::Asked | FenceCause::Unspecified => "",
     };
-    let verdict = if fence.proved { "FENCED, proved" } else { "NOT PROVED" };
-    writeln!(f, "fence  {verdict}: {how} since {}{cause}", time(fence.since_unix_secs))?;
+    // Nothing was read back: the server could not be told, or asked.
+    let is_known = !fence.source.is_empty() && !fence.lacking.iter().any(|why| why.starts_with("still open"));
+    let since = time(fence.since_unix_secs);
+    match (fence.proved, is_known) {
+        (true, _) => writeln!(f, "fence  FENCED, proved: {how} since {since}{cause}")?,
+        (false, true) => writeln!(f, "fence  NOT PROVED: {how} since {since}{cause}, by what the server says")?,
+        (false, false) => {
+            writeln!(
+                f,
+                "fence  MAYBE NOT SHUT: meant since {since}{cause}; the server was not told, or says otherwise"
+            )?;
+        }
+    }
     writeln!(f, "       {}", fence.path)?;
     for probe in &fence.before {
         let (uid, gid) = (probe.uid.unwrap_or_default(), probe.gid.unwrap_or_default());

@@ -93,7 +93,7 @@ impl Metrics {
         let volume_fenced = register(
             r,
             "volume_fenced",
-            "The clients of its exports are shut out: 1 if that is proved, 0 if it is not",
+            "The clients of its exports are or should be shut out: 1 if that is proved, 0 if it is not",
         );
         let scrubbed = register(r, "scrubbed_bytes", "Bytes that scrubs have read");
         let peak_rss = register(r, "peak_rss_bytes", "Highest resident memory of the process");
@@ -164,6 +164,8 @@ impl Metrics {
             self.volume_superseded.get_or_create(&label).set(state.superseded.is_some().into());
             if let Some(fence) = exports.of(held.volume.id()) {
                 self.volume_fenced.get_or_create(&label).set(fence.proof.is_proved().into());
+            } else if exports.not_shut(&held).is_some() {
+                self.volume_fenced.get_or_create(&label).set(0);
             }
             if let Some(scrub) = held.volume.scrub_state() {
                 let damaged = i64::try_from(scrub.damaged_bytes()).unwrap_or(i64::MAX);

@@ -420,6 +420,16 @@ impl Verb {
                 let request = v1::UnfenceVolumeRequest { volume_id };
                 let unfenced = FenceClient::new(channel).unfence_volume(request).await?.into_inner();
                 unfenced.exports.iter().for_each(exports_cli::warn);
+                let is_replica =
+                    |volume: &VolumeInfo| volume.role() == VolumeRole::Secondary && volume.mirror.is_none();
+                if unfenced.volume.as_ref().is_some_and(is_replica) {
+                    eprintln!(
+                        "warning: this copy is a secondary: what NFS clients write to it now is undone by the next sync"
+                    );
+                }
+                if unfenced.exports.as_ref().is_some_and(|exports| !exports.edited.is_empty()) {
+                    return Ok(Done::Unsettled(unfenced.volume));
+                }
                 unfenced.volume
             }
             Self::Resync { .. } => agent.resync(ResyncRequest { volume_id }).await?.into_inner().volume,
@@ -582,6 +592,8 @@ enum Done {
     Now(Option<VolumeInfo>),
     Enabled(Option<VolumeInfo>),
     Fenced(Option<VolumeInfo>),
+    /// Something is left for the caller.
+    Unsettled(Option<VolumeInfo>),
     Disabled(String),
 }
 
@@ -591,6 +603,7 @@ impl Done {
             Self::Fenced(Some(info)) if info.export_fence.as_ref().is_some_and(|fence| !fence.proved) => {
                 Exit::Discrepancy
             }
+            Self::Unsettled(_) => Exit::Discrepancy,
             _ => Exit::Ok,
         }
     }
@@ -600,7 +613,7 @@ impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disabled(volume) => writeln!(f, "volume {volume}\ndisabled"),
-            Self::Now(info) | Self::Enabled(info) | Self::Fenced(info) => {
+            Self::Now(info) | Self::Enabled(info) | Self::Fenced(info) | Self::Unsettled(info) => {
                 info.as_ref().map_or(Ok(()), |info| show(info, f))
             }
         }
@@ -626,7 +639,9 @@ fn show(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         None => show_points(info, f)?,
     }
     info.export_fence.as_ref().map_or(Ok(()), |fence| exports_cli::show_fence(fence, f))?;
-    info.health_because.iter().try_for_each(|why| writeln!(f, "note   {why}"))
+    // The fence has said why.
+    let is_said = |why: &&String| !(info.export_fence.is_some() && why.starts_with("it is not proved"));
+    info.health_because.iter().filter(is_said).try_for_each(|why| writeln!(f, "note   {why}"))
 }
 
 fn show_points(info: &VolumeInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -50,8 +50,8 @@ fn directory(fleet: &Fleet) -> String {
 }
 
 fn a_promotion_of_many_images_in_which_the_cluster_is(name: &'static str, fault: Fault) {
-    /// So that some images are promoted and some are not.
-    const IN_THE_MIDDLE: Duration = Duration::from_millis(700);
+    /// So that not all images are promoted: a dozen of them may take half a second.
+    const IN_THE_MIDDLE: Duration = Duration::from_millis(200);
     if let Some(why) = Release::Pacific.missing() {
         return skip::skipped(name, &why);
     }

@@ -12,7 +12,7 @@ pub enum NfsError {
         "this agent knows of no NFS server: say in its configuration which one serves this host, as [nfs] server = \"kernel\" or \"ganesha\""
     )]
     NotConfigured,
-    #[error("no export of this host's NFS server reaches {}: there are no clients to shut out", path.display())]
+    #[error("no export of this host's NFS server reaches {}: there are no clients to shut out, or the configuration names another server than the one that serves it", path.display())]
     NotExported { path: PathBuf },
     #[error(
         "{} is exported with all of {} (export {}): --whole-export shuts the clients of all that out{}",

@@ -241,6 +241,8 @@ impl Fences {
             proof: Proof::default(),
             is_lifting: false,
         });
+        let inside = reaching.iter().filter(|(_, reach)| *reach == Reach::Inside).map(|(export, _)| export.clone());
+        let inside: Vec<PathBuf> = inside.collect();
         fence.whole_export |= asked.whole != Whole::No;
         fence.exports.extend(reaching.into_iter().map(|(export, _)| export));
         // Somebody asked: it is not lifted by itself any more.
@@ -255,17 +257,21 @@ impl Fences {
         };
         for shut in steps {
             fence.shut = *shut;
-            fence = self.step(&mut book, fence, &mounts)?;
+            fence = self.step(&mut book, fence, &inside, &mounts)?;
         }
         Ok(fence)
     }
 
-    fn step(&self, book: &mut Book, mut fence: Fence, mounts: &Mounts) -> Result<Fence, NfsError> {
+    /// `inside`: exports of parts of the directory, where probes make their files.
+    fn step(&self, book: &mut Book, mut fence: Fence, inside: &[PathBuf], mounts: &Mounts) -> Result<Fence, NfsError> {
         let server = self.server()?;
         let mut sessions = Vec::new();
         let is_new = book.fence(&fence.holder).is_none_or(|known| known.is_lifting);
         if fence.before.is_empty() && is_new {
-            book.left_behind(&probing::directory_of(&fence.path), &fence.probe_name);
+            let directory = probing::directory_of(&fence.path);
+            for directory in inside.iter().chain([&directory]) {
+                book.left_behind(directory, &fence.probe_name);
+            }
             self.store(book)?;
             (sessions, fence.before_lacking) = self.begin(server, &fence, mounts);
             fence.before = sessions.iter().map(probing::succeeded).collect();
@@ -411,8 +417,11 @@ fn strangers(export: &Path, owners: &[Owner]) -> Vec<String> {
 /// Nothing can be shown then.
 fn without_before(fence: &Fence, proof: &mut Proof) {
     if fence.before.is_empty() {
-        let why = "no probe could write before: nothing tells a server that refuses from one that does not work";
+        let why = "no probe could write before: nothing tells a server that refuses from one that does not work. [nfs.probe] says where and as whom \
+                   a probe writes; to prove it, unfence and fence again while one can";
         proof.lacking.splice(0..0, fence.before_lacking.iter().cloned().chain([why.to_owned()]));
+        let mut seen = BTreeSet::new();
+        proof.lacking.retain(|why| seen.insert(why.clone()));
     }
 }
 

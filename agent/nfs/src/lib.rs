@@ -25,5 +25,5 @@ pub use fences::{Asked, Fences, Owner, Seen, Wanted, Whole};
 pub use ganesha::{GaneshaConfig, Reload};
 pub use kernel::KernelConfig;
 pub use probe::ProbeConfig;
-pub use server::{ServerConfig, ServerKind};
+pub use server::{ServerConfig, ServerKind, read_table};
 pub use table::{Access, Client, Export, Shut, Table};

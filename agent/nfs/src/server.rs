@@ -18,6 +18,11 @@ pub enum ServerConfig {
     Ganesha(GaneshaConfig),
 }
 
+/// What a server that is configured so says that it serves.
+pub fn read_table(config: &ServerConfig) -> Result<Table, NfsError> {
+    Server::new(config).table()
+}
+
 /// What the export of a path shall be for its clients; `None`: as it was.
 pub(crate) type Wish<'a> = dyn Fn(&Path) -> Option<Shut> + 'a;
 

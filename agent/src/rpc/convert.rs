@@ -240,7 +240,7 @@ pub fn troubles_of(state: &VolumeState) -> Vec<String> {
     let mut because = Vec::new();
     if let Some(by) = &state.superseded {
         because.push(format!(
-            "superseded: {} is primary since a promotion there (epoch {}), and this copy is no source any more: demote it, and let it be synced from there",
+            "superseded: {} is primary since a promotion there (epoch {}), and this copy is no source any more: demote it (volume demote --force), ask for a resync (what it holds is kept as a restore point), and sync from there",
             by.by, by.epoch
         ));
     }

@@ -18,6 +18,7 @@ use drover_engine::{
     point::{Force, Role},
     volume::{Disposal, NewVolume, VolumeError},
 };
+use drover_nfs::Cause;
 use drover_proto::v1::{self, replication_client::ReplicationClient, replication_server::Replication};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -122,6 +123,14 @@ impl ReplicationService {
         let (mut jobs, fence) = (self.jobs(id).await, self.exports.of(id));
         let lacking = fence.iter().flat_map(|fence| &fence.proof.lacking);
         jobs.trouble.extend(lacking.map(|why| format!("it is not proved that its clients are shut out: {why}")));
+        if let Some(why) = self.exports.not_shut(&held) {
+            jobs.trouble.push(format!("its clients are NOT shut out, and write to a copy that is superseded: {why}"));
+        }
+        let (is_primary, shut_for) = (held.volume.state().role == Role::Primary, self.exports.shut_for(&held));
+        if is_primary && fence.as_ref().is_some_and(|fence| fence.cause == Cause::Asked) {
+            jobs.trouble.push("its NFS clients are shut out (volume unfence lets them in)".to_owned());
+        }
+        jobs.trouble.extend(shut_for.iter().map(|holder| format!("its exports are shut for {holder} (exports list)")));
         if let Some(peer) = self.superseding.rival_of(id) {
             jobs.trouble
                 .push(format!("{peer} is primary as well, and neither has the higher epoch: demote one of both"));

@@ -83,7 +83,7 @@ pub enum VolumeError {
     #[error("a promotion of volume {volume} is not safe: {why}")]
     PromoteUnsafe { volume: VolumeId, why: Unsafe },
     #[error(
-        "volume {volume} is primary at {} since a promotion there (epoch {}): this copy is no source any more. Demote it, and let it be synced from there",
+        "volume {volume} is primary at {} since a promotion there (epoch {}): this copy is no source any more. Demote it by force, ask for a resync (what it holds is kept as a restore point), and sync from there",
         by.by, by.epoch
     )]
     Superseded { volume: VolumeId, by: Superseded },

@@ -117,7 +117,8 @@ impl Fences {
                 found.push((holder.clone(), format!("others had opened it: {}", entries.join(", "))));
             }
             let mut proof = match (&carried, &table) {
-                (Ok(_), Ok(table)) if fence.proof.at == 0 => {
+                // Begun and not ended, or opened by others since: what was shown before that is shown anew.
+                (Ok(_), Ok(table)) if fence.proof.at == 0 || was_open.is_some() => {
                     let mut proof = self.look(table, fence, &mounts, &mut []);
                     without_before(fence, &mut proof);
                     proof.before = fence.before.clone();

@@ -291,6 +291,9 @@ impl AccessType {
     }
 }
 
+/// Tells the block of everybody else from those of the file.
+const OURS: &str = "# added by drover-agent";
+
 /// The export's block as it stands while its clients are shut out. Every client says what it may, and those that no other block names are
 /// named by one of their own, so that the running server can be asked for all of them.
 pub(super) fn shut(text: &str, export: &Block, inherited: AccessType, shut: Shut) -> String {
@@ -305,8 +308,14 @@ pub(super) fn shut(text: &str, export: &Block, inherited: AccessType, shut: Shut
     for client in export.clients() {
         set(client, client.access_type().unwrap_or(own).shut(shut));
     }
+    // One that stands there already was left by somebody's edit of the block.
+    let is_ours = |client: &&Block| text[client.range.clone()].contains(OURS);
+    for client in export.clients().filter(is_ours) {
+        edits.retain(|(range, _)| !(client.range.start <= range.start && range.end <= client.range.end));
+        edits.push((client.range.clone(), String::new()));
+    }
     let closing = export.range.end - 1;
-    let rest = format!("CLIENT {{ Clients = *; Access_Type = {}; }} ", own.shut(shut).text());
+    let rest = format!("CLIENT {{ {OURS}\n Clients = *; Access_Type = {}; }} ", own.shut(shut).text());
     edits.push((closing..closing, rest));
     let mut changed = text[export.range.clone()].to_owned();
     edits.sort_by_key(|(range, _)| range.start);
@@ -373,14 +382,19 @@ EXPORT { Export_Id = 78; Path = /y; Pseudo = "/y}"; FSAL { Name = VFS; } }
     CLIENT { Clients = 127.0.0.1, 10.0.0.0/24; Access_Type = RO; Squash = No_Root_Squash; }
     CLIENT { Access_Type = RO; Clients = *.example.org; }
     CLIENT { Clients = @readers; Access_Type = RO; }
-CLIENT { Clients = *; Access_Type = RO; } }"#;
+CLIENT { # added by drover-agent
+ Clients = *; Access_Type = RO; } }"#;
         assert_eq!(shut(SAMPLE, first, AccessType::Rw, Shut::ReadOnly), expected);
         // What it inherits is said, so that nothing is widened.
         let second = &parsed.blocks[export(&parsed, "78")];
         let refused = shut(SAMPLE, second, AccessType::Rw, Shut::Refuse);
         assert!(refused.starts_with("EXPORT { Access_Type = NONE; Export_Id"), "{refused}");
         let none = shut(SAMPLE, second, AccessType::None, Shut::ReadOnly);
-        assert!(none.ends_with("CLIENT { Clients = *; Access_Type = NONE; } }"), "{none}");
+        assert!(none.ends_with("# added by drover-agent\n Clients = *; Access_Type = NONE; } }"), "{none}");
+        // Shut again after somebody's edit, it has one such block.
+        let parsed = parse(Path::new("/f"), expected).unwrap();
+        let again = super::shut(expected, &parsed.blocks[0], AccessType::None, Shut::Refuse);
+        assert_eq!(again.matches("added by drover-agent").count(), 1, "{again}");
         // The result is still one block.
         assert_eq!(parse(Path::new("/f"), &refused).unwrap().blocks.len(), 1);
     }

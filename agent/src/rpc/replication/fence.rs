@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use drover_engine::error::Kind;
-use drover_nfs::{Asked, Cause, Holder, NfsError, Whole};
+use drover_nfs::{Asked, Cause, Holder, NfsError, Table, Whole};
 use drover_proto::v1::{self, fence_server::Fence};
 use tonic::{Request, Response, Status};
 
@@ -149,7 +149,16 @@ impl Fence for FenceService {
     ) -> Result<Response<v1::ListExportsResponse>, Status> {
         let list = |exports: &Exports, volumes: &Volumes| {
             let fences = exports.fences.all()?;
-            exports.fences.exports(&Exports::owners(volumes)).map(|(seen, table)| (seen, table, fences))
+            match exports.fences.exports(&Exports::owners(volumes)) {
+                Ok((seen, table)) => Ok((seen, table, fences)),
+                Err(error) if fences.is_empty() => Err(error),
+                // What is shut is in the journal, whatever the server says.
+                Err(error) => {
+                    let gaps = vec![crate::rpc::status::chain(&error)];
+                    let table = Table { source: "the journal of fences alone".to_owned(), gaps, ..Table::default() };
+                    Ok((Vec::new(), table, fences))
+                }
+            }
         };
         let (seen, table, fences) = self.exports(list).await?;
         Ok(Response::new(v1::ListExportsResponse {
