@@ -147,7 +147,8 @@ pub(crate) fn show_fence(fence: &ExportFence, f: &mut fmt::Formatter<'_>) -> fmt
     writeln!(f, "       {}", fence.path)?;
     for probe in &fence.before {
         let (uid, gid) = (probe.uid.unwrap_or_default(), probe.gid.unwrap_or_default());
-        writeln!(f, "before {}: written as {uid}:{gid} at {}", probe.url, time(probe.at_unix_secs))?;
+        let said = probe.said.join("; ");
+        writeln!(f, "before {}: {said} as {uid}:{gid} at {}", probe.url, time(probe.at_unix_secs))?;
     }
     for probe in &fence.after {
         writeln!(f, "after  {}: {} at {}", probe.url, probe.said.join("; "), time(probe.at_unix_secs))?;

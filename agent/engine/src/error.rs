@@ -35,7 +35,7 @@ pub enum Kind {
 }
 
 /// An error with all its causes, for someone who only gets text.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

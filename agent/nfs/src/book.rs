@@ -50,10 +50,14 @@ pub enum Cause {
 pub struct ProbeOk {
     /// As a client calls the directory.
     pub url: String,
+    /// What was mounted, as a client calls it.
+    pub export: String,
     pub uid: u32,
     pub gid: u32,
     /// Seconds since 1970.
     pub at: i64,
+    /// It was made before the export was shut for another directory in it, in that one.
+    pub is_of_other: bool,
 }
 
 /// The same write, which the server refused.

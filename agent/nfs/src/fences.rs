@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use drover_engine::fault;
+use drover_engine::{error::chain as told, fault};
 use drover_linux::Dir;
 
 use crate::{
@@ -275,6 +275,9 @@ impl Fences {
             self.store(book)?;
             (sessions, fence.before_lacking) = self.begin(server, &fence, mounts);
             fence.before = sessions.iter().map(probing::succeeded).collect();
+            if fence.before.is_empty() {
+                fence.before = self.shown_by_others(book, &fence);
+            }
         }
         book.put(fence.clone());
         self.store(book)?;
@@ -423,18 +426,4 @@ fn without_before(fence: &Fence, proof: &mut Proof) {
         let mut seen = BTreeSet::new();
         proof.lacking.retain(|why| seen.insert(why.clone()));
     }
-}
-
-/// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -18,7 +18,10 @@ fn before(probe: &ProbeOk) -> v1::FenceProbe {
         url: probe.url.clone(),
         uid: Some(probe.uid),
         gid: Some(probe.gid),
-        said: vec!["written".to_owned()],
+        said: vec![match probe.is_of_other {
+            true => "written, before the export was shut for another directory in it,".to_owned(),
+            false => "written".to_owned(),
+        }],
         at_unix_secs: probe.at,
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use drover_engine::fault;
+use drover_engine::{error::chain as told, fault};
 
-use super::{Fences, LACKING_MAX, close, faulted, mounts, now, probing, random, reaching, told, without_before};
+use super::{Fences, LACKING_MAX, close, faulted, mounts, now, probing, random, reaching, without_before};
 use crate::{
     book::{Book, Fence, Holder, Proof},
     edit::{self, Change},

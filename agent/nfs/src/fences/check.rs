@@ -1,10 +1,12 @@
 //! Whether the clients of a directory are shut out: what the server says of each entry, and what it says to a client.
 
-use super::{Fences, mounts, now, told};
+use drover_engine::error::chain as told;
+
+use super::{Fences, mounts, now};
 use crate::{
-    book::{Fence, Holder, Proof, Refusal},
+    book::{Fence, Holder, ProbeOk, Proof, Refusal},
     place::Mounts,
-    probe::{Attempt, ProbeError, Session},
+    probe::{Attempt, ProbeError, Session, Target},
     table::{Shut, Table},
 };
 
@@ -87,20 +89,26 @@ impl Fences {
         }
         // What wrote before and has no open file any more writes anew.
         for before in fence.before.iter().filter(|before| !names.contains(&before.url)) {
-            match self.anew(table, fence, mounts, &before.url) {
-                Some(attempts) => judge(&mut proof, before.url.clone(), &attempts),
+            match self.anew(table, fence, mounts, before) {
+                Some((url, attempts)) => judge(&mut proof, url, &attempts),
                 None => proof.lacking.push(format!("{}: no export of the server is called that any more", before.url)),
             }
         }
         proof
     }
 
-    /// A new client's try; a file that it makes goes at once.
-    fn anew(&self, table: &Table, fence: &Fence, mounts: &Mounts, url: &str) -> Option<Vec<Attempt>> {
+    /// A new client's try, and where; a file that it makes goes at once.
+    fn anew(&self, table: &Table, fence: &Fence, mounts: &Mounts, before: &ProbeOk) -> Option<(String, Vec<Attempt>)> {
         let place = mounts.place(&fence.path).ok()?;
         let targets = table.exports.iter().filter_map(|export| self.target(export, &place, mounts, &fence.path));
-        let target = targets.filter_map(Result::ok).find(|target| target.url() == url)?;
-        Some(match Session::begin(&self.program, target, &format!("{}-anew", fence.probe_name)) {
+        let is_same = |target: &Target| match before.is_of_other {
+            true => target.export == before.export,
+            false => target.url() == before.url,
+        };
+        let target = targets.filter_map(Result::ok).find(is_same)?;
+        let target = Target { uid: before.uid, gid: before.gid, ..target };
+        let url = target.url();
+        let attempts = match Session::begin(&self.program, target, &format!("{}-anew", fence.probe_name)) {
             Ok(mut session) => {
                 let _ = session.remove();
                 let said = format!("{} was written", session.name);
@@ -108,17 +116,18 @@ impl Fences {
             }
             Err(ProbeError::Refused(attempts)) => attempts.into_iter().filter(|attempt| !attempt.is_done()).collect(),
             Err(error) => vec![Attempt { step: "probe".to_owned(), errno: -1, said: told(&error) }],
-        })
+        };
+        Some((url, attempts))
     }
 
     /// Clients that are refused altogether are told so in several ways, once EROFS was seen.
     fn refused(&self, table: &Table, fence: &Fence, mounts: &Mounts, proof: &mut Proof) {
         for before in &fence.before {
             // The kernel's server does not know the export any more.
-            let Some(attempts) = self.anew(table, fence, mounts, &before.url) else { continue };
+            let Some((url, attempts)) = self.anew(table, fence, mounts, before) else { continue };
             if attempts.is_empty() || !attempts.iter().all(Attempt::is_refused) {
                 let said: Vec<String> = attempts.iter().map(Attempt::shown).collect();
-                proof.lacking.push(format!("after, {}: {}", before.url, said.join("; ")));
+                proof.lacking.push(format!("after, {url}: {}", said.join("; ")));
             }
         }
     }

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use drover_engine::error::chain as told;
 use drover_linux::Dir;
 
-use super::{Fences, now, told};
+use super::{Fences, now};
 use crate::{
     book::{Book, Fence, ProbeOk},
     place::{Mounts, Place},
@@ -44,6 +45,15 @@ impl Fences {
             }
         }
         (sessions, lacking)
+    }
+
+    /// Where exports that lead to a directory are shut for others already, nobody can write: what was written through them before, for fences that are
+    /// proved, shows that they could be written through.
+    pub(super) fn shown_by_others(&self, book: &Book, fence: &Fence) -> Vec<ProbeOk> {
+        let is_standing = |it: &&Fence| it.holder != fence.holder && !it.is_lifting && it.proof.is_proved();
+        let shares = |it: &&Fence| it.exports.intersection(&fence.exports).next().is_some();
+        let others = book.fences.iter().filter(is_standing).filter(shares);
+        others.flat_map(|it| it.before.iter().map(|probe| ProbeOk { is_of_other: true, ..probe.clone() })).collect()
     }
 
     /// `None` when the export does not lead there; an error where nobody should write.
@@ -99,7 +109,8 @@ pub(super) fn directory_of(path: &Path) -> PathBuf {
 
 pub(super) fn succeeded(session: &Session) -> ProbeOk {
     let Target { uid, gid, .. } = session.target;
-    ProbeOk { url: session.target.url(), uid, gid, at: now() }
+    let (url, export) = (session.target.url(), session.target.export.clone());
+    ProbeOk { url, export, uid, gid, at: now(), is_of_other: false }
 }
 
 /// Files of probes, which the server would not let go: all that begin as a fence's do. Remembered while the directory is not there, and as long
