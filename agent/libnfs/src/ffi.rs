@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_declarations_are_those_of_the_installed_header() {
         if !Path::new("/usr/include/nfsc/libnfs.h").exists() {
-            println!("SKIPPED: libnfs-dev is not installed");
+            println!("SKIPPED the_declarations_are_those_of_the_installed_header: libnfs-dev is not installed");
             return;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -266,7 +266,7 @@ fn is_exports(path: &Path) -> bool {
     name.ends_with(".exports") && !name.starts_with('.')
 }
 
-/// `crossmnt`, or `fsid=0` and the like, which clients of NFSv4 come through.
+/// Clients reach what is mounted beneath it through it.
 fn crosses(options: &str) -> bool {
     let mut words = options.split(|c: char| matches!(c, ',' | '(' | ')') || c.is_whitespace());
     words.any(|word| matches!(word, "crossmnt" | "nohide"))

@@ -97,7 +97,7 @@ impl Fences {
     }
 }
 
-/// Of the probes of one fence; those behind the first look have letters.
+/// Of the first probes of a fence, one for each export; later ones end in a word.
 pub(super) fn numbered(name: &str, number: usize) -> String {
     format!("{name}-{number}")
 }
